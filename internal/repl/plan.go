@@ -88,6 +88,9 @@ type Change struct {
 	// metadata or mtime differ from the object's.
 	Content bool
 	Meta    bool
+	// ViaPrivate says that the object must leave From before the plan's other
+	// changes are carried out, through the private area: places are exchanged.
+	ViaPrivate bool
 	// Keep says what becomes of the displaced object, if its data go.
 	Keep Keep
 }

@@ -1,0 +1,313 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// create brings a new object into the tree, at a place that must be free.
+func (b *Batch) create(i int) error {
+	it := &b.Items[i]
+	c := &it.Change
+	to, err := b.dir(c.To.Dir)
+	if err != nil {
+		return err
+	}
+	if err := b.touch(c.To.Dir, to); err != nil {
+		return err
+	}
+	switch c.Update.Type {
+	case repl.File:
+		if err := to.Link(it.Temp, c.To.Name); err != nil {
+			return err
+		}
+	case repl.Symlink:
+		if err := b.makeLink(i); err != nil {
+			return err
+		}
+		if err := b.installing.Rename(TempName(&c.Update), to, c.To.Name); err != nil {
+			return errors.Join(err, b.installing.Remove(TempName(&c.Update)))
+		}
+	case repl.Directory:
+		return b.makeDirectory(i, to)
+	}
+	return b.describe(i, to)
+}
+
+func (b *Batch) makeDirectory(i int, to volume.Dir) error {
+	c := &b.Items[i].Change
+	if err := to.Mkdir(c.To.Name); err != nil {
+		return err
+	}
+	_, lacks, err := to.SetMeta(c.To.Name, nil, c.Update.Meta, c.Update.Mtime)
+	if err != nil {
+		return err
+	}
+	b.Outcomes[i].Lacks = lacks
+	d, err := to.OpenDir(c.To.Name)
+	if err != nil {
+		return err
+	}
+	b.dirs[c.Update.UID] = d
+	if err := b.touch(c.Update.UID, d); err != nil { // its own entries must be durable too
+		return err
+	}
+	return b.describe(i, to)
+}
+
+// makeLink makes the item's symbolic link in installing/.
+func (b *Batch) makeLink(i int) error {
+	u := &b.Items[i].Change.Update
+	name := TempName(u)
+	if err := b.installing.Symlink(u.Target, name); err != nil {
+		return err
+	}
+	st, lacks, err := b.installing.SetMeta(name, nil, u.Meta, u.Mtime)
+	b.Outcomes[i].Lacks, b.Items[i].TempStat = lacks, st
+	if err != nil {
+		return errors.Join(err, b.installing.Remove(name))
+	}
+	return nil
+}
+
+// replace exchanges the staged content with what lies at the place, and judges
+// what came out.
+func (b *Batch) replace(i int, to volume.Dir) error {
+	it := &b.Items[i]
+	c := &it.Change
+	name := TempName(&c.Update)
+	if err := writable(to, c.To.Name, c.Object.Type); err != nil {
+		return err
+	}
+	if err := b.touch(c.To.Dir, to); err != nil {
+		return err
+	}
+	if c.Update.Type == repl.Symlink {
+		if err := b.makeLink(i); err != nil {
+			return err
+		}
+	} else if err := b.installing.Link(it.Temp, name); err != nil {
+		return err
+	}
+	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
+		return errors.Join(err, b.installing.Remove(name))
+	}
+	if err := b.judge(name, &c.Object); err != nil {
+		return errors.Join(err, b.putBack(i, to))
+	}
+	return b.displace(i, name)
+}
+
+// putBack undoes an exchange. If meanwhile a user replaced what we installed,
+// the user's version takes the place again and the older one, which the user
+// replaced, is kept.
+func (b *Batch) putBack(i int, to volume.Dir) error {
+	it := &b.Items[i]
+	c := &it.Change
+	name := TempName(&c.Update)
+	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
+		if errors.Is(err, volume.ErrNotExist) { // a user deleted ours: what came out goes back
+			if err = b.installing.Rename(name, to, c.To.Name); errors.Is(err, volume.ErrExist) {
+				return b.keep(i, name)
+			}
+		}
+		return err
+	}
+	st, err := b.installing.Lookup(name)
+	if err != nil {
+		return err
+	}
+	if st.Identity == it.TempStat.Identity && st.Print.SameData(it.TempStat.Print) {
+		return b.installing.Remove(name)
+	}
+	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
+		return err
+	}
+	return b.keep(i, name)
+}
+
+// remove takes an object out of the tree.
+func (b *Batch) remove(i int) error {
+	c := &b.Items[i].Change
+	from, err := b.dir(c.From.Dir)
+	if err != nil {
+		return err
+	}
+	if err := expect(from, c.From.Name, &c.Object, true); err != nil {
+		return err
+	}
+	if err := b.touch(c.From.Dir, from); err != nil {
+		return err
+	}
+	if c.Object.Type == repl.Directory {
+		return b.removeDirectory(i, from)
+	}
+	if err := writable(from, c.From.Name, c.Object.Type); err != nil {
+		return err
+	}
+	name := TempName(&c.Update)
+	if err := from.Rename(c.From.Name, b.installing, name); err != nil {
+		return err
+	}
+	if err := b.judge(name, &c.Object); err != nil {
+		back := b.installing.Rename(name, from, c.From.Name)
+		if errors.Is(back, volume.ErrExist) {
+			back = b.keep(i, name)
+		}
+		return errors.Join(err, back)
+	}
+	return b.displace(i, name)
+}
+
+// removeDirectory removes a directory that the records say is empty. What is
+// left in it and would replicate is reported, so that it is captured and
+// revives the directory; what does not replicate goes with the directory to
+// the conflict store (rule 21).
+func (b *Batch) removeDirectory(i int, from volume.Dir) error {
+	c := &b.Items[i].Change
+	err := from.Rmdir(c.From.Name)
+	if d, ok := b.dirs[c.Object.UID]; ok && err == nil {
+		delete(b.dirs, c.Object.UID)
+		delete(b.touched, c.Object.UID)
+		return d.Close()
+	}
+	if !errors.Is(err, volume.ErrNotEmpty) {
+		return err
+	}
+	d, err := from.OpenDir(c.From.Name)
+	if err != nil {
+		return err
+	}
+	replicable := 0
+	err = d.List(func(e volume.Entry) error {
+		if b.Replicates(e) {
+			replicable++
+			if len(b.Outcomes[i].Dirty) < maxLeftOvers {
+				b.Outcomes[i].Dirty = append(b.Outcomes[i].Dirty, repl.Place{Dir: c.Object.UID, Name: e.Name})
+			}
+		}
+		return nil
+	})
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	if replicable > 0 {
+		return fmt.Errorf("%w: %d entries are left in the directory", ErrMoved, replicable)
+	}
+	name := TempName(&c.Update)
+	if err := from.Rename(c.From.Name, b.installing, name); err != nil {
+		return err
+	}
+	return b.keep(i, name)
+}
+
+// maxLeftOvers bounds the places reported for one directory; the rest is found
+// when it is looked at whole.
+const maxLeftOvers = 1024
+
+// park takes an object whose place and target depend on each other out of the
+// tree for a moment.
+func (b *Batch) park(i int) {
+	c := &b.Items[i].Change
+	from, err := b.dir(c.From.Dir)
+	if err == nil {
+		err = expect(from, c.From.Name, &c.Object, c.Content)
+	}
+	if err == nil {
+		err = b.touch(c.From.Dir, from)
+	}
+	if err == nil {
+		err = from.Rename(c.From.Name, b.installing, TempName(&c.Update)+parkedSuffix)
+	}
+	if err != nil {
+		b.Outcomes[i].Err = fmt.Errorf("vacate %q: %w: %w", c.From.Name, ErrMoved, err)
+		b.Outcomes[i].Dirty = append(b.Outcomes[i].Dirty, c.From)
+		return
+	}
+	b.parked[i] = true
+}
+
+const parkedSuffix = ".parked"
+
+// fromPark moves a parked object to its new place.
+func (b *Batch) fromPark(i int, to volume.Dir) error {
+	c := &b.Items[i].Change
+	if err := b.touch(c.To.Dir, to); err != nil {
+		return err
+	}
+	if err := b.installing.Rename(TempName(&c.Update)+parkedSuffix, to, c.To.Name); err != nil {
+		return err
+	}
+	b.parked[i] = false
+	return nil
+}
+
+// unpark puts a parked object that did not reach its new place back to its old
+// one, or keeps it if that is taken.
+func (b *Batch) unpark(i int) {
+	c := &b.Items[i].Change
+	name := TempName(&c.Update) + parkedSuffix
+	from, err := b.dir(c.From.Dir)
+	if err == nil {
+		err = b.installing.Rename(name, from, c.From.Name)
+	}
+	if errors.Is(err, volume.ErrExist) {
+		err = b.keep(i, name)
+	}
+	b.Outcomes[i].Err = errors.Join(b.Outcomes[i].Err, err)
+}
+
+// judge looks at what came out of the tree: the object the verdict was made
+// on, unchanged, and nobody can write to it any more.
+func (b *Batch) judge(name string, obj *repl.Record) error {
+	if err := expect(b.installing, name, obj, true); err != nil {
+		return err
+	}
+	if err := writable(b.installing, name, obj.Type); err != nil {
+		return err
+	}
+	return expect(b.installing, name, obj, true) // a writer may have closed between the two looks
+}
+
+// displace keeps the displaced object, or leaves it for Dispose.
+func (b *Batch) displace(i int, name string) error {
+	if b.Items[i].Change.Keep != repl.KeepNothing {
+		return b.keep(i, name)
+	}
+	b.Outcomes[i].displaced = name
+	b.Outcomes[i].print = b.Items[i].Change.Object.Print
+	return nil
+}
+
+func (b *Batch) keep(i int, name string) error {
+	_, err := b.Keep(b.installing, name, &b.Items[i].Change)
+	if err != nil {
+		return fmt.Errorf("keep %q: %w", name, err)
+	}
+	return nil
+}
+
+// writable returns ErrBusy if somebody could still write to the file.
+func writable(d volume.Dir, name string, t repl.Type) error {
+	if t != repl.File {
+		return nil
+	}
+	f, err := d.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	open, err := f.Writable()
+	if errors.Is(err, volume.ErrUnknown) {
+		open, err = false, nil // the print is compared again after the exchange
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if open {
+		return ErrBusy
+	}
+	return nil
+}

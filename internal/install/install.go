@@ -1,0 +1,296 @@
+// Package install carries out a plan on the tree: it moves staged content and
+// moved, changed or deleted objects into place without ever overwriting or
+// unlinking what it has not looked at (rules 14, 17, 21).
+//
+// The work is cut in three so that its caller can make each part durable
+// before the next: Run moves things and judges what came out; SyncDirs makes
+// the moves durable, after which the records may be stored; Dispose throws
+// away what was displaced and is not wanted. Between Run and Dispose a
+// displaced object waits in `.dfsr/installing`, so a crash loses nothing.
+//
+// A change whose object on disk is not what the verdict was made on is put
+// back as it was and reported as Moved: its place must be captured and the
+// verdict made again.
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// ErrMoved says that the disk is not what the verdict was made on: the place
+// must be looked at and the update decided again.
+var ErrMoved = errors.New("the tree has changed since the verdict")
+
+// ErrBusy says that a file is open for writing and was left alone.
+var ErrBusy = errors.New("file is open for writing")
+
+// Directories says where a directory that is on record lies and what it is.
+// ok is false if it is not on record or not on disk.
+type Directories func(uid repl.UID) (path string, id repl.Identity, ok bool, err error)
+
+// Keeper puts an object that an install displaced into the conflict store, and
+// returns under which name. The object is durable there when it returns.
+type Keeper func(from volume.Dir, name string, c *repl.Change) (kept string, err error)
+
+// Item is one change with what was made ready for it.
+type Item struct {
+	Change repl.Change
+	Temp   volume.Temp // the content, its metadata set; nil where none is needed
+	// TempStat describes Temp as it was made.
+	TempStat volume.Stat
+}
+
+// Outcome is what became of one item.
+type Outcome struct {
+	Err      error // nil, ErrMoved, ErrBusy or what the filesystem says
+	Identity repl.Identity
+	Print    repl.Print
+	Lacks    []string // metadata that this process had no right to set
+	// Dirty are places that must be looked at before the change is tried again.
+	Dirty []repl.Place
+
+	displaced string // name in installing/ of what Dispose may remove
+	print     repl.Print
+}
+
+// Batch carries out the items of one plan, in order.
+type Batch struct {
+	Volume      volume.Volume
+	Directories Directories
+	Keep        Keeper
+	Items       []Item
+	Outcomes    []Outcome
+	// Touched holds for each directory of the tree in which entries changed its
+	// state after SyncDirs.
+	Touched map[repl.UID]volume.Stat
+	// Replicates says whether an entry that no record knows would replicate.
+	Replicates func(e volume.Entry) bool
+	// Mtime gives the mtime that a touched directory shall have; installs move
+	// it, and only a user's change may.
+	Mtime func(uid repl.UID) (repl.Time, bool)
+
+	dirs       map[repl.UID]volume.Dir
+	touched    map[repl.UID]volume.Stat // state before the first change
+	installing volume.Dir
+	parked     []bool // the item's object lies in installing/ between its two moves
+}
+
+// Run carries out every item and fills Outcomes. The error is for what stops
+// the whole batch: then the outcomes say what was done.
+func (b *Batch) Run(ctx context.Context) error {
+	b.Outcomes = make([]Outcome, len(b.Items))
+	b.dirs = make(map[repl.UID]volume.Dir)
+	b.touched = make(map[repl.UID]volume.Stat)
+	b.parked = make([]bool, len(b.Items))
+	var err error
+	if b.installing, err = b.Volume.Private(volume.Installing); err != nil {
+		return fmt.Errorf("open installing area: %w", err)
+	}
+	for i := range b.Items {
+		if b.Items[i].Change.ViaPrivate {
+			b.park(i)
+		}
+	}
+	for i := range b.Items {
+		if err := ctx.Err(); err != nil {
+			b.Outcomes[i].Err = err
+			continue
+		}
+		if b.Outcomes[i].Err == nil {
+			b.step(i)
+		}
+	}
+	for i := range b.Items {
+		if b.parked[i] {
+			b.unpark(i)
+		}
+	}
+	return nil
+}
+
+// TempName is the name that the object of an update has in installing/.
+func TempName(u *repl.Update) string { return u.UID.String() + "." + u.GVSN.String() }
+
+// step carries out one item by what its change does to the tree.
+func (b *Batch) step(i int) {
+	c := &b.Items[i].Change
+	var err error
+	switch {
+	case c.Drop || c.From.IsZero() && c.To.IsZero():
+		return // a matter of records alone
+	case c.To.IsZero():
+		err = b.remove(i)
+	case c.From.IsZero():
+		err = b.create(i)
+	default:
+		err = b.alter(i)
+	}
+	o := &b.Outcomes[i]
+	o.Err = err
+	if errors.Is(err, ErrMoved) || errors.Is(err, volume.ErrExist) || errors.Is(err, volume.ErrNotExist) {
+		o.Err = fmt.Errorf("install %s of %v: %w: %w", c.Verdict, c.Update.UID, ErrMoved, err)
+		for _, p := range []repl.Place{c.From, c.To} {
+			if !p.IsZero() {
+				o.Dirty = append(o.Dirty, p)
+			}
+		}
+	}
+}
+
+// alter moves an object, gives it new content, new metadata, or all of it.
+func (b *Batch) alter(i int) error {
+	it := &b.Items[i]
+	c := &it.Change
+	from, err := b.dir(c.From.Dir)
+	if err != nil {
+		return err
+	}
+	to, err := b.dir(c.To.Dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case b.parked[i]:
+		if err := b.fromPark(i, to); err != nil {
+			return err
+		}
+	case c.From != c.To:
+		if err := b.move(c, from, to); err != nil {
+			return err
+		}
+	default:
+		if err := expect(to, c.To.Name, &c.Object, true); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Content:
+		err = b.replace(i, to)
+	case c.Meta:
+		return b.setMeta(i, to)
+	}
+	if err != nil {
+		return err
+	}
+	return b.describe(i, to)
+}
+
+func (b *Batch) setMeta(i int, to volume.Dir) error {
+	c, o := &b.Items[i].Change, &b.Outcomes[i]
+	want := volume.Stat{Type: c.Object.Type, Identity: c.Object.Identity, Print: c.Object.Print}
+	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
+	switch {
+	case errors.Is(err, volume.ErrChanged):
+		return fmt.Errorf("%w: %w", ErrMoved, err)
+	case errors.Is(err, volume.ErrInUse):
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	case err != nil:
+		return err
+	}
+	o.Identity, o.Print, o.Lacks = st.Identity, st.Print, lacks
+	return nil
+}
+
+// describe records what now lies at the item's place.
+func (b *Batch) describe(i int, to volume.Dir) error {
+	st, err := to.Lookup(b.Items[i].Change.To.Name)
+	if err != nil {
+		return err
+	}
+	o := &b.Outcomes[i]
+	if want := b.Items[i].TempStat.Identity; b.Items[i].Temp != nil && st.Identity != want {
+		return fmt.Errorf("%w: another object took the place", ErrMoved)
+	}
+	o.Identity, o.Print = st.Identity, st.Print
+	if c := &b.Items[i].Change; b.Items[i].Temp != nil {
+		// What was linked is what was staged; a user's edit since then must be
+		// seen as one, so the print is the staged one.
+		o.Print = b.Items[i].TempStat.Print
+		if st.Print.SameData(o.Print) {
+			o.Print = st.Print
+		}
+	} else if c.Update.Type != repl.Directory && st.Print.Size != c.Object.Print.Size {
+		return fmt.Errorf("%w: size changed under the install", ErrMoved)
+	}
+	return nil
+}
+
+// expect compares what lies at a place with the object that a verdict was made
+// on. Directories and objects that only move are known by identity alone.
+func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
+	st, err := d.Lookup(name)
+	if err != nil {
+		return err
+	}
+	if st.Identity != obj.Identity || st.Type != obj.Type {
+		return fmt.Errorf("%w: %q is another object", ErrMoved, name)
+	}
+	if data && obj.Type == repl.File && !st.Print.SameData(obj.Print) {
+		return fmt.Errorf("%w: %q was edited", ErrMoved, name)
+	}
+	return nil
+}
+
+func (b *Batch) move(c *repl.Change, from, to volume.Dir) error {
+	if err := expect(from, c.From.Name, &c.Object, c.Content); err != nil {
+		return err
+	}
+	if err := b.touch(c.From.Dir, from); err != nil {
+		return err
+	}
+	if err := b.touch(c.To.Dir, to); err != nil {
+		return err
+	}
+	if err := from.Rename(c.From.Name, to, c.To.Name); err != nil {
+		return err
+	}
+	if err := expect(to, c.To.Name, &c.Object, c.Content); err != nil {
+		return errors.Join(err, to.Rename(c.To.Name, from, c.From.Name))
+	}
+	return nil
+}
+
+// dir returns the open directory of a UID, verified against its record.
+func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
+	if d, ok := b.dirs[uid]; ok {
+		return d, nil
+	}
+	path, id, ok, err := b.Directories(uid)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: directory %v is not here", ErrMoved, uid)
+	}
+	d, err := b.Volume.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := d.Stat()
+	if err == nil && st.Identity != id {
+		err = fmt.Errorf("%w: %q is another directory", ErrMoved, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	b.dirs[uid] = d
+	return d, nil
+}
+
+// touch remembers a directory's state before its entries change.
+func (b *Batch) touch(uid repl.UID, d volume.Dir) error {
+	if _, ok := b.touched[uid]; ok {
+		return nil
+	}
+	st, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	b.touched[uid] = st
+	return nil
+}

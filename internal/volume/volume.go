@@ -1,0 +1,173 @@
+// Package volume is the replicated tree on disk. All access is by handle and
+// beneath the root: no operation follows a symbolic link, leaves the root or
+// crosses into another mount, whatever a user does to the tree meanwhile.
+//
+// A Volume is one replicated folder's root. Its private area `.dfsr/` lies in
+// the root on the same filesystem, mode 0700, and is neither listed nor found
+// through any Dir of the tree. Names that are looked up are single components;
+// paths are relative, slash-separated, "." is the root.
+//
+// Nothing here overwrites or removes a user's object: Link, Mkdir, Symlink and
+// Rename refuse a place that is taken, Exchange swaps, and Remove works in the
+// private area only. What an operation has done is durable only after Sync of
+// what it changed: the file's data by Temp.Sync, directory entries by Dir.Sync,
+// everything by Volume.Sync.
+package volume
+
+import (
+	"errors"
+	"io"
+
+	"opendfs/internal/repl"
+)
+
+// The errors that callers tell apart with errors.Is. Besides them the
+// operating system's own errors (ENOSPC, EDQUOT, EROFS, EIO, ENAMETOOLONG, …)
+// come through wrapped.
+var (
+	ErrNotExist  = errors.New("does not exist")
+	ErrExist     = errors.New("place is taken")
+	ErrNotEmpty  = errors.New("directory is not empty")
+	ErrNotDir    = errors.New("not a directory")
+	ErrEscapes   = errors.New("leaves the replicated folder")       // a link or .. in a path
+	ErrMount     = errors.New("another filesystem is mounted here") // a mount point inside the root
+	ErrStale     = errors.New("object is gone")                     // Resolve: the handle names nothing any more
+	ErrOutside   = errors.New("object lies outside the folder")     // Resolve
+	ErrUnknown   = errors.New("cannot be told without privilege")   // Resolve, Writable
+	ErrUnmounted = errors.New("root is not the directory it was")   // the root was replaced, unmounted or removed
+	ErrChanged   = errors.New("object is not what it was")          // SetMeta: identity or print differ
+	ErrInUse     = errors.New("file is open for writing")           // SetMeta
+)
+
+// Private names a directory of the private area.
+type Private string
+
+// The private area's directories.
+const (
+	Staging     Private = "staging"     // downloads not yet in place
+	Installing  Private = "installing"  // what is on its way in or out of the tree
+	Conflicts   Private = "conflicts"   // losers of conflicts and remotely deleted files
+	PreExisting Private = "preexisting" // what only this member had at initial sync
+	CarriedArea Private = "carried"     // content this tree cannot hold, kept for others
+)
+
+// Stat is what lstat says of an object, with its identity.
+type Stat struct {
+	Type     repl.Type
+	Identity repl.Identity
+	Print    repl.Print
+	Links    uint32
+	Mode     uint32 // permission bits with setuid, setgid, sticky
+	Owner    uint32
+	Group    uint32
+}
+
+// Entry is one name of a listing. Type is the listing's hint: Other may mean
+// that the filesystem does not say.
+type Entry struct {
+	Name string
+	Type repl.Type
+}
+
+// Volume is one replicated folder's tree. Its methods may be called from
+// several goroutines.
+type Volume interface {
+	// Root opens the root directory; ErrUnmounted if the path no longer leads
+	// to the directory the volume was opened on.
+	Root() (Dir, error)
+	// OpenDir opens a directory by its path beneath the root.
+	OpenDir(path string) (Dir, error)
+	// Private opens a directory of the private area.
+	Private(p Private) (Dir, error)
+	// Resolve says at which path beneath the root the object with that handle
+	// lies now: ErrStale, ErrOutside or ErrUnknown otherwise. A path below
+	// `.dfsr` counts as outside.
+	Resolve(id repl.Identity) (path string, err error)
+	// NewTemp makes a nameless file for content of about size bytes.
+	NewTemp(size int64) (Temp, error)
+	// Sync makes everything on the volume durable (syncfs): for bulk work only,
+	// because it waits for everybody's dirty data.
+	Sync() error
+	// Free returns the bytes a write may still take and the volume's size.
+	Free() (free, total uint64, err error)
+	// ReadPrivate and WritePrivate read and durably replace a small file of the
+	// private area, such as the marker. ReadPrivate returns ErrNotExist.
+	ReadPrivate(name string) ([]byte, error)
+	WritePrivate(name string, data []byte) error
+	Close() error
+}
+
+// Dir is an open directory of the tree or of the private area. It keeps
+// naming the same directory when that is renamed. Close is the caller's.
+type Dir interface {
+	// Stat describes the directory itself.
+	Stat() (Stat, error)
+	// Lookup describes the object with that name; ErrNotExist if there is none,
+	// ErrMount if something is mounted on it.
+	Lookup(name string) (Stat, error)
+	// List calls fn for every name but `.`, `..` and the root's `.dfsr`, in no
+	// order, streaming. An error from the filesystem or fn ends it and is
+	// returned: then the listing was not complete.
+	List(fn func(Entry) error) error
+	// OpenDir opens a subdirectory; ErrNotDir if the name is anything else.
+	OpenDir(name string) (Dir, error)
+	// OpenFile opens a regular file for reading.
+	OpenFile(name string) (File, error)
+	// ReadLink returns a symbolic link's target.
+	ReadLink(name string) (string, error)
+	// Meta returns the canonical metadata (docs/formats/metadata.md) of the
+	// object with that name.
+	Meta(name string) ([]byte, error)
+	// SetMeta gives the object with that name metadata and mtime, in place, and
+	// describes it afterwards. With expect it does so only if the object has
+	// that identity and, a file, that size and mtime (else ErrChanged) and no
+	// writer (else ErrInUse); a read lease held meanwhile keeps writers out
+	// where the filesystem has leases. What this process has no right to set is
+	// left and reported by lacks.
+	SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
+	// SetMtime sets the directory's own mtime.
+	SetMtime(mtime repl.Time) error
+	// Mkdir makes a directory of mode 0700; ErrExist if the place is taken.
+	Mkdir(name string) error
+	// Symlink makes a symbolic link; ErrExist if the place is taken.
+	Symlink(target, name string) error
+	// Link gives a Temp its name; ErrExist if the place is taken.
+	Link(t Temp, name string) error
+	// Rename moves an object; ErrExist if the new place is taken.
+	Rename(name string, to Dir, newName string) error
+	// Exchange swaps two objects of any types; ErrNotExist if one is missing.
+	Exchange(name string, with Dir, otherName string) error
+	// Remove unlinks a file or link, in the private area only.
+	Remove(name string) error
+	// Rmdir removes an empty directory; ErrNotEmpty.
+	Rmdir(name string) error
+	// Sync makes the directory's entries durable.
+	Sync() error
+	Close() error
+}
+
+// File is a regular file open for reading.
+type File interface {
+	io.Reader
+	io.ReaderAt
+	Stat() (Stat, error)
+	// Writable reports whether somebody else could still write to the file: a
+	// writable descriptor or shared mapping is open (a refused read lease says
+	// so). ErrUnknown where the filesystem cannot tell.
+	Writable() (bool, error)
+	Close() error
+}
+
+// Temp is a nameless file under construction. Close without a Link throws it
+// away.
+type Temp interface {
+	io.Writer
+	io.WriterAt
+	io.ReaderAt
+	// SetMeta sets metadata and mtime; call it after the last write.
+	SetMeta(meta []byte, mtime repl.Time) (lacks []string, err error)
+	Stat() (Stat, error)
+	// Sync makes data and metadata durable.
+	Sync() error
+	Close() error
+}
