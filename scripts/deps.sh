@@ -1,0 +1,25 @@
+#!/bin/sh
+# What the tests use besides Go. Tests skip, and say so, where one is missing.
+need="rsync iproute2 e2fsprogs xfsprogs btrfs-progs acl attr gcc libc6-dev"
+
+command -v dpkg-query >/dev/null || {
+	echo "deps: not a Debian system; the tests use: $need"
+	exit 0
+}
+missing=
+for p in $need; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	echo "deps: not root, so tests that need these will skip. To install them: sudo apt-get install -y$missing"
+	exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086  # a list of words
+if apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null; then
+	echo "deps: installed$missing"
+else
+	echo "deps: apt-get could not install:$missing; tests that need them will skip"
+fi
