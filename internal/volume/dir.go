@@ -1,0 +1,182 @@
+package volume
+
+import (
+	"errors"
+
+	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
+)
+
+// dir is an open directory. One opened in the private area stays private, and
+// so do those opened through it.
+type dir struct {
+	v       *Disk
+	fd      *descriptor
+	name    string // as it was opened, for errors only
+	root    bool
+	private bool
+}
+
+// source checks a name that must name something.
+func (d *dir) source(op, name string) error {
+	if err := checkName(name); err != nil {
+		return refuse(op, name, err)
+	}
+	if d.root && d.v.hides(name) {
+		return refuse(op, name, ErrNotExist)
+	}
+	return nil
+}
+
+// place checks a name that must be free.
+func (d *dir) place(op, name string) error {
+	if err := checkName(name); err != nil {
+		return refuse(op, name, err)
+	}
+	if d.root && d.v.hides(name) {
+		return refuse(op, name, ErrExist)
+	}
+	return nil
+}
+
+func (d *dir) Stat() (Stat, error) {
+	s, err := d.v.describe(d.fd.get(), "")
+	return s, fail("stat", d.name, err)
+}
+
+func (d *dir) Lookup(name string) (Stat, error) {
+	if err := d.source("look up", name); err != nil {
+		return Stat{}, err
+	}
+	s, err := d.v.describe(d.fd.get(), name)
+	return s, fail("look up", name, err)
+}
+
+func (d *dir) OpenDir(name string) (Dir, error) {
+	const op = "open directory"
+	if err := d.source(op, name); err != nil {
+		return nil, err
+	}
+	fd, err := openBeneath(d.fd.get(), name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err == unix.ELOOP {
+		return nil, &OpError{Op: op, Name: name, Kind: ErrNotDir, Err: err}
+	}
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	return d.v.newDir(op, fd, name, d.private)
+}
+
+func (d *dir) ReadLink(name string) (string, error) {
+	if err := d.source("read link", name); err != nil {
+		return "", err
+	}
+	var buf [repl.MaxTarget + 2]byte
+	n, err := retry(func() (int, error) { return unix.Readlinkat(d.fd.get(), name, buf[:]) })
+	if err != nil {
+		return "", fail("read link", name, err)
+	}
+	if n > repl.MaxTarget {
+		return "", fail("read link", name, unix.ENAMETOOLONG)
+	}
+	return string(buf[:n]), nil
+}
+
+func (d *dir) Mkdir(name string) error {
+	if err := d.place("make directory", name); err != nil {
+		return err
+	}
+	return fail("make directory", name, unix.Mkdirat(d.fd.get(), name, 0o700))
+}
+
+func (d *dir) Symlink(target, name string) error {
+	if err := d.place("make link", name); err != nil {
+		return err
+	}
+	return fail("make link", name, unix.Symlinkat(target, d.fd.get(), name))
+}
+
+func (d *dir) Rename(name string, to Dir, newName string) error {
+	const op = "rename"
+	dst, err := d.other(op, name, to)
+	if err != nil {
+		return err
+	}
+	if err := d.source(op, name); err != nil {
+		return err
+	}
+	if err := dst.place(op, newName); err != nil {
+		return err
+	}
+	err = unix.Renameat2(d.fd.get(), name, dst.fd.get(), newName, unix.RENAME_NOREPLACE)
+	return d.moveError(op, name+" to "+newName, err)
+}
+
+func (d *dir) Exchange(name string, with Dir, otherName string) error {
+	const op = "exchange"
+	dst, err := d.other(op, name, with)
+	if err != nil {
+		return err
+	}
+	if err := d.source(op, name); err != nil {
+		return err
+	}
+	if err := dst.source(op, otherName); err != nil {
+		return err
+	}
+	err = unix.Renameat2(d.fd.get(), name, dst.fd.get(), otherName, unix.RENAME_EXCHANGE)
+	return d.moveError(op, name+" with "+otherName, err)
+}
+
+// other returns the implementation behind a Dir of the same volume.
+func (d *dir) other(op, name string, o Dir) (*dir, error) {
+	other, ok := o.(*dir)
+	if !ok || other.v.dev != d.v.dev {
+		return nil, refuse(op, name, ErrMount)
+	}
+	return other, nil
+}
+
+// moveError explains EINVAL, which renameat2 gives for two reasons.
+func (d *dir) moveError(op, name string, err error) error {
+	switch {
+	case err == unix.EINVAL && !d.v.features.Exchange:
+		return &OpError{Op: op, Name: name, Kind: errors.ErrUnsupported, Err: errNoExchange}
+	case err == unix.EINVAL:
+		return &OpError{Op: op, Name: name, Kind: ErrIntoItself, Err: err}
+	case err == unix.EBUSY:
+		return &OpError{Op: op, Name: name, Kind: ErrMount, Err: err}
+	}
+	return fail(op, name, err)
+}
+
+var errNoExchange = errors.New("this filesystem cannot rename without replacing, nor exchange: put the folder on ext4, xfs or btrfs")
+
+func (d *dir) Remove(name string) error {
+	if err := d.source("remove", name); err != nil {
+		return err
+	}
+	if !d.private {
+		return refuse("remove", name, ErrNotPrivate)
+	}
+	return fail("remove", name, unix.Unlinkat(d.fd.get(), name, 0))
+}
+
+func (d *dir) Rmdir(name string) error {
+	if err := d.source("remove directory", name); err != nil {
+		return err
+	}
+	err := unix.Unlinkat(d.fd.get(), name, unix.AT_REMOVEDIR)
+	switch err {
+	case unix.EEXIST: // POSIX lets a filesystem say so instead of ENOTEMPTY
+		return &OpError{Op: "remove directory", Name: name, Kind: ErrNotEmpty, Err: err}
+	case unix.EBUSY:
+		return &OpError{Op: "remove directory", Name: name, Kind: ErrMount, Err: err}
+	}
+	return fail("remove directory", name, err)
+}
+
+func (d *dir) Sync() error { return fail("sync directory", d.name, unix.Fsync(d.fd.get())) }
+
+func (d *dir) Close() error { return fail("close directory", d.name, d.fd.close()) }

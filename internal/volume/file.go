@@ -1,0 +1,109 @@
+package volume
+
+import (
+	"errors"
+	"io"
+
+	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
+)
+
+// file is a regular file open for reading.
+type file struct {
+	v    *Disk
+	fd   *descriptor
+	name string
+}
+
+func (d *dir) OpenFile(name string) (File, error) {
+	const op = "open file"
+	if err := d.source(op, name); err != nil {
+		return nil, err
+	}
+	// Looked at before it is opened, because opening alone makes some devices act.
+	was, err := d.v.describe(d.fd.get(), name)
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	if was.Type != repl.File {
+		return nil, refuse(op, name, ErrNotFile)
+	}
+	// O_NONBLOCK: neither a pipe put here meanwhile nor somebody's lease may
+	// hold us. O_NOATIME: our reading is not the users'.
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+	fd, err := openBeneath(d.fd.get(), name, flags|unix.O_NOATIME)
+	if err == unix.EPERM {
+		fd, err = openBeneath(d.fd.get(), name, flags)
+	}
+	if err == unix.ELOOP || err == unix.ENXIO {
+		return nil, &OpError{Op: op, Name: name, Kind: ErrNotFile, Err: err}
+	}
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	now, err := d.v.describe(fd, "")
+	if err == nil && now.Type != repl.File {
+		err = refuse(op, name, ErrNotFile)
+	}
+	if err != nil {
+		return nil, errors.Join(fail(op, name, err), unix.Close(fd))
+	}
+	return &file{v: d.v, fd: newFD(fd), name: name}, nil
+}
+
+func (f *file) Read(p []byte) (int, error) {
+	n, err := retry(func() (int, error) { return unix.Read(f.fd.get(), p) })
+	if n == 0 && err == nil && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return max(n, 0), fail("read", f.name, err)
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) { return readAt(f.fd.get(), f.name, p, off) }
+
+func (f *file) Stat() (Stat, error) {
+	s, err := f.v.describe(f.fd.get(), "")
+	return s, fail("stat", f.name, err)
+}
+
+// Writable asks for a read lease, which the kernel refuses while somebody has
+// the file open for writing (fcntl(2), F_SETLEASE), and gives it back at once.
+// A user who opens it for writing in between waits for that; the signal that
+// the kernel then sends us is SIGIO, which Go's runtime catches and drops.
+func (f *file) Writable() (bool, error) {
+	err := lease(f.fd.get())
+	switch {
+	case err == unix.EAGAIN:
+		return true, nil
+	case err != nil || !f.v.features.Leases:
+		return false, &OpError{Op: "ask who writes to", Name: f.name, Kind: ErrUnknown, Err: err}
+	}
+	return false, nil
+}
+
+func lease(fd int) error {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+		return err
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err
+}
+
+func (f *file) Close() error { return fail("close", f.name, f.fd.close()) }
+
+// readAt fills p, as io.ReaderAt asks.
+func readAt(fd int, name string, p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := retry(func() (int, error) { return unix.Pread(fd, p[done:], off+int64(done)) })
+		if err != nil {
+			return done, fail("read", name, err)
+		}
+		if n == 0 {
+			return done, io.EOF
+		}
+		done += n
+	}
+	return done, nil
+}

@@ -1,0 +1,179 @@
+package volume
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"opendfs/internal/repl"
+)
+
+// The limits on metadata, docs/formats/metadata.md.
+const (
+	MaxXattrName  = 255      // bytes
+	MaxXattrValue = 64 << 10 // bytes
+)
+
+// modeBits are the permission bits that replicate.
+const modeBits = 0o7777
+
+// linkMode is the mode of every symbolic link.
+const linkMode = 0o777
+
+const metaVersion = 1
+
+// Tags of the entries, in the order in which they stand.
+const (
+	tagMode  = 1
+	tagOwner = 2
+	tagGroup = 3
+	tagXattr = 4
+)
+
+// The extended attributes that replicate besides user.*.
+const (
+	aclAccess  = "system.posix_acl_access"
+	aclDefault = "system.posix_acl_default"
+	ntACL      = "security.NTACL"
+)
+
+// Xattr is one extended attribute.
+type Xattr struct {
+	Name  string
+	Value []byte
+}
+
+// Meta is the metadata that replicates beside the mtime. Its bytes are
+// canonical: equal metadata have equal bytes on every member.
+type Meta struct {
+	Mode   uint32 // permission bits with setuid, setgid, sticky; 0777 for a link
+	Owner  uint32
+	Group  uint32
+	Xattrs []Xattr // by name, each once
+}
+
+var errMeta = errors.New("not canonical metadata")
+
+// Replicates reports whether an extended attribute of that name is part of the
+// metadata.
+func Replicates(xattr string) bool {
+	switch xattr {
+	case aclAccess, aclDefault, ntACL:
+		return true
+	}
+	return strings.HasPrefix(xattr, "user.") && len(xattr) > len("user.") && len(xattr) <= MaxXattrName &&
+		!strings.Contains(xattr, "\x00")
+}
+
+// Encode returns the canonical bytes; Xattrs are put in order. ErrMetaTooLong
+// if they exceed the limits.
+func (m *Meta) Encode() ([]byte, error) {
+	if m.Mode&^modeBits != 0 {
+		return nil, fmt.Errorf("encode metadata: mode %o", m.Mode)
+	}
+	size := 1 + 3*8
+	for i := range m.Xattrs {
+		size += len(m.Xattrs[i].Name) + len(m.Xattrs[i].Value) + 12
+	}
+	b := make([]byte, 0, size)
+	b = append(b, metaVersion, tagMode, 2)
+	b = binary.LittleEndian.AppendUint16(b, uint16(m.Mode))
+	b = append(b, tagOwner, 4)
+	b = binary.LittleEndian.AppendUint32(b, m.Owner)
+	b = append(b, tagGroup, 4)
+	b = binary.LittleEndian.AppendUint32(b, m.Group)
+	if len(m.Xattrs) > 1 {
+		slices.SortFunc(m.Xattrs, func(x, y Xattr) int { return strings.Compare(x.Name, y.Name) })
+	}
+	var name [binary.MaxVarintLen64]byte
+	for i := range m.Xattrs {
+		x := &m.Xattrs[i]
+		if !Replicates(x.Name) || i > 0 && m.Xattrs[i-1].Name == x.Name {
+			return nil, fmt.Errorf("encode metadata: attribute %q does not replicate or stands twice", x.Name)
+		}
+		if len(x.Value) > MaxXattrValue {
+			return nil, fmt.Errorf("encode metadata: attribute %q of %d bytes: %w", x.Name, len(x.Value), ErrMetaTooLong)
+		}
+		n := binary.PutUvarint(name[:], uint64(len(x.Name)))
+		b = append(b, tagXattr)
+		b = binary.AppendUvarint(b, uint64(n+len(x.Name)+len(x.Value)))
+		b = append(b, name[:n]...)
+		b = append(b, x.Name...)
+		b = append(b, x.Value...)
+	}
+	if len(b) > repl.MaxMeta {
+		return nil, fmt.Errorf("encode metadata: %d bytes: %w", len(b), ErrMetaTooLong)
+	}
+	return b, nil
+}
+
+// DecodeMeta reads canonical bytes and refuses all others. Values share b.
+func DecodeMeta(b []byte) (Meta, error) {
+	var m Meta
+	if len(b) > repl.MaxMeta {
+		return m, fmt.Errorf("decode metadata: %d bytes: %w", len(b), ErrMetaTooLong)
+	}
+	if len(b) == 0 {
+		return m, fmt.Errorf("decode metadata: no bytes: %w", errMeta)
+	}
+	if b[0] != metaVersion {
+		return m, fmt.Errorf("decode metadata: version %d, this program knows %d: update it", b[0], metaVersion)
+	}
+	rest, err := m.decodeHead(b[1:])
+	for err == nil && len(rest) > 0 {
+		var x Xattr
+		if x, rest, err = decodeXattr(rest); err != nil {
+			break
+		}
+		if n := len(m.Xattrs); n > 0 && m.Xattrs[n-1].Name >= x.Name {
+			err = fmt.Errorf("attribute %q out of order: %w", x.Name, errMeta)
+		}
+		m.Xattrs = append(m.Xattrs, x)
+	}
+	if err != nil {
+		return Meta{}, fmt.Errorf("decode metadata: %w", err)
+	}
+	return m, nil
+}
+
+// decodeHead reads the three entries that always stand there.
+func (m *Meta) decodeHead(b []byte) ([]byte, error) {
+	const head = 2 + 2 + 2 + 4 + 2 + 4
+	if len(b) < head || b[0] != tagMode || b[1] != 2 || b[4] != tagOwner || b[5] != 4 || b[10] != tagGroup || b[11] != 4 {
+		return nil, fmt.Errorf("mode, owner or group: %w", errMeta)
+	}
+	m.Mode = uint32(binary.LittleEndian.Uint16(b[2:]))
+	m.Owner = binary.LittleEndian.Uint32(b[6:])
+	m.Group = binary.LittleEndian.Uint32(b[12:])
+	if m.Mode&^modeBits != 0 {
+		return nil, fmt.Errorf("mode %o: %w", m.Mode, errMeta)
+	}
+	return b[head:], nil
+}
+
+func decodeXattr(b []byte) (x Xattr, rest []byte, err error) {
+	if b[0] != tagXattr {
+		return x, nil, fmt.Errorf("tag %d: %w", b[0], errMeta)
+	}
+	body, rest, ok := cutCounted(b[1:])
+	if !ok {
+		return x, nil, fmt.Errorf("attribute's length: %w", errMeta)
+	}
+	name, value, ok := cutCounted(body)
+	if !ok || len(value) > MaxXattrValue || !Replicates(string(name)) {
+		return x, nil, fmt.Errorf("attribute %.64q of %d bytes: %w", name, len(value), errMeta)
+	}
+	return Xattr{Name: string(name), Value: value}, rest, nil
+}
+
+// cutCounted takes what a shortest-form uvarint counts off b.
+func cutCounted(b []byte) (counted, rest []byte, ok bool) {
+	n, width := binary.Uvarint(b)
+	if width <= 0 || width > 1 && b[width-1] == 0 || n > uint64(len(b)-width) {
+		return nil, nil, false
+	}
+	end := width + int(n)
+	return b[width:end:end], b[end:], true
+}

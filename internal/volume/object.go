@@ -1,0 +1,367 @@
+package volume
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
+)
+
+// object is one object whose metadata are read or set: an open file, or one
+// opened O_PATH, which the calls for extended attributes take only as a path
+// in /proc. Such a path leads to the object itself, also if that is a link.
+type object struct {
+	fd   int
+	path string // empty for an open file
+}
+
+// openObject opens name in d without touching it.
+func (d *dir) openObject(name string) (object, error) {
+	fd, err := openBeneath(d.fd.get(), name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return object{}, err
+	}
+	return object{fd: fd, path: procPath(fd)}, nil
+}
+
+func (d *dir) Meta(name string) ([]byte, error) {
+	const op = "read metadata of"
+	if err := d.source(op, name); err != nil {
+		return nil, err
+	}
+	o, err := d.openObject(name)
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	defer func() { _ = unix.Close(o.fd) }() // O_PATH: nothing is lost
+	m, err := d.v.read(o)
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	b, err := m.Encode()
+	return b, fail(op, name, err)
+}
+
+func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (Stat, []string, error) {
+	const op = "set metadata of"
+	if err := d.source(op, name); err != nil {
+		return Stat{}, nil, err
+	}
+	m, err := DecodeMeta(meta)
+	if err != nil {
+		return Stat{}, nil, fail(op, name, err)
+	}
+	o, err := d.openExpected(name, expect)
+	if err != nil {
+		return Stat{}, nil, fail(op, name, err)
+	}
+	defer func() { _ = unix.Close(o.fd) }() // nothing was written to it; the lease goes with it
+	if expect != nil {
+		if err := d.v.unchanged(o, expect); err != nil {
+			return Stat{}, nil, fail(op, name, err)
+		}
+	}
+	lacks, err := d.v.apply(o, m, mtime)
+	if err != nil {
+		return Stat{}, lacks, fail(op, name, err)
+	}
+	after, err := d.v.describe(o.fd, "")
+	return after, lacks, fail(op, name, err)
+}
+
+// openExpected opens name in d to set its metadata. A file that must be as
+// expected is opened for reading and leased, which keeps writers waiting until
+// it is closed; ErrInUse if there is one. One that may not be read is not
+// leased.
+func (d *dir) openExpected(name string, expect *Stat) (object, error) {
+	if expect == nil || expect.Type != repl.File || !d.v.features.Leases {
+		return d.openObject(name)
+	}
+	now, err := d.v.describe(d.fd.get(), name)
+	if err != nil {
+		return object{}, err
+	}
+	if now.Type != repl.File {
+		return object{}, ErrChanged
+	}
+	fd, err := openBeneath(d.fd.get(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err == unix.EACCES || err == unix.EPERM {
+		return d.openObject(name)
+	}
+	if err != nil {
+		return object{}, err
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == unix.EAGAIN {
+		return object{}, errors.Join(ErrInUse, unix.Close(fd))
+	}
+	return object{fd: fd}, nil // leased, unless the file is another user's
+}
+
+// unchanged compares o with what it is expected to be.
+func (v *Disk) unchanged(o object, expect *Stat) error {
+	now, err := v.describe(o.fd, "")
+	if err != nil {
+		return err
+	}
+	same := now.Type == expect.Type && now.Identity == expect.Identity
+	if expect.Type == repl.File {
+		same = same && now.Print.SameData(expect.Print)
+	}
+	if !same {
+		return ErrChanged
+	}
+	return nil
+}
+
+// SetMtime sets the directory's own mtime.
+func (d *dir) SetMtime(mtime repl.Time) error {
+	return fail("set mtime of", d.name, object{fd: d.fd.get()}.setMtime(mtime))
+}
+
+func (o object) setMtime(mtime repl.Time) error {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, timespecOf(mtime)}
+	return unix.UtimesNanoAt(o.fd, "", times, unix.AT_EMPTY_PATH)
+}
+
+// read returns the metadata of o.
+func (v *Disk) read(o object) (Meta, error) {
+	var self cname
+	var st unix.Statx_t
+	if err := statAt(o.fd, &self, &st); err != nil {
+		return Meta{}, err
+	}
+	if v.foreign(&st) {
+		return Meta{}, unix.EXDEV
+	}
+	m := Meta{Mode: uint32(st.Mode) & modeBits, Owner: st.Uid, Group: st.Gid}
+	if typeOf(uint32(st.Mode)) == repl.Symlink {
+		m.Mode = linkMode
+		return m, nil
+	}
+	var err error
+	m.Xattrs, err = o.xattrs()
+	return m, err
+}
+
+// xattrs reads the extended attributes that replicate, by name.
+func (o object) xattrs() ([]Xattr, error) {
+	for range racesMax {
+		names, err := o.xattrNames()
+		if err != nil || len(names) == 0 {
+			return nil, err
+		}
+		out := make([]Xattr, 0, len(names))
+		for _, name := range names {
+			var value []byte
+			if value, err = o.xattr(name); err != nil {
+				break
+			}
+			out = append(out, Xattr{Name: name, Value: value})
+		}
+		if err != unix.ENODATA { // removed since it was listed
+			return out, err
+		}
+	}
+	return nil, ErrChanged
+}
+
+// xattrLists holds buffers of the kernel's XATTR_LIST_MAX.
+var xattrLists = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+func (o object) xattrNames() ([]string, error) {
+	list := xattrLists.Get().(*[64 << 10]byte)
+	defer xattrLists.Put(list)
+	n, err := o.list(list[:])
+	if err == unix.EOPNOTSUPP {
+		return nil, nil
+	}
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	var names []string
+	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
+		if Replicates(string(name)) {
+			names = append(names, string(name))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+func (o object) list(buf []byte) (int, error) {
+	return retry(func() (int, error) {
+		if o.path == "" {
+			return unix.Flistxattr(o.fd, buf)
+		}
+		return unix.Listxattr(o.path, buf)
+	})
+}
+
+func (o object) xattr(name string) ([]byte, error) {
+	buf := make([]byte, 256)
+	for {
+		n, err := retry(func() (int, error) {
+			if o.path == "" {
+				return unix.Fgetxattr(o.fd, name, buf)
+			}
+			return unix.Getxattr(o.path, name, buf)
+		})
+		if err == unix.ERANGE && len(buf) < MaxXattrValue {
+			buf = make([]byte, MaxXattrValue)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return buf[:n:n], nil
+	}
+}
+
+// apply gives o metadata and mtime. The order matters: chown clears setuid,
+// and chmod changes an ACL's mask. What is refused for want of a right, or
+// because the filesystem has no such thing, is named in lacks.
+func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err error) {
+	s, err := v.describe(o.fd, "")
+	if err != nil {
+		return nil, err
+	}
+	lacks, err = o.own(s, m)
+	if err != nil {
+		return lacks, err
+	}
+	if s.Type != repl.Symlink {
+		more, err := v.applyMode(o, s, m)
+		lacks = append(lacks, more...)
+		if err != nil {
+			return lacks, err
+		}
+	}
+	err = o.setMtime(mtime)
+	if lack(err) {
+		return append(lacks, "mtime"), nil
+	}
+	return lacks, err
+}
+
+// own sets owner and group, each by itself, because a process may have the
+// right to one of them only.
+func (o object) own(s Stat, m Meta) (lacks []string, err error) {
+	if s.Owner == m.Owner && s.Group == m.Group {
+		return nil, nil
+	}
+	const none = -1
+	if s.Owner != m.Owner {
+		if err := o.chown(int(m.Owner), none); lack(err) {
+			lacks = append(lacks, "owner")
+		} else if err != nil {
+			return lacks, err
+		}
+	}
+	if s.Group != m.Group {
+		if err := o.chown(none, int(m.Group)); lack(err) {
+			lacks = append(lacks, "group")
+		} else if err != nil {
+			return lacks, err
+		}
+	}
+	return lacks, nil
+}
+
+func (o object) chown(owner, group int) error {
+	return unix.Fchownat(o.fd, "", owner, group, unix.AT_EMPTY_PATH)
+}
+
+func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
+	if s.Mode != m.Mode || s.Owner != m.Owner || s.Group != m.Group {
+		if err := o.chmod(m.Mode); lack(err) {
+			lacks = append(lacks, "mode")
+		} else if err != nil {
+			return lacks, err
+		}
+	}
+	more, err := v.applyXattrs(o, s, m.Xattrs)
+	return append(lacks, more...), err
+}
+
+func (o object) chmod(mode uint32) error {
+	if o.path == "" {
+		return unix.Fchmod(o.fd, mode)
+	}
+	return unix.Chmod(o.path, mode)
+}
+
+// applyXattrs sets what differs and removes what is too much.
+func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err error) {
+	have, err := o.xattrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range have {
+		if _, keep := findXattr(want, x.Name); keep {
+			continue
+		}
+		if err := o.remove(x.Name); lack(err) {
+			lacks = append(lacks, "xattr "+x.Name)
+		} else if err != nil && err != unix.ENODATA {
+			return lacks, err
+		}
+	}
+	for _, x := range want {
+		if at, is := findXattr(have, x.Name); is && bytes.Equal(have[at].Value, x.Value) {
+			continue
+		}
+		if x.Name == aclDefault && s.Type != repl.Directory {
+			lacks = append(lacks, "xattr "+x.Name)
+			continue
+		}
+		if err := o.set(x); lack(err) || v.noRoom(err) {
+			lacks = append(lacks, "xattr "+x.Name)
+		} else if err != nil {
+			return lacks, err
+		}
+	}
+	return lacks, nil
+}
+
+func findXattr(in []Xattr, name string) (int, bool) {
+	return slices.BinarySearchFunc(in, name, func(x Xattr, name string) int { return strings.Compare(x.Name, name) })
+}
+
+func (o object) set(x Xattr) error {
+	if o.path == "" {
+		return unix.Fsetxattr(o.fd, x.Name, x.Value, 0)
+	}
+	return unix.Setxattr(o.path, x.Name, x.Value, 0)
+}
+
+func (o object) remove(name string) error {
+	if o.path == "" {
+		return unix.Fremovexattr(o.fd, name)
+	}
+	return unix.Removexattr(o.path, name)
+}
+
+// lack reports whether err means that this process or this filesystem cannot
+// do it, and will not be able to a moment later.
+func lack(err error) bool {
+	return errors.Is(err, os.ErrPermission) || err == unix.EOPNOTSUPP || err == unix.EINVAL || err == unix.E2BIG || err == unix.ERANGE
+}
+
+// roomLeft is how many free bytes prove that ENOSPC was said of an inode's
+// room for attributes (ext4 has one block for them), not of the disk.
+const roomLeft = 1 << 20
+
+func (v *Disk) noRoom(err error) bool {
+	if err != unix.ENOSPC {
+		return false
+	}
+	free, _, ferr := v.Free()
+	return ferr == nil && free > roomLeft
+}

@@ -1,0 +1,192 @@
+package volume
+
+import (
+	"encoding/binary"
+	"time"
+	"unsafe"
+
+	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	statxFlags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	statxMask  = unix.STATX_BASIC_STATS | unix.STATX_BTIME | unix.STATX_MNT_ID
+
+	// maxHandle is the kernel's MAX_HANDLE_SZ, in bytes.
+	maxHandle = 128
+	// atHandleFID asks for a handle that identifies only (fcntl.h, Linux 6.5).
+	atHandleFID = 0x200
+	nameMax   = 255 // NAME_MAX: longer names are refused by every Linux filesystem
+)
+
+// cname is a NUL-terminated name on the stack, so that a look-up allocates
+// nothing but its handle.
+type cname [nameMax + 1]byte
+
+func (c *cname) set(name string) error {
+	if len(name) > nameMax {
+		return unix.ENAMETOOLONG
+	}
+	c[copy(c[:], name)] = 0
+	return nil
+}
+
+// statAt is statx of one name in dirfd, or of dirfd itself if the name is
+// empty. It follows nothing.
+func statAt(dirfd int, name *cname, st *unix.Statx_t) error {
+	flags := statxFlags
+	if name[0] == 0 {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(name)),
+			uintptr(flags), statxMask, uintptr(unsafe.Pointer(st)), 0)
+		if errno == 0 {
+			return nil
+		}
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// fileHandle is the kernel's struct file_handle with room for any handle.
+type fileHandle struct {
+	bytes uint32
+	kind  int32
+	data  [maxHandle]byte
+}
+
+// handleAt is name_to_handle_at of one name in dirfd, or of dirfd itself if
+// the name is empty. kind is a handleKind other than noHandles.
+func handleAt(dirfd int, name *cname, kind handleKind, h *fileHandle) error {
+	flags := 0
+	if name[0] == 0 {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	if kind == fidHandles {
+		flags |= atHandleFID
+	}
+	var mount int32
+	for {
+		h.bytes = maxHandle
+		_, _, errno := unix.Syscall6(unix.SYS_NAME_TO_HANDLE_AT, uintptr(dirfd), uintptr(unsafe.Pointer(name)),
+			uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&mount)), uintptr(flags), 0)
+		if errno == 0 {
+			return nil
+		}
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// text is the handle as repl.Identity holds it.
+func (h *fileHandle) text() string {
+	var b [4 + maxHandle]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(h.kind))
+	n := copy(b[4:], h.data[:h.bytes])
+	return string(b[:4+n])
+}
+
+// holds reports whether the handle visibly is that inode's: ext4, xfs, f2fs
+// and btrfs begin with the inode's number, tmpfs has it as second word.
+func (h *fileHandle) holds(ino uint64) bool {
+	low := uint32(ino)
+	return h.bytes >= 8 && (binary.LittleEndian.Uint32(h.data[:]) == low || binary.LittleEndian.Uint32(h.data[4:]) == low)
+}
+
+// describe is lstat and handle of one object at one instant: name in dirfd, or
+// dirfd itself if the name is empty.
+func (v *Disk) describe(dirfd int, name string) (Stat, error) {
+	var c cname
+	var st unix.Statx_t
+	if err := c.set(name); err != nil {
+		return Stat{}, err
+	}
+	if err := statAt(dirfd, &c, &st); err != nil {
+		return Stat{}, err
+	}
+	if v.foreign(&st) {
+		return Stat{}, unix.EXDEV
+	}
+	if v.features.handles == noHandles {
+		return statOf(&st, ""), nil
+	}
+	var h fileHandle
+	for range racesMax {
+		if err := handleAt(dirfd, &c, v.features.handles, &h); err != nil {
+			return Stat{}, err
+		}
+		if h.holds(st.Ino) || name == "" {
+			return statOf(&st, h.text()), nil
+		}
+		// Either the handle hides its inode, or the name was given to another
+		// object between the two calls.
+		before := st.Ino
+		if err := statAt(dirfd, &c, &st); err != nil {
+			return Stat{}, err
+		}
+		if st.Ino == before {
+			return statOf(&st, h.text()), nil
+		}
+	}
+	return Stat{}, ErrChanged
+}
+
+// racesMax bounds how often an operation starts again because the tree moved
+// under it.
+const racesMax = 16
+
+// foreign reports whether an object belongs to another mount or, as a btrfs
+// subvolume does, to another device. Files do not count for the device:
+// overlayfs shows those of its lower layers under other numbers.
+func (v *Disk) foreign(st *unix.Statx_t) bool {
+	if st.Mask&unix.STATX_MNT_ID != 0 && v.mount != 0 && st.Mnt_id != v.mount {
+		return true
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR && unix.Mkdev(st.Dev_major, st.Dev_minor) != v.dev
+}
+
+func statOf(st *unix.Statx_t, handle string) Stat {
+	s := Stat{
+		Type:     typeOf(uint32(st.Mode)),
+		Identity: repl.Identity{Handle: handle},
+		Print:    repl.Print{Size: int64(st.Size), Mtime: timeOf(st.Mtime), Ctime: timeOf(st.Ctime)},
+		Links:    st.Nlink,
+		Mode:     uint32(st.Mode) & modeBits,
+		Owner:    st.Uid,
+		Group:    st.Gid,
+	}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		s.Identity.Birth = timeOf(st.Btime)
+	}
+	return s
+}
+
+func typeOf(mode uint32) repl.Type {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return repl.File
+	case unix.S_IFDIR:
+		return repl.Directory
+	case unix.S_IFLNK:
+		return repl.Symlink
+	}
+	return repl.Other
+}
+
+func timeOf(t unix.StatxTimestamp) repl.Time {
+	return repl.Time(t.Sec*int64(time.Second) + int64(t.Nsec))
+}
+
+// timespecOf splits a time so that the nanoseconds are never negative.
+func timespecOf(t repl.Time) unix.Timespec {
+	sec, nsec := int64(t)/int64(time.Second), int64(t)%int64(time.Second)
+	if nsec < 0 {
+		sec, nsec = sec-1, nsec+int64(time.Second)
+	}
+	return unix.Timespec{Sec: sec, Nsec: nsec}
+}

@@ -1,0 +1,184 @@
+package volume
+
+import (
+	"errors"
+	"io"
+	"strconv"
+
+	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserveFrom is the size from which a Temp's space is allocated ahead, so
+// that a full disk is known before the content travels.
+const reserveFrom = 1 << 20
+
+// temp is a file under construction. Where the filesystem has no nameless
+// files it has a name in staging, which Link takes away and Close removes.
+type temp struct {
+	v       *Disk
+	fd      *descriptor
+	staging *descriptor // only of a named one
+	name    string      // in staging; empty if nameless
+	linked  bool
+}
+
+const tempLabel = "new file"
+
+func (v *Disk) NewTemp(size int64) (Temp, error) {
+	t, err := v.makeTemp()
+	if err != nil {
+		return nil, fail("make", tempLabel, err)
+	}
+	if size >= reserveFrom {
+		err := unix.Fallocate(t.fd.get(), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS && err != unix.EINTR {
+			return nil, errors.Join(fail("reserve "+strconv.FormatInt(size, 10)+" bytes for", tempLabel, err), t.Close())
+		}
+	}
+	return t, nil
+}
+
+func (v *Disk) makeTemp() (*temp, error) {
+	const staging = privateName + "/" + string(Staging)
+	if v.features.Tmpfile {
+		how := unix.OpenHow{Flags: unix.O_TMPFILE | unix.O_RDWR | unix.O_CLOEXEC, Mode: 0o600, Resolve: resolveFlags}
+		fd, err := retry(func() (int, error) { return unix.Openat2(v.fd, staging, &how) })
+		if err != nil {
+			return nil, err
+		}
+		return &temp{v: v, fd: newFD(fd)}, nil
+	}
+	at, err := openPath(v.fd, staging)
+	if err != nil {
+		return nil, err
+	}
+	how := unix.OpenHow{Flags: unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | unix.O_CLOEXEC, Mode: 0o600, Resolve: resolveFlags}
+	for {
+		name := "temp-" + strconv.FormatUint(v.temps.Add(1), 10)
+		fd, err := retry(func() (int, error) { return unix.Openat2(at, name, &how) })
+		if err == nil {
+			return &temp{v: v, fd: newFD(fd), staging: newFD(at), name: name}, nil
+		}
+		if err != unix.EEXIST { // left by an earlier run: the next number
+			return nil, errors.Join(err, unix.Close(at))
+		}
+	}
+}
+
+func (t *temp) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := retry(func() (int, error) { return unix.Write(t.fd.get(), p[done:]) })
+		if err != nil {
+			return done, fail("write", tempLabel, err)
+		}
+		if n == 0 {
+			return done, io.ErrShortWrite
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func (t *temp) WriteAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := retry(func() (int, error) { return unix.Pwrite(t.fd.get(), p[done:], off+int64(done)) })
+		if err != nil {
+			return done, fail("write", tempLabel, err)
+		}
+		if n == 0 {
+			return done, io.ErrShortWrite
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func (t *temp) ReadAt(p []byte, off int64) (int, error) { return readAt(t.fd.get(), tempLabel, p, off) }
+
+func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
+	m, err := DecodeMeta(meta)
+	if err != nil {
+		return nil, fail("set metadata of", tempLabel, err)
+	}
+	lacks, err := t.v.apply(object{fd: t.fd.get()}, m, mtime)
+	return lacks, fail("set metadata of", tempLabel, err)
+}
+
+func (t *temp) Stat() (Stat, error) {
+	s, err := t.v.describe(t.fd.get(), "")
+	return s, fail("stat", tempLabel, err)
+}
+
+func (t *temp) Sync() error { return fail("sync", tempLabel, unix.Fsync(t.fd.get())) }
+
+// Link gives t its name in d. The file keeps being t's: it can still be read,
+// and Close only closes it.
+func (d *dir) Link(t Temp, name string) error {
+	const op = "link new file as"
+	if err := d.place(op, name); err != nil {
+		return err
+	}
+	own, ok := t.(*temp)
+	if !ok {
+		return refuse(op, name, ErrMount)
+	}
+	if own.linked {
+		return refuse(op, name, errLinked)
+	}
+	var err error
+	if own.name == "" {
+		err = own.linkNameless(d.fd.get(), name)
+	} else {
+		err = own.linkNamed(d.fd.get(), name)
+	}
+	if err != nil {
+		return fail(op, name, err)
+	}
+	own.linked = true
+	return nil
+}
+
+var errLinked = errors.New("it has its name already")
+
+func (t *temp) linkNameless(dirfd int, name string) error {
+	if !t.v.noAtPath.Load() {
+		err := unix.Linkat(t.fd.get(), "", dirfd, name, unix.AT_EMPTY_PATH)
+		if err != unix.ENOENT { // ENOENT: no CAP_DAC_READ_SEARCH
+			return err
+		}
+	}
+	err := unix.Linkat(unix.AT_FDCWD, procPath(t.fd.get()), dirfd, name, unix.AT_SYMLINK_FOLLOW)
+	if err == nil {
+		t.v.noAtPath.Store(true)
+	}
+	return err
+}
+
+// linkNamed moves a named temp. A filesystem without RENAME_NOREPLACE takes
+// the longer way, which refuses a taken place as well.
+func (t *temp) linkNamed(dirfd int, name string) error {
+	at := t.staging.get()
+	err := unix.Renameat2(at, t.name, dirfd, name, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	if err := unix.Linkat(at, t.name, dirfd, name, 0); err != nil {
+		return err
+	}
+	return unix.Unlinkat(at, t.name, 0)
+}
+
+func (t *temp) Close() error {
+	err := t.fd.close()
+	if t.staging != nil {
+		if !t.linked {
+			err = errors.Join(err, unix.Unlinkat(t.staging.get(), t.name, 0))
+		}
+		err = errors.Join(err, t.staging.close())
+	}
+	return fail("close", tempLabel, err)
+}
