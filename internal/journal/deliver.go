@@ -1,0 +1,137 @@
+package journal
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// deliver hands one event to the folders that it concerns.
+func (g *group) deliver(ev *event) {
+	if ev.mask&unix.FAN_Q_OVERFLOW != 0 {
+		g.doubt("the kernel's queue of events overflowed")
+		return
+	}
+	if ev.mask&unix.FAN_RENAME != 0 && ev.mask&unix.FAN_ONDIR != 0 {
+		g.cache.flush() // directories below it have moved
+	}
+	if ev.dir == nil && ev.newDir == nil {
+		g.deliverNameless(ev)
+		return
+	}
+	from, to := g.verdict(ev.dir), g.verdict(ev.newDir)
+	foreign := false // some folder has neither place
+	if from.nowhere && to.nowhere {
+		foreign = true
+	} else {
+		for i, s := range g.subs {
+			a, b := from.at[i], to.at[i]
+			if a.state == outside && b.state == outside {
+				foreign = true
+				continue
+			}
+			s.deliver(ev, from, to, a, b)
+		}
+	}
+	if ev.child != nil && ev.mask&unix.FAN_ONDIR == 0 && ev.mask&(unix.FAN_CLOSE_WRITE|unix.FAN_ATTRIB) != 0 &&
+		(foreign || temporary(ev.name)) {
+		g.deliverLinked(ev, from, to)
+	}
+}
+
+// deliver marks the places of ev that lie in this folder.
+func (s *subscriber) deliver(ev *event, from, to *verdict, a, b location) {
+	if a.state == private && a.path == privateName {
+		s.seen(ev.name) // the first marker is created, later ones are renamed
+	}
+	if b.state == private && b.path == privateName {
+		s.seen(ev.newName)
+	}
+	wrote := ev.mask&unix.FAN_CLOSE_WRITE != 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.reported(ev.name) {
+		s.putLocked(from.key, Dirty{Dir: from.dir, Path: a.path, Wrote: wrote}, ev.name, ev.child)
+	}
+	if b.reported(ev.newName) {
+		// A directory from beyond the folder: what happened in it there was dropped.
+		tree := ev.mask&unix.FAN_ONDIR != 0 && a.state != inside
+		s.putLocked(to.key, Dirty{Dir: to.dir, Path: b.path, Wrote: wrote, Tree: tree}, ev.newName, ev.child)
+	}
+}
+
+// reported tells whether a name there is the folder's business.
+func (l location) reported(name []byte) bool {
+	return l.state >= inside && len(name) > 0 && !(l.path == "." && string(name) == privateName)
+}
+
+// deliverLinked reports by handle a file that was changed through a name that
+// some folders do not have: they may have it by another link, or under the name
+// it got since it was made with O_TMPFILE.
+func (g *group) deliverLinked(ev *event, from, to *verdict) {
+	tmp := temporary(ev.name)
+	links := g.links(ev.child)
+	if links == 0 || links == 1 && !tmp {
+		return
+	}
+	for i, s := range g.subs {
+		a, b := from.at[i].state, to.at[i].state
+		switch {
+		case a == private || b == private: // our own staging
+		case a == outside && b == outside, tmp:
+			s.put("", Dirty{Wrote: ev.mask&unix.FAN_CLOSE_WRITE != 0}, nil, ev.child)
+		}
+	}
+}
+
+// deliverNameless reports an event that has the object's handle only: a link
+// made or removed, or a change through a descriptor opened by handle, as the
+// kernel's NFS server does.
+func (g *group) deliverNameless(ev *event) {
+	if ev.child == nil {
+		return
+	}
+	// Our own installs move link counts and always say so by name as well.
+	if ev.pid == g.self && ev.mask&unix.FAN_CLOSE_WRITE == 0 {
+		return
+	}
+	if g.links(ev.child) == 0 {
+		return // its names were reported when they went
+	}
+	for _, s := range g.subs {
+		s.put("", Dirty{Wrote: ev.mask&unix.FAN_CLOSE_WRITE != 0}, nil, ev.child)
+	}
+}
+
+// links returns how many names the object has; if that cannot be told, as if it
+// had several.
+func (g *group) links(child []byte) uint64 {
+	if len(g.subs) == 0 {
+		return 0
+	}
+	fd, err := openHandle(g.subs[0].tree.root, child)
+	if err == unix.ESTALE {
+		return 0
+	}
+	if err != nil {
+		return 2
+	}
+	defer unix.Close(fd) //nolint:errcheck // a path only
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 2
+	}
+	return uint64(st.Nlink)
+}
+
+// temporary recognises the kernel's name for an O_TMPFILE, "#" and the inode's
+// number. A user may call a file so as well, hence both ways are reported.
+func temporary(name []byte) bool {
+	if len(name) < 2 || name[0] != '#' {
+		return false
+	}
+	for _, c := range name[1:] {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,214 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hub owns one fanotify group for each filesystem on which this process has
+// replicated folders. Pass one Hub to every Open of a process: each further
+// group costs every writer of its filesystem the making of its events.
+type Hub struct {
+	mu     sync.Mutex
+	groups map[uint64]*group // by device
+}
+
+// NewHub returns a Hub without groups. It needs no closing: a group ends with
+// the last journal on it.
+func NewHub() *Hub { return &Hub{groups: map[uint64]*group{}} }
+
+// group is one filesystem's mark and its reader. The reader holds mu while it
+// works on what it read, so whoever holds mu finds the reader at rest.
+type group struct {
+	file *os.File
+	self int32 // our own process id, as in events
+	done chan struct{}
+
+	mu    sync.Mutex
+	subs  []*subscriber
+	cache verdicts
+	err   error // why the reader has ended
+}
+
+// subscriber is the fanotify journal of one folder.
+type subscriber struct {
+	*names
+	tree  *tree
+	hub   *Hub
+	known func(dir []byte) bool
+	once  sync.Once
+	fixed map[string]location // by handle: the root and the private area, wherever they are
+}
+
+const (
+	groupFlags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK |
+		unix.FAN_REPORT_DFID_NAME_TARGET | unix.FAN_UNLIMITED_QUEUE
+	groupMask = unix.FAN_CREATE | unix.FAN_DELETE | unix.FAN_RENAME |
+		unix.FAN_CLOSE_WRITE | unix.FAN_ATTRIB | unix.FAN_ONDIR
+	readSize = 256 << 10
+)
+
+// subscribe joins t to the group of its filesystem. t stays the caller's if it
+// fails.
+func (h *Hub) subscribe(t *tree, o Options) (*subscriber, error) {
+	handle, mount, err := handleAt(t.root)
+	if err != nil {
+		return nil, fmt.Errorf("file handles: %w", err)
+	}
+	fd, err := openHandle(t.root, handle)
+	if err != nil {
+		return nil, fmt.Errorf("open by file handle: %w", err)
+	}
+	_ = unix.Close(fd) // a path only
+	t.mount = mount
+	area, _, err := handleAt(t.probe.dir)
+	if err != nil {
+		return nil, fmt.Errorf("file handle of %s: %w", privateName, err)
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g := h.groups[t.device]
+	if g == nil {
+		if g, err = newGroup(t); err != nil {
+			return nil, err
+		}
+		h.groups[t.device] = g
+	}
+	s := &subscriber{names: newNames(o.MaxNames), tree: t, hub: h, known: o.Known}
+	s.fixed = map[string]location{string(handle): {inside, "."}, string(area): {private, privateName}}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.subs = append(g.subs, s)
+	g.cache.flush()
+	if g.err != nil {
+		s.end(g.err)
+	}
+	return s, nil
+}
+
+func newGroup(t *tree) (*group, error) {
+	fd, err := unix.FanotifyInit(groupFlags, unix.O_RDONLY|unix.O_LARGEFILE)
+	if err != nil {
+		return nil, fmt.Errorf("fanotify_init: %w", err)
+	}
+	err = unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, groupMask, t.root, "")
+	if err != nil {
+		hint := ""
+		switch {
+		case errors.Is(err, unix.EXDEV):
+			hint = " (a btrfs subvolume cannot be marked by itself)"
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENODEV):
+			hint = " (this filesystem has no file handles to report)"
+		}
+		return nil, errors.Join(fmt.Errorf("mark the filesystem: %w%s", err, hint), unix.Close(fd))
+	}
+	g := &group{
+		file: os.NewFile(uintptr(fd), "fanotify"),
+		self: int32(os.Getpid()),
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(g.done)
+		g.read()
+	}()
+	return g, nil
+}
+
+// read reads and delivers until the file is closed.
+func (g *group) read() {
+	buf := make([]byte, readSize)
+	for {
+		n, err := g.file.Read(buf)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		g.mu.Lock()
+		if err != nil {
+			g.err = fmt.Errorf("journal: read fanotify events: %w", err)
+			for _, s := range g.subs {
+				s.doubt("fanotify cannot be read any more")
+				s.end(g.err)
+			}
+			g.mu.Unlock()
+			return
+		}
+		g.deliverAll(buf[:n])
+		g.mu.Unlock()
+	}
+}
+
+// deliverAll decodes and delivers one read. Bytes that make no sense may have
+// hidden events: a Gap for everyone.
+func (g *group) deliverAll(b []byte) {
+	for len(b) > 0 {
+		ev, rest, err := decode(b)
+		if err != nil {
+			g.doubt(err.Error())
+			return
+		}
+		g.deliver(&ev)
+		b = rest
+	}
+}
+
+func (g *group) doubt(reason string) {
+	for _, s := range g.subs {
+		s.doubt(reason)
+	}
+}
+
+// Kind implements Journal.
+func (s *subscriber) Kind() Kind { return Fanotify }
+
+// Reason implements Journal.
+func (s *subscriber) Reason() string { return "" }
+
+// Drain implements Journal.
+func (s *subscriber) Drain(ctx context.Context) (uint64, error) {
+	return s.drain(ctx, s.tree.probe.mark)
+}
+
+// Close implements Journal.
+func (s *subscriber) Close() error {
+	err := s.release()
+	s.once.Do(s.tree.close)
+	return err
+}
+
+// release leaves the group, and ends it when it was the last one.
+func (s *subscriber) release() error {
+	defer s.end(ErrClosed)
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	g := s.hub.groups[s.tree.device]
+	if g == nil || !g.leave(s) {
+		return nil
+	}
+	delete(s.hub.groups, s.tree.device)
+	err := g.file.Close() // wakes the reader
+	<-g.done
+	if err != nil {
+		return fmt.Errorf("journal: close fanotify: %w", err)
+	}
+	return nil
+}
+
+// leave reports whether s was there and nobody is left.
+func (g *group) leave(s *subscriber) (last bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.subs {
+		if g.subs[i] == s {
+			g.subs = append(g.subs[:i:i], g.subs[i+1:]...)
+			g.cache.flush()
+			return len(g.subs) == 0
+		}
+	}
+	return false
+}
