@@ -92,7 +92,7 @@ func open(t testing.TB, root string, o Options) Journal {
 	t.Cleanup(func() { must(t, j.Close()) })
 	b, err := j.Next(deadline(t))
 	must(t, err)
-	if b.Gap == nil || b.Token != 1 || len(b.Dirty) != 0 {
+	if b.Gap == nil || !b.Gap.Planned || b.Token != 1 || len(b.Dirty) != 0 {
 		t.Fatalf("the first batch is %+v, want a Gap with token 1", b)
 	}
 	return j

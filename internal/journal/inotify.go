@@ -161,7 +161,7 @@ func (j *inotifyJournal) becomeWalk(why error) {
 	_ = j.file.Close() // nothing of it is wanted
 	j.state.Unlock()
 	j.goBlind(fmt.Sprintf("the tree is no longer watched: %v", why))
-	periodicDoubt(j.names, j.o.WalkEvery, j.ctx.Done())
+	walkPeriodically(j.names, j.o.WalkEvery, j.ctx.Done())
 }
 
 // Kind implements Journal.

@@ -26,7 +26,8 @@ type Dirty struct {
 
 // Gap says that names may have been missed: the whole tree is in doubt.
 type Gap struct {
-	Reason string // for the log, lower case, without a full stop
+	Reason  string // for the log, lower case, without a full stop
+	Planned bool   // of Open, the walk's period or Drain: nothing went wrong
 }
 
 // Batch is what became dirty since the last one: either names, each place once,

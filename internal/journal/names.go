@@ -40,7 +40,7 @@ func newNames(max int) *names {
 		ready:  make(chan struct{}, 1),
 		max:    max,
 		index:  map[place]int{},
-		gap:    &Gap{Reason: first},
+		gap:    &Gap{Reason: first, Planned: true},
 		drains: map[string]chan uint64{},
 	}
 }
@@ -71,7 +71,7 @@ func (n *names) putLocked(key string, d Dirty, name, child []byte) {
 		return
 	}
 	if len(n.dirty) >= n.max {
-		n.gapLocked(fmt.Sprintf("more than %d names were waiting", n.max))
+		n.gapLocked(Gap{Reason: fmt.Sprintf("more than %d names were waiting", n.max)})
 		return
 	}
 	d.Name = string(name)
@@ -108,14 +108,21 @@ func (n *names) wake() {
 func (n *names) doubt(reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.doubtLocked(reason)
+	n.doubtLocked(Gap{Reason: reason})
 }
 
-func (n *names) doubtLocked(reason string) {
-	n.gapLocked(reason)
+func (n *names) doubtLocked(g Gap) {
+	n.gapLocked(g)
 	for name := range n.drains {
 		n.seenLocked(name)
 	}
+}
+
+// walkNow is doubt as planned.
+func (n *names) walkNow(reason string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.doubtLocked(Gap{Reason: reason, Planned: true})
 }
 
 // goBlind is doubt, and from now on no event will come.
@@ -123,13 +130,14 @@ func (n *names) goBlind(reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.blind = true
-	n.doubtLocked(reason)
+	n.doubtLocked(Gap{Reason: reason})
 }
 
-func (n *names) gapLocked(reason string) {
+// gapLocked empties the set for a Gap; of two, one that was not planned stands.
+func (n *names) gapLocked(g Gap) {
 	n.forgetLocked()
-	if n.gap == nil {
-		n.gap = &Gap{Reason: reason}
+	if n.gap == nil || n.gap.Planned && !g.Planned {
+		n.gap = &g
 	}
 	n.wake()
 }
@@ -212,7 +220,7 @@ func (n *names) expect(name string) (<-chan uint64, error) {
 	ch := make(chan uint64, 1)
 	n.drains[name] = ch
 	if n.blind {
-		n.gapLocked(asked)
+		n.gapLocked(Gap{Reason: asked, Planned: true})
 		n.seenLocked(name)
 	}
 	return ch, nil

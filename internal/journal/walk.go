@@ -20,19 +20,19 @@ func newWalk(o Options, why string) *walk {
 	w.blind = true
 	go func() {
 		defer close(w.done)
-		periodicDoubt(w.names, o.WalkEvery, w.stop)
+		walkPeriodically(w.names, o.WalkEvery, w.stop)
 	}()
 	return w
 }
 
-// periodicDoubt makes a Gap every so often until stop is closed.
-func periodicDoubt(n *names, every time.Duration, stop <-chan struct{}) {
+// walkPeriodically makes a Gap every so often until stop is closed.
+func walkPeriodically(n *names, every time.Duration, stop <-chan struct{}) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-			n.doubt("the tree is walked every " + every.String())
+			n.walkNow("the tree is walked every " + every.String())
 		case <-stop:
 			return
 		}

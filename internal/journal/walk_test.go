@@ -17,8 +17,8 @@ func TestWalkGivesGaps(t *testing.T) {
 	for token := uint64(2); token < 5; token++ {
 		b, err := j.Next(deadline(t))
 		must(t, err)
-		if b.Gap == nil || b.Token != token {
-			t.Errorf("%+v, want a Gap with token %d", b, token)
+		if b.Gap == nil || !b.Gap.Planned || b.Token != token {
+			t.Errorf("%+v, want a planned Gap with token %d", b, token)
 		}
 	}
 }
@@ -92,7 +92,7 @@ func TestNamesMergeAndOverflow(t *testing.T) {
 	}
 	b, err = n.Next(deadline(t))
 	must(t, err)
-	if b.Gap == nil || len(b.Dirty) != 0 || b.Token != 3 {
+	if b.Gap == nil || b.Gap.Planned || len(b.Dirty) != 0 || b.Token != 3 {
 		t.Errorf("%+v, want a Gap with token 3", b)
 	}
 	put(".", "later", Dirty{})
