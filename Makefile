@@ -50,8 +50,8 @@ sim: ## whole clusters, simulated, seeded
 	@mkdir -p $(OUT)
 	$(call gotest,sim) $(RACE) -timeout 5m ./internal/sim/...
 
-sim-long: ## the same with many more seeds
-	DFS_SIM=long $(GO) test -count=1 -v -timeout 12h ./internal/sim/...
+sim-long: ## the same with many more seeds: SEEDS=n
+	DFS_SIM=long SEEDS='$(SEEDS)' $(GO) test -count=1 -v -timeout 12h ./internal/sim/...
 
 fuzz: ## each fuzz target for a few seconds
 	@GO='$(GO)' scripts/fuzz.sh

@@ -6,10 +6,11 @@
 // file and line, the rule, what was found and why the rule is there.
 //
 // The rules are: the layering of internal/ (layers.go, the table with a reason
-// for each ban), no clock, chance or file in the pure packages, a package
-// comment that specifies, ceilings on files and functions, no init, no sleeping,
-// no open note without an entry in docs/, gofmt, Markdown links that resolve,
-// no path of one machine, and proofs named in docs/rules.md that exist.
+// for each ban); no clock, chance or file in the pure packages; a package comment
+// that specifies, and comments on what is exported; errors that say what went
+// wrong; ceilings on files and functions; no init and no sleeping; no open note
+// without an entry in docs/; gofmt; Markdown links that resolve; no path of one
+// machine; and proofs named in docs/rules.md that exist.
 //
 // Generated code (ast.IsGenerated) is exempt from all rules about form, not
 // from the layering. Directories named testdata are not Go source of the

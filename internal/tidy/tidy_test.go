@@ -20,6 +20,8 @@ var checks = []struct {
 	{"layers", checkLayers},
 	{"pure", checkPure},
 	{"docs", checkDocs},
+	{"exported", checkExported},
+	{"errors", checkErrors},
 	{"ceilings", checkCeilings},
 	{"init", checkInit},
 	{"sleep", checkSleep},
