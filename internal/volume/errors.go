@@ -15,6 +15,11 @@ var (
 	ErrIntoItself = errors.New("a directory cannot move below itself")
 	// ErrNotPrivate: Remove was asked to unlink outside the private area.
 	ErrNotPrivate = errors.New("only objects of the private area are removed")
+	// ErrForgotten comes with ErrUnknown from Resolve: the object exists on this
+	// filesystem, but the kernel has dropped its name. It happens to files (not
+	// directories) whose name nobody has looked up since they left the cache;
+	// once a complete walk of the tree has not met the object, it lies outside.
+	ErrForgotten = errors.New("the kernel has forgotten where it lies")
 	// ErrMetaTooLong: the object's metadata exceed what replicates.
 	ErrMetaTooLong = errors.New("more metadata than replicates")
 )

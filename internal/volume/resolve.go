@@ -28,7 +28,7 @@ func openHandle(mount int, handle string) (int, error) {
 // Resolve opens the handle and asks the kernel where that is. Every path is
 // checked by looking up what lies there, because the kernel's answer may be
 // outdated, or a path in another view of the filesystem. A file that the kernel
-// has in memory without its name cannot be located: ErrUnknown.
+// has in memory without its name cannot be located: ErrUnknown, ErrForgotten.
 func (v *Disk) Resolve(id repl.Identity) (string, error) {
 	const op = "resolve handle of"
 	if id.Handle == "" || v.features.handles != fullHandles {
@@ -87,7 +87,7 @@ func (v *Disk) locate(fd int) (string, error) {
 		return ".", nil
 	}
 	if at == "/" {
-		return "", ErrUnknown // in memory without a name, or the filesystem's root above ours
+		return "", &OpError{Op: "locate", Name: at, Kind: ErrUnknown, Err: ErrForgotten}
 	}
 	path, ok := strings.CutPrefix(at, strings.TrimSuffix(root, "/")+"/")
 	if !ok {

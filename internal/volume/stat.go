@@ -18,7 +18,7 @@ const (
 	maxHandle = 128
 	// atHandleFID asks for a handle that identifies only (fcntl.h, Linux 6.5).
 	atHandleFID = 0x200
-	nameMax   = 255 // NAME_MAX: longer names are refused by every Linux filesystem
+	nameMax     = 255 // NAME_MAX: longer names are refused by every Linux filesystem
 )
 
 // cname is a NUL-terminated name on the stack, so that a look-up allocates

@@ -1,0 +1,158 @@
+package volumetest
+
+import (
+	"bytes"
+	"slices"
+	"syscall"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// me and group are this process's own, which it may always set.
+func (s *story) me() uint32 {
+	s.Helper()
+	st, err := s.root.Stat()
+	s.ok(err)
+	return st.Owner
+}
+
+func (s *story) group() uint32 {
+	s.Helper()
+	st, err := s.root.Stat()
+	s.ok(err)
+	return st.Group
+}
+
+func (s *story) meta() {
+	s.ok(s.u.WriteFile("f", []byte("x")))
+	s.ok(s.u.Mkdir("d"))
+	s.ok(s.u.Symlink("f", "l"))
+	s.ok(s.u.Chmod("f", 0o4751))
+	s.ok(s.u.Chmod("d", 0o1777))
+	for name, mode := range map[string]uint32{"f": 0o4751, "d": 0o1777, "l": 0o777} {
+		m := s.metaOf(s.root, name)
+		if m.Mode != mode || m.Owner != s.me() || m.Group != s.group() || len(m.Xattrs) != 0 {
+			s.Fatalf("metadata of %s: %+v, want mode %o", name, m, mode)
+		}
+	}
+	s.refused(second(s.root.Meta("none")), volume.ErrNotExist, "read nothing's metadata")
+	if second(s.root.Meta("none")) == nil || third(s.root.SetMeta("f", nil, []byte("rubbish"), 1)) == nil {
+		s.Fatal("bytes that are no metadata were accepted")
+	}
+}
+
+func (s *story) setMeta() {
+	s.ok(s.u.WriteFile("f", []byte("x")))
+	s.ok(s.u.Mkdir("d"))
+	s.ok(s.u.Symlink("f", "l"))
+	want := volume.Meta{Mode: 0o2750, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		want.Xattrs = []volume.Xattr{
+			{Name: "user.a", Value: []byte("1")},
+			{Name: "user.empty", Value: nil},
+			{Name: "user.z", Value: bytes.Repeat([]byte("z"), 300)},
+		}
+	}
+	const mtime = repl.Time(1_234_567_890_123_456_789)
+	for _, name := range []string{"f", "d"} {
+		was := s.lookup(s.root, name)
+		after, lacks, err := s.root.SetMeta(name, nil, s.bytesOf(want), mtime)
+		s.ok(err)
+		if len(lacks) != 0 {
+			s.Fatalf("%s lacks %v", name, lacks)
+		}
+		if is := s.lookup(s.root, name); is != after || is.Identity != was.Identity || is.Print.Mtime != mtime || is.Mode != want.Mode {
+			s.Fatalf("%s was %+v, SetMeta said %+v, it is %+v", name, was, after, is)
+		}
+		if got, err := s.root.Meta(name); err != nil || !bytes.Equal(got, s.bytesOf(want)) {
+			s.Fatalf("metadata of %s: %+v, error %v", name, s.metaOf(s.root, name), err)
+		}
+	}
+	// Fewer attributes, another value; a time before 1970.
+	less := volume.Meta{Mode: 0o600, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		less.Xattrs = []volume.Xattr{{Name: "user.a", Value: []byte("2")}}
+	}
+	after, _, err := s.root.SetMeta("f", nil, s.bytesOf(less), -1)
+	s.ok(err)
+	if got := s.metaOf(s.root, "f"); !slices.EqualFunc(got.Xattrs, less.Xattrs, sameXattr) || got.Mode != 0o600 || after.Print.Mtime != -1 {
+		s.Fatalf("metadata %+v, object %+v", got, after)
+	}
+	// A link's own, not its target's.
+	after, lacks, err := s.root.SetMeta("l", nil, s.bytesOf(volume.Meta{Mode: 0o777, Owner: s.me(), Group: s.group()}), mtime)
+	s.ok(err)
+	if len(lacks) != 0 || after.Type != repl.Symlink || after.Print.Mtime != mtime || s.lookup(s.root, "f").Print.Mtime != -1 {
+		s.Fatalf("link is %+v, lacks %v, its target %+v", after, lacks, s.lookup(s.root, "f"))
+	}
+	s.refused(third(s.root.SetMeta("none", nil, s.bytesOf(less), 1)), volume.ErrNotExist, "set nothing's metadata")
+	s.content(s.root, "f", "x")
+	if syscall.Geteuid() == 0 {
+		s.chown()
+	}
+}
+
+// chown gives a file away, which clears setuid unless it is set afterwards.
+func (s *story) chown() {
+	want := volume.Meta{Mode: 0o6755, Owner: 4711, Group: 4712}
+	_, lacks, err := s.root.SetMeta("f", nil, s.bytesOf(want), 5)
+	s.ok(err)
+	if st := s.lookup(s.root, "f"); len(lacks) != 0 || st.Owner != 4711 || st.Group != 4712 || st.Mode != 0o6755 {
+		s.Fatalf("given away, the file is %+v and lacks %v", st, lacks)
+	}
+}
+
+func sameXattr(x, y volume.Xattr) bool { return x.Name == y.Name && bytes.Equal(x.Value, y.Value) }
+
+func (s *story) setMetaExpect() {
+	s.ok(s.u.WriteFile("f", []byte("one")))
+	s.ok(s.u.Mkdir("d"))
+	meta := s.bytesOf(volume.Meta{Mode: 0o740, Owner: s.me(), Group: s.group()})
+	seen := s.lookup(s.root, "f")
+	after, _, err := s.root.SetMeta("f", &seen, meta, 7)
+	s.ok(err)
+	if after.Mode != 0o740 || after.Print.Mtime != 7 {
+		s.Fatalf("the file is %+v", after)
+	}
+	_, _, err = s.root.SetMeta("f", &seen, meta, 8)
+	s.refused(err, volume.ErrChanged, "set metadata of a file whose mtime moved")
+	s.ok(s.u.WriteFile("new", []byte("two")))
+	s.ok(s.u.Rename("new", "f"))
+	_, _, err = s.root.SetMeta("f", &after, meta, 9)
+	s.refused(err, volume.ErrChanged, "set metadata of a replaced file")
+	now := s.lookup(s.root, "f")
+	if s.Leases {
+		w, err := s.u.OpenForWrite("f")
+		s.ok(err)
+		_, _, err = s.root.SetMeta("f", &now, meta, 10)
+		s.refused(err, volume.ErrInUse, "set metadata of a file that is written to")
+		s.ok(w.Close())
+	}
+	if is := s.lookup(s.root, "f"); is.Print != now.Print || is.Mode != now.Mode {
+		s.Fatalf("refused, and yet %+v became %+v", now, is)
+	}
+	// A directory is expected by its identity alone.
+	dir := s.lookup(s.root, "d")
+	s.ok(s.u.WriteFile("d/x", nil))
+	_, _, err = s.root.SetMeta("d", &dir, meta, 11)
+	s.ok(err)
+	s.ok(s.u.Remove("d/x"))
+	s.ok(s.u.Remove("d"))
+	s.ok(s.u.WriteFile("d", nil))
+	_, _, err = s.root.SetMeta("d", &dir, meta, 12)
+	s.refused(err, volume.ErrChanged, "set metadata of a directory that is a file now")
+}
+
+func (s *story) mtime() {
+	s.ok(s.u.Mkdir("d"))
+	d := s.dir("d")
+	s.ok(d.Mkdir("x"))
+	s.ok(d.SetMtime(77))
+	if st := s.lookup(s.root, "d"); st.Print.Mtime != 77 {
+		s.Fatalf("directory's mtime is %d", st.Print.Mtime)
+	}
+	s.ok(d.Mkdir("y"))
+	if st := s.lookup(s.root, "d"); st.Print.Mtime == 77 {
+		s.Fatal("a new entry did not move the directory's mtime")
+	}
+}
