@@ -44,8 +44,8 @@ const (
 	VerdictDelete                         // a tombstone over a live record
 	VerdictForget                         // a tombstone of what we never had, or over another tombstone
 	VerdictAdopt                          // what lies at the place has this content already
-	VerdictNameWon                        // the newcomer takes the name, the incumbent dies
-	VerdictNameLost                       // the newcomer dies, the incumbent keeps the name
+	VerdictNameWon                        // takes a name from another object, which dies
+	VerdictNameLost                       // dies because another object keeps or takes its name
 	VerdictMerged                         // a directory becomes a tombstone that names its heir
 	VerdictRevived                        // a dead ancestor comes back for a live descendant
 	VerdictCycleBroken                    // a move into its own descendant is undone
@@ -67,11 +67,15 @@ func (v Verdict) String() string {
 // Change is what a plan does to one record and to the object behind it.
 type Change struct {
 	Verdict Verdict
-	// Update is the record that shall be. If Mint is set it is a draft over Was
-	// and becomes an update of ours when it is carried out, knowing Also too.
+	// Update is the record that shall be. If Mint is set it is a draft and
+	// becomes an update of ours, by Minted, when it is carried out. If its GVSN
+	// is Was's the record stays: only the object moves, because its directory
+	// was merged. A provisional record that is not dropped stays provisional.
 	Update Update
 	Mint   bool
-	Also   []Update
+	// Also lists the versions of this UID that the batch brought and that Update
+	// replaces; the first is what a draft is over if there is no Was.
+	Also []Update
 	// Drop removes the record altogether (a provisional one).
 	Drop bool
 	// Was is the record that the verdict was made on, zero if there was none.
@@ -82,17 +86,50 @@ type Change struct {
 	// Its identity and print are the disk's state that the verdict was made on.
 	Object Record
 	// From is where the object lies on disk, To where the result shall lie.
-	// From zero: nothing lies on disk. To zero: nothing shall.
+	// From zero: nothing lies on disk. To zero: nothing shall. Both are zero for
+	// the root and for what concerns the record alone. Look From.Dir up through
+	// merged directories: an earlier change may have merged it.
 	From, To Place
 	// Content says that the result's data must be brought here, Meta that its
 	// metadata or mtime differ from the object's.
 	Content bool
 	Meta    bool
 	// ViaPrivate says that the object must leave From before the plan's other
-	// changes are carried out, through the private area: places are exchanged.
+	// changes are carried out, through the private area: places are exchanged in
+	// a ring. When its own turn comes it goes from there to To, or dies.
 	ViaPrivate bool
-	// Keep says what becomes of the displaced object, if its data go.
+	// Keep says what becomes of the displaced object, if its data go. A
+	// directory that goes with Keep set goes with all that is in it.
 	Keep Keep
+	// Group joins the changes that exchange places or win a name from one
+	// another: bring all their content here first, and make the verdict again
+	// for all if one cannot be carried out. 0: the change stands alone.
+	Group int
+}
+
+// Minted returns the update that a draft becomes (Mint set), as version g.
+func (c *Change) Minted(g version.GVSN, now Time) Update {
+	seen := make([]*Update, 0, len(c.Also)+1)
+	if !c.Was.GVSN.IsZero() {
+		seen = append(seen, &c.Was.Update)
+	}
+	for i := range c.Also {
+		seen = append(seen, &c.Also[i])
+	}
+	return Mint(g, now, seen[0], c.Update, seen[1:]...)
+}
+
+// Settles lists the received versions that are known here once the change is
+// committed: its own, unless it is a draft, and those that it replaces.
+func (c *Change) Settles() []version.GVSN {
+	var out []version.GVSN
+	if !c.Mint && !c.Drop && c.Update.GVSN != c.Was.GVSN {
+		out = append(out, c.Update.GVSN)
+	}
+	for i := range c.Also {
+		out = append(out, c.Also[i].GVSN)
+	}
+	return out
 }
 
 // Base is the version that must still be our record when the change is
@@ -112,4 +149,28 @@ type Plan struct {
 	// UID before the updates in Waiting can be decided (rules 4 and 9).
 	Need    []UID
 	Waiting []Update
+	// Parked says of some of Waiting that no answer to Need frees them: this
+	// member may not mint, or what the partner sent does not fit together.
+	Parked []Parked
+	// Bad lists updates that cannot be true: keep them out of the vector and
+	// raise a finding.
+	Bad []BadUpdate
 }
+
+// Parked is an update that waits for something else than an answer.
+type Parked struct {
+	GVSN version.GVSN
+	Why  string
+}
+
+// BadUpdate is an update that cannot be true, and why.
+type BadUpdate struct {
+	GVSN version.GVSN
+	Err  error
+}
+
+// Error names the update and the reason.
+func (b BadUpdate) Error() string { return "update " + b.GVSN.String() + ": " + b.Err.Error() }
+
+// Unwrap returns the reason.
+func (b BadUpdate) Unwrap() error { return b.Err }
