@@ -87,7 +87,7 @@ func (*Hello) Type() Type { return TypeHello }
 func (m *Hello) append(b []byte) ([]byte, error) {
 	return marshal(b, &wirepb.Hello{
 		ProtocolMin: m.Min, ProtocolMax: m.Max, Member: m.Member[:], Domain: m.Domain[:],
-		Product: []byte(clip(m.Product, MaxProduct)), Generation: m.Generation, Clock: int64(m.Clock), Role: uint32(m.Role),
+		Product: []byte(clip(m.Product, MaxProduct)), Term: m.Term, Generation: m.Generation, Clock: int64(m.Clock), Role: uint32(m.Role),
 	})
 }
 
@@ -100,7 +100,7 @@ func (m *Hello) decode(b []byte) error {
 	domain, err2 := decodeGUID(p.Domain)
 	*m = Hello{
 		Min: p.ProtocolMin, Max: p.ProtocolMax, Member: repl.MemberID(member), Domain: domain,
-		Product: clip(string(p.Product), MaxProduct), Generation: p.Generation, Clock: repl.Time(p.Clock), Role: Role(p.Role),
+		Product: clip(string(p.Product), MaxProduct), Term: p.Term, Generation: p.Generation, Clock: repl.Time(p.Clock), Role: Role(p.Role),
 	}
 	if p.Role > uint32(RoleData) {
 		return fmt.Errorf("role %d", p.Role)
@@ -246,13 +246,13 @@ func (m *StatusReply) decode(b []byte) error {
 func (*DirectoryGet) Type() Type { return TypeDirectoryGet }
 
 func (m *DirectoryGet) append(b []byte) ([]byte, error) {
-	return marshal(b, &wirepb.DirectoryGet{Generation: m.Generation, Wait: m.Wait})
+	return marshal(b, &wirepb.DirectoryGet{Term: m.Term, Generation: m.Generation, Wait: m.Wait})
 }
 
 func (m *DirectoryGet) decode(b []byte) error {
 	var p wirepb.DirectoryGet
 	err := unmarshal(b, &p)
-	*m = DirectoryGet{p.Generation, p.Wait}
+	*m = DirectoryGet{p.Term, p.Generation, p.Wait}
 	return err
 }
 
@@ -263,12 +263,12 @@ func (m *DirectoryCopy) append(b []byte) ([]byte, error) {
 	if err := bounded("bytes of the domain file", len(m.Signed), MaxDirectory); err != nil {
 		return nil, err
 	}
-	return marshal(b, &wirepb.DirectoryCopy{Generation: m.Generation, Signed: m.Signed})
+	return marshal(b, &wirepb.DirectoryCopy{Term: m.Term, Generation: m.Generation, Signed: m.Signed})
 }
 
 func (m *DirectoryCopy) decode(b []byte) error {
 	var p wirepb.DirectoryCopy
 	err := unmarshal(b, &p)
-	*m = DirectoryCopy{p.Generation, p.Signed}
+	*m = DirectoryCopy{p.Term, p.Generation, p.Signed}
 	return errors.Join(err, bounded("bytes of the domain file", len(p.Signed), MaxDirectory))
 }

@@ -26,17 +26,17 @@ const (
 
 // The limits of the protocol, in bytes or counts.
 const (
-	MaxBody      = 1 << 20 // raw bytes of a frame
-	MaxPage      = 4 << 20 // encoded updates of a page
-	MaxUpdates   = 4096    // updates in a page
-	MaxUIDs      = 4096    // UIDs in a RecordsRequest
-	MaxItems     = 4096    // items in a ContentRequest, parts in a Content frame
-	MaxSnapshot  = 64      // a snapshot token
-	MaxText      = 1 << 10 // an error's text
-	MaxProduct   = 64      // a product version
-	MaxAddresses = 16      // addresses of one server
-	MaxAddress   = 255     // one address
-	MaxDirectory = 8 << 20 // a signed domain file
+	MaxBody      = 1 << 20  // raw bytes of a frame
+	MaxPage      = 4 << 20  // encoded updates of a page
+	MaxUpdates   = 4096     // updates in a page
+	MaxUIDs      = 4096     // UIDs in a RecordsRequest
+	MaxItems     = 4096     // items in a ContentRequest, parts in a Content frame
+	MaxSnapshot  = 64       // a snapshot token
+	MaxText      = 1 << 10  // an error's text
+	MaxProduct   = 64       // a product version
+	MaxAddresses = 16       // addresses of one server
+	MaxAddress   = 255      // one address
+	MaxDirectory = 16 << 20 // a signed domain file
 	MaxRequest   = 16 << 10
 	// FrameCost is what each Content frame costs of the credit beside its body.
 	FrameCost = 512
@@ -244,7 +244,8 @@ type Hello struct {
 	Member     repl.MemberID
 	Domain     repl.GUID
 	Product    string
-	Generation uint64 // of the domain file
+	Term       uint64 // of the domain file, with
+	Generation uint64
 	Clock      repl.Time
 	Role       Role
 }
@@ -343,14 +344,16 @@ type StatusReply struct {
 	Pending uint64
 }
 
-// DirectoryGet asks for a domain file newer than Generation.
+// DirectoryGet asks for a domain file newer than (Term, Generation).
 type DirectoryGet struct {
+	Term       uint64
 	Generation uint64
 	Wait       bool
 }
 
 // DirectoryCopy is a signed domain file; empty if there is none newer.
 type DirectoryCopy struct {
+	Term       uint64
 	Generation uint64
 	Signed     []byte
 }

@@ -42,7 +42,7 @@ func samples() []Message {
 	root := repl.Update{UID: repl.RootUID(folder), GVSN: version.GVSN{Originator: orig2, Version: 10}, Type: repl.Directory, Present: true}
 	v := version.Vector{orig1: {{Low: 8, High: 12}, {Low: 13, High: 99}}, orig2: {{Low: 0, High: 1 << 40}}}
 	return []Message{
-		&Hello{Min: 1, Max: 2, Member: repl.MemberID{1}, Domain: repl.GUID{2}, Product: "1.0", Generation: 3, Clock: 4, Role: RoleData},
+		&Hello{Min: 1, Max: 2, Member: repl.MemberID{1}, Domain: repl.GUID{2}, Product: "1.0", Term: 2, Generation: 3, Clock: 4, Role: RoleData},
 		&Error{Code: CodeBusy, Text: "later"},
 		&Ping{Sent: 1}, &Pong{Sent: 1, Clock: 2}, &Credit{Bytes: 3}, &Cancel{},
 		&DiffRequest{Folder: folder, Vector: v, After: version.GVSN{Originator: orig1, Version: 9}, Snapshot: []byte("tok"), Wait: true, Limit: 100, Phase: PhaseNormal},
@@ -55,7 +55,7 @@ func samples() []Message {
 		&Content{Parts: []Part{{Index: 0, Size: 10, Hash: repl.Hash{1}, Length: 10, Last: true}, {Index: 1, Status: StatusBusy, Last: true}, {Index: 2, Size: 1 << 50, Hash: repl.Hash{2}, Length: 500}}},
 		&BarrierRequest{Folder: folder}, &BarrierReply{Vector: v},
 		&StatusRequest{Folder: folder}, &StatusReply{Phase: PhaseNormal, Vector: v, Pending: 5},
-		&DirectoryGet{Generation: 9, Wait: true}, &DirectoryCopy{Generation: 10, Signed: []byte("signed")},
+		&DirectoryGet{Term: 2, Generation: 9, Wait: true}, &DirectoryCopy{Term: 2, Generation: 10, Signed: []byte("signed")},
 		&RenewRequest{Request: []byte("csr")}, &RenewReply{Certificate: []byte("cert")},
 		&JoinRequest{Min: 1, Max: 1, Invitation: [16]byte{1}, Request: []byte("csr"), Addresses: []string{"[::1]:7440", "branch.example:7440"}, Clock: 77, Product: "1.0", MAC: [32]byte{5}},
 		&JoinReply{Certificate: []byte("cert"), CA: []byte("ca"), Domain: []byte("yaml"), Clock: 78},
@@ -220,7 +220,10 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		"name with a slash": page(func(u *repl.Update) { u.Name = "../x" }),
 		"no originator":     page(func(u *repl.Update) { u.Heir = repl.UID{Version: 3}; u.Present = false; u.Type = repl.Directory }),
 		"too many updates":  func() error { _, err := encodePage(make([]repl.Update, MaxUpdates+1)); return err },
-		"too many parts":    func() error { _, err := Append(nil, &Content{Parts: make([]Part, MaxItems+1)}, 1, false, 0); return err },
+		"too many parts": func() error {
+			_, err := Append(nil, &Content{Parts: make([]Part, MaxItems+1)}, 1, false, 0)
+			return err
+		},
 		"body too long":     func() error { _, err := Append(nil, &Content{}, 1, false, MaxBody+1); return err },
 		"body on a ping":    func() error { _, err := Append(nil, &Ping{}, 1, false, 1); return err },
 		"no folder":         func() error { _, err := Decode(TypeStatusRequest, nil); return err },

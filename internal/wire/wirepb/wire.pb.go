@@ -34,6 +34,7 @@ type Hello struct {
 	Generation    uint64                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	Clock         int64                  `protobuf:"fixed64,7,opt,name=clock,proto3" json:"clock,omitempty"`
 	Role          uint32                 `protobuf:"varint,8,opt,name=role,proto3" json:"role,omitempty"`
+	Term          uint64                 `protobuf:"varint,9,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -120,6 +121,13 @@ func (x *Hello) GetClock() int64 {
 func (x *Hello) GetRole() uint32 {
 	if x != nil {
 		return x.Role
+	}
+	return 0
+}
+
+func (x *Hello) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
 	}
 	return 0
 }
@@ -1333,6 +1341,7 @@ type DirectoryGet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	Wait          bool                   `protobuf:"varint,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1381,10 +1390,18 @@ func (x *DirectoryGet) GetWait() bool {
 	return false
 }
 
+func (x *DirectoryGet) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
 type DirectoryCopy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	Signed        []byte                 `protobuf:"bytes,2,opt,name=signed,proto3" json:"signed,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1431,6 +1448,13 @@ func (x *DirectoryCopy) GetSigned() []byte {
 		return x.Signed
 	}
 	return nil
+}
+
+func (x *DirectoryCopy) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 type RenewRequest struct {
@@ -1694,7 +1718,7 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\vdfs.wire.v1\"\xe1\x01\n" +
+	"wire.proto\x12\vdfs.wire.v1\"\xf5\x01\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x16\n" +
@@ -1705,7 +1729,8 @@ const file_wire_proto_rawDesc = "" +
 	"generation\x18\x06 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
 	"\x05clock\x18\a \x01(\x10R\x05clock\x12\x12\n" +
-	"\x04role\x18\b \x01(\rR\x04role\"/\n" +
+	"\x04role\x18\b \x01(\rR\x04role\x12\x12\n" +
+	"\x04term\x18\t \x01(\x04R\x04term\"/\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\fR\x04text\"\x1a\n" +
@@ -1805,17 +1830,19 @@ const file_wire_proto_rawDesc = "" +
 	"\vStatusReply\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\rR\x05phase\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12\x18\n" +
-	"\apending\x18\x03 \x01(\x04R\apending\"B\n" +
+	"\apending\x18\x03 \x01(\x04R\apending\"V\n" +
 	"\fDirectoryGet\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04wait\x18\x02 \x01(\bR\x04wait\"G\n" +
+	"\x04wait\x18\x02 \x01(\bR\x04wait\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\"[\n" +
 	"\rDirectoryCopy\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
-	"\x06signed\x18\x02 \x01(\fR\x06signed\"(\n" +
+	"\x06signed\x18\x02 \x01(\fR\x06signed\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\"(\n" +
 	"\fRenewRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\".\n" +
 	"\n" +

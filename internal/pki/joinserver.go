@@ -1,0 +1,109 @@
+package pki
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/wire"
+)
+
+// Newcomer is a server that holds a valid invitation.
+type Newcomer struct {
+	ID        repl.MemberID
+	Name      string
+	Addresses []string // as it says itself; not checked
+}
+
+// Door lets invited servers in. It is the holder of the CA's part of a join.
+type Door struct {
+	Authority   *Authority
+	Invitations *Invitations
+	// Accept takes a newcomer's addresses into the domain file and returns the
+	// signed copy that it then has. ErrUnknownServer says that the server is
+	// not in the domain any more; an address that cannot be is a *wire.Error.
+	Accept func(ctx context.Context, n Newcomer) ([]byte, error)
+	// Now is this server's clock.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Serve answers one newcomer on a connection whose handshake by ALPNJoin is
+// done and whose deadlines the caller has set. It does not close it.
+func (d *Door) Serve(ctx context.Context, conn net.Conn) error {
+	from := conn.RemoteAddr().String()
+	f, err := wire.NewReader(conn).Next()
+	if err != nil {
+		return err
+	}
+	m, err := f.Message()
+	r, ok := m.(*wire.JoinRequest)
+	var reply wire.Message
+	if err != nil || !ok {
+		reply = wire.Errorf(wire.CodeProtocol, "want a JoinRequest, got %v", f.Type)
+	} else if accepted, newcomer, err := d.answer(ctx, r); err != nil {
+		d.Log.Warn("join refused", "from", from, "err", err)
+		reply = refusal(err)
+	} else {
+		d.Log.Info("server joined", "server", newcomer.Name, "id", newcomer.ID, "addresses", newcomer.Addresses, "from", from)
+		reply = accepted
+	}
+	b, err := wire.Append(nil, reply, 1, true, 0)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(b)
+	return err
+}
+
+func (d *Door) answer(ctx context.Context, r *wire.JoinRequest) (*wire.JoinReply, Newcomer, error) {
+	now := d.Now()
+	if _, err := wire.Negotiate(wire.OldestProtocol, wire.Protocol, r.Min, r.Max); err != nil {
+		return nil, Newcomer{}, err
+	}
+	csr, err := parseRequest(r.Request)
+	if err != nil {
+		return nil, Newcomer{}, wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	i, err := d.Invitations.consume(r, fingerprint(csr.RawSubjectPublicKeyInfo), now, func() error {
+		return compareClocks(now, time.Unix(0, int64(r.Clock)), "the inviting server's", "this server's")
+	})
+	if err != nil {
+		return nil, Newcomer{}, err
+	}
+	id, err := repl.ParseGUID(i.ServerID)
+	if err != nil {
+		return nil, Newcomer{}, err
+	}
+	n := Newcomer{ID: repl.MemberID(id), Name: i.Server, Addresses: r.Addresses}
+	domain, err := d.Accept(ctx, n)
+	if err != nil {
+		return nil, n, err
+	}
+	cert, err := d.Authority.Issue(r.Request, n.ID, n.Name, now)
+	if err != nil {
+		return nil, n, err
+	}
+	return &wire.JoinReply{Certificate: cert, CA: d.Authority.cert.Raw, Domain: domain, Clock: repl.Time(now.UnixNano())}, n, nil
+}
+
+// refusal is what a newcomer is told. The reason of an inner error stays here.
+func refusal(err error) *wire.Error {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
+		return e
+	}
+	for reason, code := range joinCodes {
+		if errors.Is(err, reason) {
+			return wire.Errorf(code, "%v", reason)
+		}
+	}
+	return wire.Errorf(wire.CodeInternal, "the inviting server could not complete the join; its log says why")
+}
+
+// Renew issues a new certificate for a member that a session has identified.
+func (d *Door) Renew(request []byte, member repl.MemberID, name string) ([]byte, error) {
+	return d.Authority.Issue(request, member, name, d.Now())
+}
