@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"sync"
 
 	"opendfs/internal/repl"
 
@@ -16,6 +17,40 @@ type dir struct {
 	name    string // as it was opened, for errors only
 	root    bool
 	private bool
+	unsynced
+}
+
+// unsynced are the objects whose metadata were set through a directory and
+// are not durable yet; its entries alone do not carry them.
+type unsynced struct {
+	mu   sync.Mutex
+	held []int // descriptors; at most maxUnsynced
+	many bool  // more than that, or some that cannot be synced alone
+}
+
+// maxUnsynced is from how many objects on a syncfs is asked instead.
+const maxUnsynced = 64
+
+// hold takes over fd, an open object whose metadata were set. opath says that
+// it cannot be synced by this descriptor.
+func (u *unsynced) hold(fd int, opath bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if opath || len(u.held) >= maxUnsynced {
+		u.many = true
+		_ = unix.Close(fd) // nothing was written through it
+		return
+	}
+	u.held = append(u.held, fd)
+}
+
+// take returns what is held, the caller's to close.
+func (u *unsynced) take() (held []int, many bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	held, many = u.held, u.many
+	u.held, u.many = nil, false
+	return held, many
 }
 
 // source checks a name that must name something.
@@ -177,6 +212,30 @@ func (d *dir) Rmdir(name string) error {
 	return fail("remove directory", name, err)
 }
 
-func (d *dir) Sync() error { return fail("sync directory", d.name, unix.Fsync(d.fd.get())) }
+// Sync is fsync of the directory, after those of the objects whose metadata
+// were set, or syncfs if these are many. After an error nothing is known to be
+// durable, and all of it must be done again.
+func (d *dir) Sync() error {
+	held, many := d.take()
+	var err error
+	for _, fd := range held {
+		if !many {
+			err = errors.Join(err, unix.Fsync(fd))
+		}
+		err = errors.Join(err, unix.Close(fd))
+	}
+	if many {
+		return fail("sync directory", d.name, errors.Join(err, unix.Syncfs(d.fd.get())))
+	}
+	return fail("sync directory", d.name, errors.Join(err, unix.Fsync(d.fd.get())))
+}
 
-func (d *dir) Close() error { return fail("close directory", d.name, d.fd.close()) }
+// Close closes the directory; metadata that were not synced stay so.
+func (d *dir) Close() error {
+	held, _ := d.take()
+	var err error
+	for _, fd := range held {
+		err = errors.Join(err, unix.Close(fd))
+	}
+	return fail("close directory", d.name, errors.Join(err, d.fd.close()))
+}

@@ -90,6 +90,9 @@ func lease(fd int) error {
 	return err
 }
 
+// Sync is fsync, which a descriptor for reading may ask for.
+func (f *file) Sync() error { return fail("sync", f.name, unix.Fsync(f.fd.get())) }
+
 func (f *file) Close() error { return fail("close", f.name, f.fd.close()) }
 
 // readAt fills p, as io.ReaderAt asks.

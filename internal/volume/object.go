@@ -17,8 +17,9 @@ import (
 // opened O_PATH, which the calls for extended attributes take only as a path
 // in /proc. Such a path leads to the object itself, also if that is a link.
 type object struct {
-	fd   int
-	path string // empty for an open file
+	fd     int
+	path   string // empty for an open file
+	leased bool
 }
 
 // openObject opens name in d without touching it.
@@ -61,47 +62,53 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
-	defer func() { _ = unix.Close(o.fd) }() // nothing was written to it; the lease goes with it
 	if expect != nil {
 		if err := d.v.unchanged(o, expect); err != nil {
-			return Stat{}, nil, fail(op, name, err)
+			return Stat{}, nil, errors.Join(fail(op, name, err), unix.Close(o.fd))
 		}
 	}
 	lacks, err := d.v.apply(o, m, mtime)
 	if err != nil {
-		return Stat{}, lacks, fail(op, name, err)
+		return Stat{}, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
 	after, err := d.v.describe(o.fd, "")
+	if err != nil || after.Type == repl.Symlink || after.Type == repl.Other {
+		return after, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
+	}
+	if o.leased {
+		_, err = unix.FcntlInt(uintptr(o.fd), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	d.hold(o.fd, o.path != "")
 	return after, lacks, fail(op, name, err)
 }
 
-// openExpected opens name in d to set its metadata. A file that must be as
-// expected is opened for reading and leased, which keeps writers waiting until
-// it is closed; ErrInUse if there is one. One that may not be read is not
-// leased.
+// openExpected opens name in d to set its metadata, for reading if possible, so
+// that they can be synced. A file that must be as expected is leased, which
+// keeps writers waiting; ErrInUse if there is one. Links, what does not
+// replicate and what may not be read are opened O_PATH.
 func (d *dir) openExpected(name string, expect *Stat) (object, error) {
-	if expect == nil || expect.Type != repl.File || !d.v.features.Leases {
-		return d.openObject(name)
-	}
 	now, err := d.v.describe(d.fd.get(), name)
 	if err != nil {
 		return object{}, err
 	}
-	if now.Type != repl.File {
-		return object{}, ErrChanged
+	if now.Type != repl.File && now.Type != repl.Directory {
+		return d.openObject(name)
 	}
 	fd, err := openBeneath(d.fd.get(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err == unix.EACCES || err == unix.EPERM {
 		return d.openObject(name)
 	}
-	if err != nil {
-		return object{}, err
+	if err == unix.ELOOP || err == unix.ENXIO {
+		err = ErrChanged
+	}
+	if err != nil || expect == nil || now.Type != repl.File || !d.v.features.Leases {
+		return object{fd: fd}, err
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == unix.EAGAIN {
 		return object{}, errors.Join(ErrInUse, unix.Close(fd))
 	}
-	return object{fd: fd}, nil // leased, unless the file is another user's
+	return object{fd: fd, leased: err == nil}, nil // no lease on another user's file
 }
 
 // unchanged compares o with what it is expected to be.

@@ -141,7 +141,9 @@ type Dir interface {
 	Remove(name string) error
 	// Rmdir removes an empty directory; ErrNotEmpty.
 	Rmdir(name string) error
-	// Sync makes the directory's entries durable.
+	// Sync makes the directory's entries and its own metadata durable, and what
+	// SetMeta on this Dir has set. A rename is durable when both its directories
+	// are synced.
 	Sync() error
 	Close() error
 }
@@ -155,6 +157,9 @@ type File interface {
 	// writable descriptor or shared mapping is open (a refused read lease says
 	// so). ErrUnknown where the filesystem cannot tell.
 	Writable() (bool, error)
+	// Sync makes what anybody has written to the file durable, data and
+	// metadata; its name in a directory is durable by Dir.Sync (rule 14).
+	Sync() error
 	Close() error
 }
 
