@@ -132,6 +132,10 @@ func (b *Batch) putBack(i int, to volume.Dir) error {
 // remove takes an object out of the tree.
 func (b *Batch) remove(i int) error {
 	c := &b.Items[i].Change
+	if b.parked[i] {
+		b.parked[i] = false
+		return b.displace(i, TempName(&c.Update)+ParkedSuffix)
+	}
 	from, err := b.dir(c.From.Dir)
 	if err != nil {
 		return err
@@ -143,6 +147,9 @@ func (b *Batch) remove(i int) error {
 		return err
 	}
 	if c.Object.Type == repl.Directory {
+		if c.Keep != repl.KeepNothing {
+			return b.keepDirectory(i, from)
+		}
 		return b.removeDirectory(i, from)
 	}
 	if err := writable(from, c.From.Name, c.Object.Type); err != nil {
@@ -197,6 +204,12 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	if replicable > 0 {
 		return fmt.Errorf("%w: %d entries are left in the directory", ErrMoved, replicable)
 	}
+	return b.keepDirectory(i, from)
+}
+
+// keepDirectory moves a directory with all that is in it to the conflict store.
+func (b *Batch) keepDirectory(i int, from volume.Dir) error {
+	c := &b.Items[i].Change
 	name := TempName(&c.Update)
 	if err := from.Rename(c.From.Name, b.installing, name); err != nil {
 		return err
@@ -220,7 +233,7 @@ func (b *Batch) park(i int) {
 		err = b.touch(c.From.Dir, from)
 	}
 	if err == nil {
-		err = from.Rename(c.From.Name, b.installing, TempName(&c.Update)+parkedSuffix)
+		err = from.Rename(c.From.Name, b.installing, TempName(&c.Update)+ParkedSuffix)
 	}
 	if err != nil {
 		b.Outcomes[i].Err = fmt.Errorf("vacate %q: %w: %w", c.From.Name, ErrMoved, err)
@@ -230,7 +243,8 @@ func (b *Batch) park(i int) {
 	b.parked[i] = true
 }
 
-const parkedSuffix = ".parked"
+// ParkedSuffix marks an object that waits in installing/ between two places.
+const ParkedSuffix = ".parked"
 
 // fromPark moves a parked object to its new place.
 func (b *Batch) fromPark(i int, to volume.Dir) error {
@@ -238,7 +252,7 @@ func (b *Batch) fromPark(i int, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.installing.Rename(TempName(&c.Update)+parkedSuffix, to, c.To.Name); err != nil {
+	if err := b.installing.Rename(TempName(&c.Update)+ParkedSuffix, to, c.To.Name); err != nil {
 		return err
 	}
 	b.parked[i] = false
@@ -249,7 +263,7 @@ func (b *Batch) fromPark(i int, to volume.Dir) error {
 // one, or keeps it if that is taken.
 func (b *Batch) unpark(i int) {
 	c := &b.Items[i].Change
-	name := TempName(&c.Update) + parkedSuffix
+	name := TempName(&c.Update) + ParkedSuffix
 	from, err := b.dir(c.From.Dir)
 	if err == nil {
 		err = b.installing.Rename(name, from, c.From.Name)

@@ -64,7 +64,7 @@ type Batch struct {
 	Directories Directories
 	Keep        Keeper
 	Items       []Item
-	Outcomes    []Outcome
+	Outcomes    []Outcome // as many as Items; one with an Err is not carried out
 	// Touched holds for each directory of the tree in which entries changed its
 	// state after SyncDirs.
 	Touched map[repl.UID]volume.Stat
@@ -77,23 +77,29 @@ type Batch struct {
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
 	installing volume.Dir
-	parked     []bool // the item's object lies in installing/ between its two moves
+	parked     []bool       // the item's object lies in installing/ between its two moves
+	broken     map[int]bool // groups of which an item was not carried out
 }
 
-// Run carries out every item and fills Outcomes. The error is for what stops
-// the whole batch: then the outcomes say what was done.
+// Run carries out every item whose outcome has no error yet and fills
+// Outcomes. The error is for what stops the whole batch: then the outcomes say
+// what was done.
 func (b *Batch) Run(ctx context.Context) error {
-	b.Outcomes = make([]Outcome, len(b.Items))
 	b.dirs = make(map[repl.UID]volume.Dir)
 	b.touched = make(map[repl.UID]volume.Stat)
 	b.parked = make([]bool, len(b.Items))
+	b.broken = make(map[int]bool)
+	for i := range b.Items {
+		b.breakGroup(i)
+	}
 	var err error
 	if b.installing, err = b.Volume.Private(volume.Installing); err != nil {
 		return fmt.Errorf("open installing area: %w", err)
 	}
 	for i := range b.Items {
-		if b.Items[i].Change.ViaPrivate {
+		if c := &b.Items[i].Change; c.ViaPrivate && b.Outcomes[i].Err == nil && !b.broken[c.Group] {
 			b.park(i)
+			b.breakGroup(i)
 		}
 	}
 	for i := range b.Items {
@@ -103,6 +109,7 @@ func (b *Batch) Run(ctx context.Context) error {
 		}
 		if b.Outcomes[i].Err == nil {
 			b.step(i)
+			b.breakGroup(i)
 		}
 	}
 	for i := range b.Items {
@@ -113,6 +120,14 @@ func (b *Batch) Run(ctx context.Context) error {
 	return nil
 }
 
+// breakGroup notes that an item was not carried out: what stands or falls with
+// it is decided again too.
+func (b *Batch) breakGroup(i int) {
+	if g := b.Items[i].Change.Group; g != 0 && b.Outcomes[i].Err != nil {
+		b.broken[g] = true
+	}
+}
+
 // TempName is the name that the object of an update has in installing/.
 func TempName(u *repl.Update) string { return u.UID.String() + "." + u.GVSN.String() }
 
@@ -121,6 +136,10 @@ func (b *Batch) step(i int) {
 	c := &b.Items[i].Change
 	var err error
 	switch {
+	case b.broken[c.Group]:
+		err = fmt.Errorf("%w: another change of its group failed", ErrMoved)
+	case c.Update.Parent.IsZero() && c.Meta:
+		err = b.root(i)
 	case c.Drop || c.From.IsZero() && c.To.IsZero():
 		return // a matter of records alone
 	case c.To.IsZero():
@@ -140,6 +159,16 @@ func (b *Batch) step(i int) {
 			}
 		}
 	}
+}
+
+// root gives the folder's root its mtime, when the directories are settled.
+func (b *Batch) root(i int) error {
+	uid := b.Items[i].Change.Update.UID
+	d, err := b.dir(uid)
+	if err != nil {
+		return err
+	}
+	return b.touch(uid, d)
 }
 
 // alter moves an object, gives it new content, new metadata, or all of it.

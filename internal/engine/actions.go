@@ -1,0 +1,356 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"opendfs/internal/capture"
+	"opendfs/internal/fetch"
+	"opendfs/internal/install"
+	"opendfs/internal/preserve"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+	"opendfs/internal/wire"
+)
+
+// Upstream is a session with a partner that this member downloads from. Every
+// method blocks until it is answered and returns an error when the session is
+// lost.
+type Upstream interface {
+	Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage, error)
+	Records(ctx context.Context, folder repl.FolderID, uids []repl.UID) (wire.RecordsReply, error)
+	Barrier(ctx context.Context, folder repl.FolderID) (version.Vector, error)
+	fetch.Upstream
+}
+
+// Context is what an action runs in.
+type Context struct {
+	context.Context
+	*Env
+}
+
+// Look looks at names of one directory.
+type Look struct {
+	Work capture.Work
+	cfg  *Config
+	lazy bool // nothing is served yet: durable all at once, at the end
+}
+
+// Class says that it reads the tree.
+func (*Look) Class() Class { return ClassLook }
+
+// Run posts drafts as they are found, then that the look is over.
+func (a *Look) Run(ctx Context, post func(Event)) {
+	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
+	result, err := capture.Look(ctx, ctx.captureDeps(a.cfg), &a.Work, out.add)
+	post(looked{{&a.Work, out.drafts, result, errors.Join(err, out.sync())}})
+}
+
+// chunks gathers drafts into events; a group stays together.
+type chunks struct {
+	env    *Env
+	drafts []capture.Draft
+	post   func(Event)
+	lazy   bool
+}
+
+// sync makes durable what the drafts at hand are about.
+func (c *chunks) sync() error {
+	if c.lazy || len(c.drafts) == 0 {
+		return nil
+	}
+	if err := c.env.makeDurable(c.drafts); err != nil {
+		c.drafts = nil
+		return err
+	}
+	return nil
+}
+
+func (c *chunks) add(d capture.Draft) error {
+	if n := len(c.drafts); n >= draftChunk && (d.Group == 0 || d.Group != c.drafts[n-1].Group) {
+		if err := c.sync(); err != nil {
+			return err
+		}
+		c.post(drafted(c.drafts))
+		c.drafts = nil
+	}
+	c.drafts = append(c.drafts, d)
+	return nil
+}
+
+func (e *Env) captureDeps(cfg *Config) *capture.Deps {
+	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy}
+}
+
+// LookGone looks into names that were not there.
+type LookGone struct {
+	UIDs []repl.UID
+	cfg  *Config
+}
+
+// Class says that it reads the tree.
+func (*LookGone) Class() Class { return ClassLook }
+
+// Run posts the deletions that are proved.
+func (a *LookGone) Run(ctx Context, post func(Event)) {
+	out := chunks{env: ctx.Env, post: post}
+	result, err := capture.Gone(ctx, ctx.captureDeps(a.cfg), a.UIDs, out.add)
+	post(goneLooked{out.drafts, result, errors.Join(err, out.sync())})
+}
+
+// Ask asks a partner for a page of what is missing here.
+type Ask struct {
+	Member  repl.MemberID
+	Request wire.DiffRequest
+	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
+}
+
+// Class says that it waits for a partner.
+func (*Ask) Class() Class { return ClassAsk }
+
+// Run posts the page.
+func (a *Ask) Run(ctx Context, post func(Event)) {
+	page, err := a.diff(ctx)
+	post(asked{a.Member, a.Request.Vector, page, err})
+}
+
+func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
+	up := ctx.Upstream(a.Member)
+	if up == nil {
+		return wire.DiffPage{}, errNoSession
+	}
+	if a.Until == 0 {
+		return up.Diff(ctx, a.Request)
+	}
+	limited, cancel := context.WithTimeout(ctx, time.Duration(a.Until-ctx.Now()))
+	defer cancel()
+	page, err := up.Diff(limited, a.Request)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = errWaited
+	}
+	return page, err
+}
+
+// AskRecords asks a partner for the current records of objects.
+type AskRecords struct {
+	Member  repl.MemberID
+	Folder  repl.FolderID
+	UIDs    []repl.UID
+	waiting []repl.Update
+	round   int
+}
+
+// Class says that it waits for a partner.
+func (*AskRecords) Class() Class { return ClassAsk }
+
+// Run posts the records.
+func (a *AskRecords) Run(ctx Context, post func(Event)) {
+	ev := recordsAsked{member: a.Member, waiting: a.waiting, round: a.round, err: errNoSession}
+	if up := ctx.Upstream(a.Member); up != nil {
+		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
+	}
+	post(ev)
+}
+
+// errReserve says that the volume's free space is below the reserve.
+var errReserve = errors.New("free space is below the reserve")
+
+// Stage brings the contents of a batch.
+type Stage struct {
+	batch   *batch
+	folder  repl.FolderID
+	reserve uint64
+}
+
+// Class says that it brings content.
+func (*Stage) Class() Class { return ClassStage }
+
+// Run posts what was brought; what was not has its reason.
+func (a *Stage) Run(ctx Context, post func(Event)) {
+	changes := a.batch.changes
+	out := make([]fetch.Staged, len(changes))
+	var wanted []fetch.Wanted
+	var index []int
+	var bytes int64
+	for i := range changes {
+		if c := &changes[i]; c.Content && c.Update.Type == repl.File {
+			wanted = append(wanted, fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)})
+			index = append(index, i)
+			bytes += c.Update.Size
+		}
+	}
+	got, err := a.fetch(ctx, wanted, bytes)
+	for n, i := range index {
+		if err != nil && (got == nil || got[n].Temp == nil && got[n].Err == nil) {
+			out[i].Err = err
+			continue
+		}
+		out[i] = got[n]
+	}
+	post(staged{a.batch, out, err})
+}
+
+func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.Staged, error) {
+	free, _, err := ctx.Volume.Free()
+	if err != nil {
+		return nil, err
+	}
+	if free < a.reserve+uint64(bytes) {
+		return nil, fmt.Errorf("%w: %d bytes are free, %d are to come", errReserve, free, bytes)
+	}
+	up := ctx.Upstream(a.batch.link.member)
+	if up == nil {
+		return nil, errNoSession
+	}
+	s := fetch.Stager{Volume: ctx.Volume, Folder: a.folder, Workers: ctx.Workers}
+	return s.Stage(ctx, up, wanted)
+}
+
+// seeds lists files of this member that have the content already.
+func (e *Env) seeds(u *repl.Update) []fetch.Local {
+	if u.Size < minLocalSeed {
+		return nil
+	}
+	recs, err := e.Store.ByContent(u.Content, u.Size)
+	if err != nil {
+		return nil // the partner has it too
+	}
+	var out []fetch.Local
+	for i := range recs {
+		path, err := e.Store.Path(recs[i].Parent)
+		if err == nil && len(out) < localSeeds {
+			out = append(out, fetch.Local{Dir: path, Name: recs[i].Name, Identity: recs[i].Identity, Print: recs[i].Print})
+		}
+	}
+	return out
+}
+
+// Install carries out a batch.
+type Install struct {
+	batch *batch
+	cfg   *Config
+}
+
+// Class says that it changes the tree.
+func (*Install) Class() Class { return ClassInstall }
+
+// Run makes content and intents durable, moves everything into place, makes
+// the moves durable and posts the outcomes (rule 14).
+func (a *Install) Run(ctx Context, post func(Event)) {
+	b := &install.Batch{
+		Volume: ctx.Volume, Directories: ctx.directory, Mtime: ctx.mtime, Items: a.batch.items(),
+		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
+			return ctx.keep(a.cfg, from, name, c)
+		},
+		Replicates: func(e volume.Entry) bool {
+			return e.Type != repl.Other && !a.cfg.Filter.Match(e.Name, e.Type == repl.Directory)
+		},
+	}
+	b.Outcomes = make([]install.Outcome, len(b.Items))
+	for i := range b.Items {
+		if c := &b.Items[i].Change; c.Content && c.Update.Type == repl.File && b.Items[i].Temp == nil {
+			b.Outcomes[i].Err = a.batch.staged[i].Err
+		}
+	}
+	err := a.prepare(ctx, b)
+	if err == nil {
+		if err = b.Run(ctx); err == nil {
+			err = b.SyncDirs(a.batch.bulk)
+		}
+	}
+	ev := installed{batch: a.batch, outcomes: b.Outcomes, touched: b.Touched, err: err}
+	if err == nil && b.Displaced() {
+		ev.dispose = &Dispose{b}
+	} else {
+		err = b.Close()
+	}
+	post(ev)
+	if err != nil {
+		post(trouble{a.cfg.Name, err})
+	}
+}
+
+// prepare makes contents and intents durable, side by side.
+func (a *Install) prepare(ctx Context, b *install.Batch) error {
+	var put store.Batch
+	for i := range b.Items {
+		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(&it.Change) {
+			put.AddIntents = append(put.AddIntents, intent(it))
+		}
+	}
+	return b.SyncTemps(a.batch.bulk, ctx.Workers, func() error {
+		if len(put.AddIntents) == 0 {
+			return nil
+		}
+		return ctx.Store.Put(&put)
+	})
+}
+
+func intent(it *install.Item) store.Intent {
+	c := &it.Change
+	return store.Intent{
+		UID: c.Update.UID, GVSN: c.Update.GVSN, Base: c.Base(), From: c.From, Place: c.To, Update: c.Update, Keep: c.Keep,
+		Identity: it.TempStat.Identity, Print: it.TempStat.Print,
+		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print, Temp: install.TempName(&c.Update),
+	}
+}
+
+// directory says where a directory on record lies and what it is.
+func (e *Env) directory(uid repl.UID) (string, repl.Identity, bool, error) {
+	uid, err := e.Store.Canonical(uid)
+	if err != nil {
+		return "", repl.Identity{}, false, err
+	}
+	rec, ok, err := e.Store.Get(uid)
+	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk {
+		return "", repl.Identity{}, false, err
+	}
+	path, err := e.Store.Path(uid)
+	return path, rec.Identity, err == nil, err
+}
+
+func (e *Env) mtime(uid repl.UID) (repl.Time, bool) {
+	rec, ok, err := e.Store.Get(uid)
+	return rec.Mtime, err == nil && ok
+}
+
+// keep puts what an install displaced into the conflict store.
+func (e *Env) keep(cfg *Config, from volume.Dir, name string, c *repl.Change) (string, error) {
+	path, err := e.Store.Path(c.Object.UID)
+	if err != nil {
+		path = c.Object.Name
+	}
+	why := c.Keep
+	if why == repl.KeepNothing { // it was not what the verdict was made on
+		why = repl.KeepConflict
+	}
+	return e.Keep.Keep(from, name, preserve.Entry{
+		Why: preserve.Because(why), At: e.Now(), Path: path, Record: c.Object.Update, Winner: c.Update.GVSN,
+	})
+}
+
+// Dispose removes what a batch displaced, when its records are stored.
+type Dispose struct{ batch *install.Batch }
+
+// Class says that it changes the tree.
+func (*Dispose) Class() Class { return ClassInstall }
+
+// Run removes the displaced objects; what cannot be removed stays in
+// `.dfsr/installing` and is kept at the next start.
+func (a *Dispose) Run(_ Context, post func(Event)) {
+	if err := errors.Join(a.batch.Dispose(), a.batch.Close()); err != nil {
+		post(trouble{"installing area", err})
+	}
+}
+
+// trouble is an error that stops nothing.
+type trouble struct {
+	object string
+	err    error
+}
+
+func (e trouble) apply(f *Folder) { f.stats.lastError = fmt.Sprintf("%s: %v", e.object, e.err) }

@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"opendfs/internal/fetch"
+	"opendfs/internal/install"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+)
+
+// The bounds of a batch: what is made durable and stored at once.
+const (
+	batchItems   = 1024
+	batchBytes   = 64 << 20
+	bigContent   = 16 << 20 // a content that is brought and installed by itself
+	maxStaging   = 4
+	localSeeds   = 2        // files of this member tried as the source of a content
+	minLocalSeed = 16 << 10 // below this, asking the partner costs less than looking
+)
+
+// batch is a part of a plan that is staged and installed as one.
+type batch struct {
+	seq     uint64
+	link    *link
+	diff    *diff
+	changes []repl.Change
+	settles [][]version.GVSN // by change: the received versions that it settles
+	staged  []fetch.Staged   // by change; empty where no content is needed
+	state   batchState
+	after   uint64 // big batches: the last ordered batch that must be done first
+	bulk    bool
+}
+
+type batchState uint8
+
+const (
+	batchWaits batchState = iota // for its turn to be staged
+	batchStages
+	batchStaged
+)
+
+// launch mints what is ours in the changes, enters them into the flight and
+// cuts them into batches. A group stays together; a batch ends after a
+// directory moves, so that what lies below it is installed when its new path
+// is on record; a big content goes by itself, beside the others.
+func (f *Folder) launch(l *link, changes []repl.Change) {
+	var cur *batch
+	var bytes int64
+	for i := range changes {
+		c := &changes[i]
+		settles := c.Settles()
+		if c.Mint {
+			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
+		}
+		f.flight.add(c)
+		l.diff.outstanding++
+		if alone(c) {
+			b := f.newBatch(l)
+			b.after = b.seq
+			b.add(c, settles)
+			f.big = append(f.big, b)
+			continue
+		}
+		if cur == nil {
+			cur, bytes = f.newBatch(l), 0
+			f.fifo = append(f.fifo, cur)
+		}
+		cur.add(c, settles)
+		if c.Content {
+			bytes += c.Update.Size
+		}
+		if c.Group != 0 && i+1 < len(changes) && changes[i+1].Group == c.Group {
+			continue
+		}
+		moved := c.Update.Type == repl.Directory && !c.From.IsZero() && c.From != c.To
+		if len(cur.changes) >= batchItems || bytes >= batchBytes || moved {
+			cur = nil
+		}
+	}
+}
+
+func (f *Folder) newBatch(l *link) *batch {
+	f.seq++
+	return &batch{seq: f.seq, link: l, diff: l.diff}
+}
+
+func (b *batch) add(c *repl.Change, settles []version.GVSN) {
+	b.changes = append(b.changes, *c)
+	b.settles = append(b.settles, settles)
+}
+
+// alone reports whether a change is installed beside the others, when its
+// content is here.
+func alone(c *repl.Change) bool {
+	return c.Content && c.Group == 0 && c.Update.Size >= bigContent && (c.From.IsZero() || c.From == c.To)
+}
+
+// startStaging starts to bring the contents of waiting batches.
+func (f *Folder) startStaging() {
+	for _, lane := range [][]*batch{f.fifo, f.big} {
+		started := 0
+		for _, b := range lane {
+			if b.state == batchStages {
+				started++
+			}
+			if b.state != batchWaits || started >= maxStaging/2 {
+				continue
+			}
+			if !needsContent(b.changes) {
+				b.state = batchStaged
+				b.staged = make([]fetch.Staged, len(b.changes))
+				continue
+			}
+			b.state = batchStages
+			started++
+			f.do(&Stage{batch: b, folder: f.cfg.Folder, reserve: f.cfg.Reserve})
+		}
+	}
+}
+
+func needsContent(changes []repl.Change) bool {
+	for i := range changes {
+		if changes[i].Content && changes[i].Update.Type == repl.File {
+			return true
+		}
+	}
+	return false
+}
+
+// staged tells that the contents of a batch are here, or why not.
+type staged struct {
+	batch  *batch
+	staged []fetch.Staged
+	err    error
+}
+
+func (e staged) apply(f *Folder) {
+	e.batch.staged, e.batch.state = e.staged, batchStaged
+}
+
+// startInstall installs the next batch that is ready: the ordered ones in
+// order, a big one when those decided before it are done.
+func (f *Folder) startInstall() {
+	if f.install != nil {
+		return
+	}
+	var next *batch
+	if len(f.fifo) > 0 && f.fifo[0].state == batchStaged {
+		next = f.fifo[0]
+		f.fifo = f.fifo[1:]
+	} else {
+		for i, b := range f.big {
+			if b.state == batchStaged && (len(f.fifo) == 0 || f.fifo[0].seq > b.after) {
+				next = b
+				f.big = append(f.big[:i:i], f.big[i+1:]...)
+				break
+			}
+		}
+	}
+	if next != nil {
+		f.install = next
+		next.bulk = len(next.changes) >= bulkItems
+		f.do(&Install{batch: next, cfg: &f.cfg})
+	}
+}
+
+// bulkItems is the size of a batch from which on the whole volume is synced at
+// once instead of each file and directory.
+const bulkItems = 256
+
+// items pairs the changes of a batch with their contents.
+func (b *batch) items() []install.Item {
+	items := make([]install.Item, len(b.changes))
+	for i := range b.changes {
+		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat}
+	}
+	return items
+}

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"opendfs/internal/capture"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+)
+
+func sortNames(names []capture.Name) {
+	slices.SortFunc(names, func(a, b capture.Name) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// lockedRetry is when a name that a plan under way holds is looked at again.
+const lockedRetry = 20 * time.Millisecond
+
+// commitDrafts turns drafts into updates of ours and stores them: one batch,
+// synced, before anyone is told (rule 14). A draft whose record or place has
+// moved on since it was made is looked at again.
+func (f *Folder) commitDrafts(drafts []capture.Draft) {
+	var b store.Batch
+	pending := make(map[repl.UID]bool)
+	for len(drafts) > 0 {
+		n := groupLen(drafts)
+		writes, how := f.prepare(drafts[:n], pending)
+		switch how {
+		case ready:
+			b.Writes = append(b.Writes, writes...)
+			for i := range writes {
+				pending[writes[i].Record.UID] = true
+			}
+		case overtaken:
+			f.lookAgain(drafts[:n])
+		}
+		drafts = drafts[n:]
+	}
+	if len(b.Writes) == 0 {
+		return
+	}
+	b.NoSync = f.phase == store.PhaseInitialBuild || f.phase == store.PhaseInitialSync
+	err := f.st.Put(&b)
+	var moved *store.MovedError
+	if errors.As(err, &moved) {
+		panic("engine: a record moved under its only writer: " + err.Error())
+	}
+	if f.storeFailed(err) {
+		return
+	}
+	f.notify = true
+	f.stats.captured(b.Writes, f.now())
+}
+
+// groupLen returns how many drafts at the front must be committed together.
+func groupLen(drafts []capture.Draft) int {
+	n := 1
+	for g := drafts[0].Group; g != 0 && n < len(drafts) && drafts[n].Group == g; n++ {
+	}
+	return n
+}
+
+func (f *Folder) lookAgain(drafts []capture.Draft) {
+	for i := range drafts {
+		d := &drafts[i]
+		if d.Update.Parent.IsZero() {
+			f.dirty.at(f.root()).self = true
+			continue
+		}
+		f.again(d.Update.Parent, d.Update.Name, true, lockedRetry)
+		if d.Prior != nil && (d.Prior.Parent != d.Update.Parent || d.Prior.Name != d.Update.Name) {
+			f.again(d.Prior.Parent, d.Prior.Name, true, lockedRetry)
+		}
+	}
+}
+
+// readiness is what can be done with a group of drafts.
+type readiness uint8
+
+const (
+	ready     readiness = iota
+	overtaken           // records or plans have moved on: look again
+	refused             // this member may not mint it
+)
+
+// prepare makes the writes of one group of drafts. pending are the objects that
+// the same batch writes already.
+func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]store.Write, readiness) {
+	writes := make([]store.Write, 0, len(group))
+	freed := make(map[repl.UID]bool)
+	for i := range group {
+		if !group[i].Update.Present {
+			freed[group[i].Prior.UID] = true
+		}
+	}
+	for i := range group {
+		d := &group[i]
+		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) {
+			return nil, overtaken
+		}
+		w, ok := f.write(d)
+		if !ok {
+			return nil, refused
+		}
+		writes = append(writes, w)
+	}
+	return writes, ready
+}
+
+// current reports whether a draft still follows from the records, and no plan
+// under way holds its object or place.
+func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
+	u := &d.Update
+	if u.Parent.IsZero() { // the root's own metadata
+		rec, _, err := f.st.Get(f.root())
+		return !f.storeFailed(err) && rec.GVSN == d.Prior.GVSN && !f.flight.holds(rec.UID)
+	}
+	parent, ok, err := f.st.Get(u.Parent)
+	if f.storeFailed(err) || !ok || u.Present && !parent.Present {
+		return false
+	}
+	if f.flight.holdsPlace(repl.Place{Dir: u.Parent, Name: u.Name}) || f.flight.holds(u.Parent) {
+		return false
+	}
+	if d.Prior != nil {
+		rec, ok, err := f.st.Get(d.Prior.UID)
+		if f.storeFailed(err) || !ok || rec.GVSN != d.Prior.GVSN || f.flight.holds(rec.UID) {
+			return false
+		}
+	}
+	if !u.Present {
+		return true
+	}
+	there, taken, err := f.st.At(u.Parent, u.Name)
+	if f.storeFailed(err) {
+		return false
+	}
+	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+}
+
+// write mints the draft, if this member may. One that is in initial sync mints
+// nothing: what it finds becomes a provisional record, and what a user does to
+// an object that the partner's update has replaced already is found by the walk
+// that ends the initial sync (rule 13).
+func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
+	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
+	if d.Kind == capture.KindAdopt {
+		rec.Update, rec.Provisional = d.Prior.Update, d.Prior.Provisional
+		return store.Write{Record: rec, Base: d.Prior.GVSN}, true
+	}
+	var prior *repl.Update
+	var base version.GVSN
+	if d.Prior != nil {
+		prior, base = &d.Prior.Update, d.Prior.GVSN
+	}
+	switch {
+	case f.cfg.ReadOnly && f.phase != store.PhaseInitialSync:
+		f.stats.LocalRefused++
+		return store.Write{}, false
+	case f.phase == store.PhaseInitialSync:
+		if d.Prior != nil && !d.Prior.Provisional {
+			return store.Write{}, false
+		}
+		rec.Provisional = true
+		rec.Fence = repl.FenceInitialSync
+	case f.phase == store.PhaseInitialBuild:
+		rec.Fence = repl.FenceInitialBuild
+	}
+	rec.Update = repl.Mint(f.st.Next(), f.now(), prior, rec.Update)
+	if rec.Provisional {
+		rec.Fence = repl.FenceInitialSync
+	}
+	if f.unclean && prior != nil && !repl.SameContent(prior, &rec.Update) {
+		// Whether a user or the crash made this content cannot be told: the
+		// history owns up to nothing, so whoever installs it keeps what it
+		// replaces (rule 19).
+		rec.Unclean, rec.History = true, nil
+	}
+	return store.Write{Record: rec, Base: base}, true
+}

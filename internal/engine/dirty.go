@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"time"
+
+	"opendfs/internal/repl"
+)
+
+// maxDirtyNames bounds the names remembered for one directory; beyond it the
+// directory is looked at whole.
+const maxDirtyNames = 8192
+
+// dirty is the set of names to be looked at, directories in order of their
+// first mark.
+type dirty struct {
+	dirs  map[repl.UID]*dirtyDir
+	queue []repl.UID
+	seq   uint64
+}
+
+type dirtyDir struct {
+	names map[string]bool // whether content may have been written
+	all   bool
+	self  bool // the directory's own metadata (the root's, which has no parent)
+	seq   uint64
+}
+
+func (d *dirty) init() { d.dirs = make(map[repl.UID]*dirtyDir) }
+
+func (d *dirty) at(dir repl.UID) *dirtyDir {
+	e, ok := d.dirs[dir]
+	if !ok {
+		d.seq++
+		e = &dirtyDir{names: make(map[string]bool), seq: d.seq}
+		d.dirs[dir] = e
+		d.queue = append(d.queue, dir)
+	}
+	return e
+}
+
+// mark notes a name; wrote says that content may have changed.
+func (d *dirty) mark(dir repl.UID, name string, wrote bool) {
+	e := d.at(dir)
+	if e.all && !wrote {
+		return
+	}
+	e.names[name] = e.names[name] || wrote
+	if len(e.names) > maxDirtyNames {
+		e.all = true
+		clear(e.names)
+	}
+}
+
+func (d *dirty) markAll(dir repl.UID) { d.at(dir).all = true }
+
+// take removes and returns the first directory that busy does not hold back.
+func (d *dirty) take(busy func(repl.UID) bool) (repl.UID, *dirtyDir, bool) {
+	for i, dir := range d.queue {
+		if busy(dir) {
+			continue
+		}
+		e := d.dirs[dir]
+		delete(d.dirs, dir)
+		if i == 0 {
+			d.queue = d.queue[1:]
+		} else {
+			d.queue = append(d.queue[:i:i], d.queue[i+1:]...)
+		}
+		return dir, e, true
+	}
+	return repl.UID{}, nil, false
+}
+
+// oldest returns the sequence of the oldest mark, or the next one.
+func (d *dirty) oldest() uint64 {
+	if len(d.queue) == 0 {
+		return d.seq + 1
+	}
+	return d.dirs[d.queue[0]].seq
+}
+
+// laterName is a name that could not be captured now.
+type laterName struct {
+	when  repl.Time
+	dir   repl.UID
+	name  string
+	wrote bool
+}
+
+// again looks at a name once more after a while.
+func (f *Folder) again(dir repl.UID, name string, wrote bool, after time.Duration) {
+	f.later = append(f.later, laterName{f.now() + repl.Time(after), dir, name, wrote})
+}
+
+// ripen marks the names whose time has come.
+func (f *Folder) ripen() {
+	if len(f.later) == 0 {
+		return
+	}
+	now, left := f.now(), f.later[:0]
+	for _, l := range f.later {
+		switch {
+		case l.when > now:
+			left = append(left, l)
+		case l.name == "":
+			f.dirty.markAll(l.dir)
+		default:
+			f.dirty.mark(l.dir, l.name, l.wrote)
+		}
+	}
+	f.later = left
+}
+
+// setWake computes when a Tick is wanted.
+func (f *Folder) setWake() {
+	f.wake = 0
+	sooner := func(t repl.Time) {
+		if t > 0 && (f.wake == 0 || t < f.wake) {
+			f.wake = t
+		}
+	}
+	for _, l := range f.later {
+		sooner(l.when)
+	}
+	for _, l := range f.links {
+		if l.up && !l.asking {
+			sooner(l.notBefore)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+)
+
+// flight is the lock table and, in one, the view that verdicts are made on:
+// the stored records with what the plans under way will make of them. A UID or
+// a place in the flight is closed to capture and to further verdicts from
+// other partners until its plan is done.
+type flight struct {
+	st      *store.Folder
+	records map[repl.UID]repl.Record // as they will be
+	dropped map[repl.UID]bool
+	places  map[repl.Place]repl.UID // live records of the flight by their place
+	locked  map[repl.Place]int      // places that plans leave or take
+}
+
+func (v *flight) init(st *store.Folder) {
+	v.st = st
+	v.records = make(map[repl.UID]repl.Record)
+	v.dropped = make(map[repl.UID]bool)
+	v.places = make(map[repl.Place]repl.UID)
+	v.locked = make(map[repl.Place]int)
+}
+
+// holds reports whether a plan under way changes the object or the place.
+func (v *flight) holds(uid repl.UID) bool {
+	_, ok := v.records[uid]
+	return ok || v.dropped[uid]
+}
+
+func (v *flight) holdsPlace(p repl.Place) bool { return v.locked[p] > 0 }
+
+// add enters a change whose update is final.
+func (v *flight) add(c *repl.Change) {
+	uid := c.Update.UID
+	if c.Drop {
+		v.dropped[uid] = true
+	} else {
+		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional && !c.Update.Present}
+		if c.To.IsZero() && !rec.Parent.IsZero() {
+			rec.Presence = repl.Absent
+		}
+		v.records[uid] = rec
+		if rec.Present && !rec.Parent.IsZero() {
+			v.places[v.key(&rec)] = uid
+		}
+	}
+	for _, p := range []repl.Place{c.From, c.To} {
+		if !p.IsZero() {
+			v.locked[p]++
+		}
+	}
+}
+
+// remove takes a change out again, its record stored or its plan given up.
+func (v *flight) remove(c *repl.Change) {
+	uid := c.Update.UID
+	delete(v.dropped, uid)
+	if rec, ok := v.records[uid]; ok && rec.GVSN == c.Update.GVSN {
+		delete(v.records, uid)
+		for _, p := range []repl.Place{v.key(&rec), {Dir: rec.Parent, Name: rec.Name}, c.To} {
+			if v.places[p] == uid {
+				delete(v.places, p)
+			}
+		}
+	}
+	for _, p := range []repl.Place{c.From, c.To} {
+		if p.IsZero() {
+			continue
+		}
+		if v.locked[p]--; v.locked[p] <= 0 {
+			delete(v.locked, p)
+		}
+	}
+}
+
+// key is the place of a record with its directory's heir.
+func (v *flight) key(rec *repl.Record) repl.Place {
+	dir, err := v.Canonical(rec.Parent)
+	if err != nil { // the store's error comes back with the next look-up
+		dir = rec.Parent
+	}
+	return repl.Place{Dir: dir, Name: rec.Name}
+}
+
+// Get returns the record as it will be.
+func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
+	if rec, ok := v.records[uid]; ok {
+		return rec, true, nil
+	}
+	if v.dropped[uid] {
+		return repl.Record{}, false, nil
+	}
+	return v.st.Get(uid)
+}
+
+// At returns the live record that will hold the place.
+func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
+	if uid, ok := v.places[repl.Place{Dir: dir, Name: name}]; ok {
+		return v.records[uid], true, nil
+	}
+	rec, ok, err := v.st.At(dir, name)
+	if err != nil || !ok {
+		return repl.Record{}, false, err
+	}
+	if v.holds(rec.UID) { // it leaves the place, or it would have been found
+		return repl.Record{}, false, nil
+	}
+	return rec, true, nil
+}
+
+// Children calls fn for the live records that will lie in the directory: those
+// of the store that stay, then those of the flight.
+func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool) error {
+	more := true
+	err := v.st.Children(dir, after, func(rec *repl.Record) bool {
+		if v.holds(rec.UID) {
+			return true
+		}
+		more = fn(rec)
+		return more
+	})
+	if err != nil || !more {
+		return err
+	}
+	for _, uid := range v.under(dir, after) {
+		if rec := v.records[uid]; !fn(&rec) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// under lists the flight's live objects of a directory in order of their name.
+func (v *flight) under(dir repl.UID, after string) []repl.UID {
+	var uids []repl.UID
+	for p, uid := range v.places {
+		if p.Dir == dir && p.Name > after {
+			uids = append(uids, uid)
+		}
+	}
+	slices.SortFunc(uids, func(a, b repl.UID) int {
+		return strings.Compare(v.records[a].Name, v.records[b].Name)
+	})
+	return uids
+}
+
+// maxHeirs bounds the chain of merged directories.
+const maxHeirs = 64
+
+// Canonical follows the heirs of merged directories.
+func (v *flight) Canonical(uid repl.UID) (repl.UID, error) {
+	for range maxHeirs {
+		rec, ok := v.records[uid]
+		if !ok {
+			next, err := v.st.Canonical(uid)
+			if err != nil || next == uid {
+				return next, err
+			}
+			uid = next
+			continue
+		}
+		if rec.Heir.IsZero() {
+			return uid, nil
+		}
+		uid = rec.Heir
+	}
+	return uid, fmt.Errorf("directory %v: heirs without end", uid)
+}

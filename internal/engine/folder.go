@@ -1,0 +1,188 @@
+// Package engine is one replicated folder on one member: a state machine that
+// is told events and answers with actions. Step never blocks on the network or
+// on content; it reads and writes the member's records, which are fast. The
+// actions are the work: look at names, ask a partner, bring content, install.
+// Each is run by Action.Run, which posts events as it goes; the Runner does so
+// on goroutines, the simulator one after the other in an order it draws.
+//
+// One goroutine owns a Folder. It is the only writer of the folder's records.
+// The lock table is the flight: what plans under way will make of records and
+// places; capture leaves those alone, and later verdicts are made on them.
+package engine
+
+import (
+	"time"
+
+	"opendfs/internal/filter"
+	"opendfs/internal/finding"
+	"opendfs/internal/preserve"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+)
+
+// Config is what the directory says of this member of the folder.
+type Config struct {
+	Folder      repl.FolderID
+	Name        string // GROUP/FOLDER, for people
+	Self        repl.MemberID
+	Membership  repl.GUID
+	Path        string
+	Primary     bool
+	ReadOnly    bool
+	Filter      *filter.Set
+	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	Reserve     uint64          // free bytes below which no content is brought here
+	Upstreams   []repl.MemberID // whom this member asks
+	Downstreams []repl.MemberID // who may ask this member
+}
+
+// Findings is where bad conditions are raised and cleared.
+type Findings interface {
+	Raise(code finding.Code, object, detail string)
+	Clear(code finding.Code, object string)
+}
+
+// Env is what actions work with: the edges of one member's folder.
+type Env struct {
+	Volume volume.Volume
+	Store  *store.Folder
+	Keep   *preserve.Store
+	Now    func() repl.Time
+	// Upstream returns the session with a partner, nil if there is none.
+	Upstream func(repl.MemberID) Upstream
+	// Drain returns when everything that the journal had seen is handed out.
+	Drain func() error
+	// Racy is how young a ctime may be and not be trusted, 0 on kernels whose
+	// timestamps tell every change.
+	Racy    time.Duration
+	Workers int // goroutines that one action may use; 0 in the simulator
+}
+
+// Event is something that happened. Events are applied by Step alone.
+type Event interface{ apply(f *Folder) }
+
+// Class says which actions compete for the same resource.
+type Class uint8
+
+// The classes of actions.
+const (
+	ClassLook    Class = iota // reads the tree
+	ClassAsk                  // waits for a partner
+	ClassStage                // brings content
+	ClassInstall              // changes the tree
+)
+
+// Action is work to be done outside Step. Run does it, posting events; post
+// may block. It returns when the work is over.
+type Action interface {
+	Class() Class
+	Run(ctx Context, post func(Event))
+}
+
+// Folder is the state machine of one replicated folder on one member.
+type Folder struct {
+	cfg  Config
+	st   *store.Folder
+	now  func() repl.Time
+	find Findings
+
+	phase   store.Phase
+	stopped finding.Code // why nothing is done, if so
+	actions []Action
+
+	dirty   dirty
+	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
+	gone    []goneMark
+	goneRun bool
+	walking bool // a Gap is being walked
+	later   []laterName
+
+	links   map[repl.MemberID]*link
+	flight  flight
+	fifo    []*batch // in order of decision; the first is the next to install
+	big     []*batch
+	staging int
+	install *batch // the batch that is being installed
+	seq     uint64
+
+	unclean    bool // the walk follows an unclean stop (rule 19)
+	evacuating bool
+	syncing    bool
+	rebuild    bool
+	partner    map[repl.MemberID]version.Vector
+	stats      Stats
+	token      uint64 // of the last journal batch
+	notify     bool
+	wake       repl.Time // when a Tick is wanted
+}
+
+// New makes the state machine over an opened store. Start is its first event.
+func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
+	f := &Folder{
+		cfg: cfg, st: st, now: now, find: find,
+		looking: make(map[repl.UID]uint64),
+		links:   make(map[repl.MemberID]*link),
+		partner: make(map[repl.MemberID]version.Vector),
+	}
+	f.dirty.init()
+	f.flight.init(st)
+	for _, m := range cfg.Upstreams {
+		f.links[m] = &link{member: m}
+	}
+	return f
+}
+
+// Step applies one event and returns the actions that follow from it, and
+// whether partners should be told that there is something new.
+func (f *Folder) Step(ev Event) (actions []Action, changed bool) {
+	f.actions, f.notify = nil, false
+	ev.apply(f)
+	f.schedule()
+	return f.actions, f.notify
+}
+
+// Wake returns when the folder wants a Tick at the latest, 0 for never.
+func (f *Folder) Wake() repl.Time { return f.wake }
+
+// do adds an action to the answer of this step.
+func (f *Folder) do(a Action) { f.actions = append(f.actions, a) }
+
+// schedule starts whatever can be started now.
+func (f *Folder) schedule() {
+	if f.stopped != "" || f.phase == store.PhaseNew {
+		return
+	}
+	f.ripen()
+	f.startLooks()
+	f.startGone()
+	f.startStaging()
+	f.startInstall()
+	f.advancePhase()
+	f.startAsking()
+	f.setWake()
+}
+
+// Tick tells that time has passed.
+type Tick struct{}
+
+func (Tick) apply(*Folder) {}
+
+// fail stops the folder: its records or its tree cannot be trusted.
+func (f *Folder) fail(code finding.Code, detail string) {
+	if f.stopped == "" {
+		f.stopped = code
+	}
+	f.find.Raise(code, f.cfg.Name, detail)
+}
+
+// storeFailed handles an error of the member's own records, which stops the
+// folder: nothing may be decided without them.
+func (f *Folder) storeFailed(err error) bool {
+	if err == nil {
+		return false
+	}
+	f.fail(finding.StoreError, err.Error())
+	return true
+}

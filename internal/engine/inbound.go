@@ -1,0 +1,319 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/merge"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+// The bounds on what is asked of one partner.
+const (
+	pageLimit      = 1024          // updates in a page
+	maxOutstanding = 8 * pageLimit // updates of one diff that are on their way
+	maxRounds      = 8             // questions by UID for one page
+	backoffFirst   = 50 * time.Millisecond
+	backoffLast    = 30 * time.Second
+)
+
+// link is what this member knows of one upstream partner.
+type link struct {
+	member    repl.MemberID
+	up        bool
+	asking    bool // an Ask or AskRecords is on its way
+	diff      *diff
+	idle      bool           // the last diff ended with nothing left to do
+	known     version.Vector // the partner's vector as last seen
+	notBefore repl.Time      // the partner failed: not asked before
+	backoff   time.Duration
+	// held is what could not be committed yet. Until retryAt the partner is
+	// asked as if it were known here, so that all else goes on; it is never
+	// joined.
+	held      version.Vector
+	retryAt   repl.Time
+	retryWait time.Duration
+}
+
+// diff is one exchange: the partner's snapshot, and what of it is not committed
+// here. When it ends, the partner's vector minus failed is joined (rule 1).
+type diff struct {
+	token       []byte
+	vector      version.Vector
+	asked       version.Vector // what this member said it knows
+	cursor      version.GVSN
+	paged       bool // every page has arrived
+	outstanding int  // updates in plans under way
+	failed      version.Vector
+	records     map[repl.UID]bool // asked for by UID
+}
+
+// LinkUp and LinkDown tell that a session with an upstream partner stands or
+// is lost.
+type (
+	LinkUp   struct{ Member repl.MemberID }
+	LinkDown struct{ Member repl.MemberID }
+)
+
+func (e LinkUp) apply(f *Folder) {
+	if l := f.links[e.Member]; l != nil {
+		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
+	}
+}
+
+func (e LinkDown) apply(f *Folder) {
+	if l := f.links[e.Member]; l != nil {
+		l.up, l.idle = false, false
+	}
+}
+
+// startAsking asks every partner that is up for what is missing here.
+func (f *Folder) startAsking() {
+	if f.phase != store.PhaseNormal && (f.phase != store.PhaseInitialSync || f.busyLocally()) {
+		return
+	}
+	for _, m := range f.cfg.Upstreams {
+		l := f.links[m]
+		if !l.up || l.asking || l.notBefore > f.now() {
+			continue
+		}
+		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase()}}
+		switch d := l.diff; {
+		case d == nil:
+			ask.Request.Wait = true
+			f.askAround(l, ask)
+		case d.paged || d.outstanding >= maxOutstanding:
+			continue
+		default:
+			ask.Request.Vector, ask.Request.Snapshot, ask.Request.After = d.asked, d.token, d.cursor
+		}
+		l.asking = true
+		f.do(ask)
+	}
+}
+
+// askAround leaves what is held out of a new question, or puts it in again when
+// its time has come.
+func (f *Folder) askAround(l *link, ask *Ask) {
+	if len(l.held) == 0 {
+		return
+	}
+	now := f.now()
+	if l.retryAt <= now {
+		l.held = nil
+		return
+	}
+	ask.Request.Vector = ask.Request.Vector.Union(l.held)
+	ask.Until = l.retryAt
+}
+
+// asked brings a page, or the error of asking.
+type asked struct {
+	member repl.MemberID
+	vector version.Vector // that was asked with
+	page   wire.DiffPage
+	err    error
+}
+
+func (e asked) apply(f *Folder) {
+	l := f.links[e.member]
+	if l == nil {
+		return
+	}
+	l.asking = false
+	if errors.Is(e.err, errWaited) {
+		return
+	}
+	if e.err != nil {
+		f.endDiff(l, false)
+		f.delay(l)
+		return
+	}
+	if !f.acceptPage(l, &e.page, e.vector) {
+		return
+	}
+	d := l.diff
+	d.cursor, d.paged = e.page.Cursor, !e.page.More
+	f.decide(l, e.page.Updates, 0)
+	f.settleDiff(l)
+}
+
+// acceptPage checks what a page claims and begins a diff with the first one.
+func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
+	if page.Phase != wire.PhaseNormal {
+		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
+		f.delay(l)
+		return false
+	}
+	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
+	st := f.st.State()
+	if page.Vector.Max(st.Originator) > f.st.Vector().Max(st.Originator) {
+		f.rolledBack(l, page.Vector)
+		return false
+	}
+	if l.diff == nil {
+		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), records: make(map[repl.UID]bool)}
+		l.backoff, l.notBefore = 0, 0
+	}
+	l.known = page.Vector
+	f.heard(l.member, page.Vector)
+	return true
+}
+
+// decide makes the verdict on updates of a partner and starts what follows.
+func (f *Folder) decide(l *link, updates []repl.Update, round int) {
+	d := l.diff
+	free := updates[:0]
+	for i := range updates {
+		if f.flight.holds(updates[i].UID) {
+			d.failed.Add(updates[i].GVSN) // in flight for another diff; asked for again
+			continue
+		}
+		free = append(free, updates[i])
+	}
+	if len(free) == 0 {
+		return
+	}
+	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
+		Folder: f.cfg.Folder, InitialSync: f.phase == store.PhaseInitialSync, ReadOnly: f.cfg.ReadOnly, Asked: d.records,
+	})
+	if f.storeFailed(err) {
+		return
+	}
+	for _, bad := range plan.Bad {
+		f.find.Raise(finding.PartnerBadMessage, f.cfg.Name+" from "+l.member.String(), bad.Error())
+		d.failed.Add(bad.GVSN)
+	}
+	f.stats.verdicts(&plan)
+	if len(plan.Need) > 0 && round < maxRounds && l.up {
+		l.asking = true
+		d.outstanding += len(plan.Waiting)
+		for _, uid := range plan.Need {
+			d.records[uid] = true
+		}
+		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: plan.Need, waiting: plan.Waiting, round: round + 1})
+	} else {
+		for i := range plan.Waiting {
+			d.failed.Add(plan.Waiting[i].GVSN)
+		}
+		f.parked(l, &plan)
+	}
+	f.launch(l, plan.Changes)
+}
+
+// parked raises or clears the finding of updates that cannot be decided.
+func (f *Folder) parked(l *link, plan *repl.Plan) {
+	object := f.cfg.Name + " from " + l.member.String()
+	if len(plan.Waiting) == 0 {
+		f.find.Clear(finding.ParkedUpdate, object)
+		return
+	}
+	u, why := &plan.Waiting[0], "its partner does not say what it needs"
+	if len(plan.Parked) > 0 {
+		why = plan.Parked[0].Why
+	}
+	f.find.Raise(finding.ParkedUpdate, object, fmt.Sprintf("%d updates wait, first %q (%v): %s", len(plan.Waiting), u.Name, u.UID, why))
+}
+
+// recordsAsked brings records asked for by UID.
+type recordsAsked struct {
+	member  repl.MemberID
+	waiting []repl.Update
+	reply   wire.RecordsReply
+	round   int
+	err     error
+}
+
+func (e recordsAsked) apply(f *Folder) {
+	l := f.links[e.member]
+	if l == nil || l.diff == nil {
+		return
+	}
+	l.asking = false
+	d := l.diff
+	d.outstanding -= len(e.waiting)
+	if e.err != nil {
+		for i := range e.waiting {
+			d.failed.Add(e.waiting[i].GVSN)
+		}
+		f.endDiff(l, false)
+		f.delay(l)
+		return
+	}
+	// The answers are of a later snapshot than the diff's: what they cover
+	// counts as known to the partner, but only the diff's own vector is joined.
+	f.decide(l, append(e.reply.Updates, e.waiting...), e.round)
+	f.settleDiff(l)
+}
+
+// settleDiff ends a diff when nothing of it is on its way.
+func (f *Folder) settleDiff(l *link) {
+	if d := l.diff; d != nil && d.paged && d.outstanding == 0 && !l.asking {
+		f.endDiff(l, true)
+	}
+}
+
+// endDiff joins the partner's vector minus what is not committed here, if the
+// diff is complete, and decides when to ask again.
+func (f *Folder) endDiff(l *link, complete bool) {
+	d := l.diff
+	l.diff = nil
+	if d == nil {
+		return
+	}
+	if !complete {
+		l.idle = false
+		return
+	}
+	join := d.vector.Minus(d.failed)
+	if !f.st.Vector().Covers(join) {
+		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {
+			return
+		}
+		f.notify = true
+	}
+	l.held = d.failed.Minus(f.st.Vector())
+	l.idle = len(l.held) == 0
+	if !l.idle {
+		if now := f.now(); l.retryAt <= now {
+			l.retryWait = min(max(2*l.retryWait, backoffFirst), backoffLast)
+			l.retryAt = now + repl.Time(l.retryWait)
+		}
+		return
+	}
+	l.retryWait, l.retryAt = 0, 0
+	if f.phase == store.PhaseInitialSync {
+		f.initialSyncDone()
+	}
+}
+
+// delay puts the next question to a partner off, longer each time.
+func (f *Folder) delay(l *link) {
+	l.idle = false
+	l.backoff = min(max(2*l.backoff, backoffFirst), backoffLast)
+	l.notBefore = f.now() + repl.Time(l.backoff)
+}
+
+// heard notes what a partner is known to know.
+func (f *Folder) heard(m repl.MemberID, v version.Vector) {
+	f.partner[m] = f.partner[m].Union(v)
+}
+
+// Heard tells what a downstream partner knows, from its own question.
+type Heard struct {
+	Member repl.MemberID
+	Vector version.Vector
+}
+
+func (e Heard) apply(f *Folder) { f.partner[e.Member] = e.Vector }
+
+// The errors of asking that come from this side.
+var (
+	errNoSession = errors.New("no session with the partner")
+	errWaited    = errors.New("waited long enough for news")
+)

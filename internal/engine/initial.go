@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/preserve"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+// busyLocally reports whether this member's own tree is still being looked at.
+func (f *Folder) busyLocally() bool {
+	return f.walking || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0
+}
+
+// advancePhase notes the end of a walk, and with the first one the end of the
+// initial build.
+func (f *Folder) advancePhase() {
+	if !f.walking || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0 {
+		return
+	}
+	f.walking, f.unclean = false, false
+	f.find.Clear(finding.JournalGap, f.cfg.Name)
+	if f.phase == store.PhaseInitialBuild && !f.syncing {
+		f.syncing = true
+		f.do(&SyncTree{})
+	}
+}
+
+// SyncTree makes the tree that an initial build has captured durable, all at
+// once, before any of it is served.
+type SyncTree struct{}
+
+// Class says that it changes the tree.
+func (*SyncTree) Class() Class { return ClassInstall }
+
+// Run syncs the volume.
+func (*SyncTree) Run(ctx Context, post func(Event)) { post(treeSynced{ctx.Volume.Sync()}) }
+
+type treeSynced struct{ err error }
+
+func (e treeSynced) apply(f *Folder) {
+	f.syncing = false
+	if e.err != nil {
+		f.find.Raise(finding.StoreError, f.cfg.Name, e.err.Error())
+		f.walk()
+		return
+	}
+	f.enter(store.PhaseNormal)
+}
+
+func (f *Folder) enter(p store.Phase) {
+	st := f.st.State()
+	st.Phase = p
+	if f.storeFailed(f.st.Put(&store.Batch{State: &st})) {
+		return
+	}
+	f.phase, f.notify = p, true
+}
+
+// initialSyncDone follows a complete diff with a partner in Normal: what this
+// member alone has goes to PreExisting.
+func (f *Folder) initialSyncDone() {
+	if f.evacuating {
+		return
+	}
+	f.evacuating = true
+	f.do(&Evacuate{cfg: &f.cfg})
+}
+
+// Evacuate moves every object that has only a provisional record out of the
+// tree.
+type Evacuate struct{ cfg *Config }
+
+// Class says that it changes the tree.
+func (*Evacuate) Class() Class { return ClassInstall }
+
+// Run walks the records from the root; the topmost provisional object goes
+// with all that it holds, in one rename.
+func (a *Evacuate) Run(ctx Context, post func(Event)) {
+	ev := evacuated{}
+	ev.err = a.directory(ctx, repl.RootUID(a.cfg.Folder), &ev)
+	post(ev)
+}
+
+func (a *Evacuate) directory(ctx Context, dir repl.UID, ev *evacuated) error {
+	var extra, below []repl.Record
+	err := ctx.Store.Children(dir, "", func(rec *repl.Record) bool {
+		switch {
+		case rec.Provisional:
+			extra = append(extra, *rec)
+		case rec.Type == repl.Directory:
+			below = append(below, *rec)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for i := range extra {
+		if err := a.move(ctx, dir, &extra[i]); err != nil {
+			return fmt.Errorf("move %q to pre-existing: %w", extra[i].Name, err)
+		}
+		ev.moved++
+	}
+	for i := range below {
+		if err := a.directory(ctx, below[i].UID, ev); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) error {
+	d, err := openPlace(ctx.Env, repl.Place{Dir: dir, Name: rec.Name})
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if st, lerr := d.Lookup(rec.Name); lerr != nil || st.Identity != rec.Identity {
+		return errors.Join(ignoreMissing(lerr), d.Close()) // a user has it now; the walk that follows sees it
+	}
+	path, err := ctx.Store.Path(rec.UID)
+	if err == nil {
+		_, err = ctx.Keep.Keep(d, rec.Name, preserve.Entry{Why: preserve.PreExisting, At: ctx.Now(), Path: path, Record: rec.Update})
+	}
+	return errors.Join(err, d.Sync(), d.Close())
+}
+
+// evacuated tells that nothing provisional is left on disk.
+type evacuated struct {
+	moved int
+	err   error
+}
+
+func (e evacuated) apply(f *Folder) {
+	f.evacuating = false
+	if e.err != nil {
+		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, e.err.Error())
+		return // tried again after the next diff
+	}
+	if e.moved > 0 {
+		f.find.Raise(finding.PreexistingKept, f.cfg.Name, fmt.Sprintf("%d objects that only this member had are in .dfsr/preexisting", e.moved))
+	}
+	if f.storeFailed(f.dropProvisional()) {
+		return
+	}
+	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
+	f.enter(store.PhaseNormal)
+	f.walk()
+}
+
+// The provisional records gathered by one scan, and dropped in one batch.
+const (
+	dropAtOnce = 1 << 20
+	dropChunk  = 4096
+)
+
+func (f *Folder) dropProvisional() error {
+	for {
+		uids, err := f.st.Provisional(dropAtOnce)
+		if err != nil || len(uids) == 0 {
+			return err
+		}
+		for chunk := range slices.Chunk(uids, dropChunk) {
+			if err := f.st.Put(&store.Batch{Drop: chunk, NoSync: true}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// rolledBack handles a partner that knows more of our originator than we do:
+// our records are of the past. Nothing more is minted; the runner opens the
+// folder anew, to be compared with its partners, not authoritatively (rule 3).
+func (f *Folder) rolledBack(l *link, v version.Vector) {
+	o := f.st.State().Originator
+	f.fail(finding.StateRolledBack, fmt.Sprintf("partner %v knows version %d of this database, which is at %d", l.member, v.Max(o), f.st.Vector().Max(o)))
+	f.rebuild = true
+}
+
+// Rebuild reports whether the records are of the past and must be made anew.
+func (f *Folder) Rebuild() bool { return f.rebuild }
+
+// Phase is where the folder stands, as partners are told.
+func (f *Folder) Phase() wire.Phase {
+	if f.stopped != "" {
+		return wire.PhaseStopped
+	}
+	switch f.phase {
+	case store.PhaseInitialBuild:
+		return wire.PhaseInitialBuild
+	case store.PhaseInitialSync:
+		return wire.PhaseInitialSync
+	case store.PhaseNormal:
+		return wire.PhaseNormal
+	case store.PhaseRecovery:
+		return wire.PhaseRecovery
+	}
+	return wire.PhaseUnknown
+}

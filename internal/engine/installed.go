@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"opendfs/internal/fetch"
+	"opendfs/internal/finding"
+	"opendfs/internal/install"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+)
+
+// installed tells what became of a batch; its moves are durable.
+type installed struct {
+	batch    *batch
+	outcomes []install.Outcome
+	touched  map[repl.UID]volume.Stat
+	dispose  *Dispose
+	err      error // of the batch as a whole
+}
+
+// apply stores the records of what was installed: compare-and-swap on the base,
+// vector joined, intents gone, in one batch (rules 14 to 16).
+func (e installed) apply(f *Folder) {
+	f.install = nil
+	b := e.batch
+	join := make(version.Vector)
+	put := store.Batch{Join: join}
+	for i := range b.changes {
+		c := &b.changes[i]
+		err := errors.Join(e.err, e.outcomes[i].Err)
+		if intended(c) {
+			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
+		}
+		if err != nil {
+			f.failed(b, i, &e.outcomes[i], err)
+			if len(b.settles[i]) == 0 || b.settles[i][0] != c.Update.GVSN {
+				join.Add(c.Update.GVSN) // minted for nothing: no object has it
+			}
+			continue
+		}
+		f.cleared(c)
+		if c.Drop {
+			put.Drop = append(put.Drop, c.Update.UID)
+			continue
+		}
+		put.Writes = append(put.Writes, store.Write{Record: result(c, &e.outcomes[i], e.touched), Base: c.Base()})
+	}
+	f.touchedWrites(&put, b, e.touched)
+	for i := range b.changes {
+		f.flight.remove(&b.changes[i])
+	}
+	b.diff.outstanding -= len(b.changes)
+	if f.storeFailed(f.st.Put(&put)) {
+		return
+	}
+	f.notify = true
+	f.stats.installed(&put, f.now())
+	if e.dispose != nil {
+		f.do(e.dispose)
+	}
+	if b.link.diff == b.diff {
+		f.settleDiff(b.link)
+	}
+}
+
+// result is the record of an installed change.
+func result(c *repl.Change, o *install.Outcome, touched map[repl.UID]volume.Stat) repl.Record {
+	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk}
+	switch {
+	case c.Update.Parent.IsZero(): // the root lies where it always did
+		rec.Identity, rec.Print = c.Was.Identity, c.Was.Print
+	case c.To.IsZero():
+		rec.Presence = repl.Absent
+		rec.Provisional = c.Was.Provisional
+		return rec
+	case o.Identity.IsZero(): // nothing was done on disk
+		rec.Identity, rec.Print = c.Object.Identity, c.Object.Print
+	default:
+		rec.Identity, rec.Print = o.Identity, o.Print
+	}
+	if st, ok := touched[c.Update.UID]; ok {
+		rec.Print = st.Print
+	}
+	return rec
+}
+
+// touchedWrites records the prints of directories whose entries the batch
+// changed, so that the next look at them sees nothing new.
+func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]volume.Stat) {
+	written := make(map[repl.UID]bool, len(b.changes))
+	for i := range b.changes {
+		written[b.changes[i].Update.UID] = true
+	}
+	for uid, st := range touched {
+		if written[uid] {
+			continue
+		}
+		rec, ok, err := f.st.Get(uid)
+		if err != nil || !ok || rec.Presence != repl.OnDisk || rec.Mtime != st.Print.Mtime {
+			continue // a user's change to it is to be captured
+		}
+		rec.Print = st.Print
+		put.Writes = append(put.Writes, store.Write{Record: rec, Base: rec.GVSN})
+	}
+}
+
+// failed handles a change that was not carried out: it stays out of the vector
+// and is asked for again, its places are looked at, the reason is a finding.
+func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
+	c := &b.changes[i]
+	for _, g := range b.settles[i] {
+		b.diff.failed.Add(g)
+	}
+	for _, p := range o.Dirty {
+		f.dirty.mark(p.Dir, p.Name, true)
+	}
+	object := f.object(c)
+	switch {
+	case errors.Is(err, install.ErrBusy):
+		f.find.Raise(finding.InstallWaitsOpenFile, object, err.Error())
+	case errors.Is(err, install.ErrMoved):
+		f.stats.Redecided++
+	case errors.Is(err, fetch.ErrHash):
+		f.find.Raise(finding.HashMismatch, object, err.Error())
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, errReserve):
+		f.find.Raise(finding.DiskFull, f.cfg.Name, err.Error())
+	case errors.Is(err, syscall.EDQUOT):
+		f.find.Raise(finding.QuotaExceeded, f.cfg.Name, err.Error())
+	case errors.Is(err, syscall.EROFS):
+		f.find.Raise(finding.ReadOnlyFilesystem, f.cfg.Name, err.Error())
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		f.find.Raise(finding.NameTooLong, object, err.Error())
+	case errors.Is(err, volume.ErrUnmounted):
+		f.find.Raise(finding.RootUnmounted, f.cfg.Name, err.Error())
+	default:
+		f.stats.lastError = fmt.Sprintf("%s: %v", object, err)
+	}
+}
+
+// cleared takes back the findings that a successful install disproves.
+func (f *Folder) cleared(c *repl.Change) {
+	object := f.object(c)
+	for _, code := range []finding.Code{finding.InstallWaitsOpenFile, finding.HashMismatch, finding.NameTooLong} {
+		f.find.Clear(code, object)
+	}
+	if c.Content {
+		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem} {
+			f.find.Clear(code, f.cfg.Name)
+		}
+	}
+}
+
+func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Update.Name }
+
+// intended reports whether a change touches the tree, so that a crash in its
+// midst must be recognised by an intent (rule 15).
+func intended(c *repl.Change) bool {
+	return !c.Drop && (!c.From.IsZero() || !c.To.IsZero()) && (c.From != c.To || c.Content || c.Meta)
+}

@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"opendfs/internal/capture"
+	"opendfs/internal/finding"
+	"opendfs/internal/journal"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+)
+
+// The bounds on capture's work at once.
+const (
+	maxLooks   = 3    // directories looked at
+	draftChunk = 512  // drafts committed in one batch
+	goneChunk  = 4096 // deletions looked into by one action
+)
+
+// goneMark is a record whose name was not there. It may be deleted only when
+// every name marked before has been looked at: it may have moved there.
+type goneMark struct {
+	uid repl.UID
+	seq uint64
+}
+
+// Journaled brings names from the change journal.
+type Journaled struct{ Batch journal.Batch }
+
+func (e Journaled) apply(f *Folder) {
+	for i := range e.Batch.Dirty {
+		f.journalled(&e.Batch.Dirty[i])
+	}
+	if g := e.Batch.Gap; g != nil {
+		if !g.Planned {
+			f.find.Raise(finding.JournalGap, f.cfg.Name, g.Reason)
+		}
+		f.walk()
+	}
+	f.token = e.Batch.Token
+}
+
+// walk looks at the whole tree, from the root on.
+func (f *Folder) walk() {
+	f.walking = true
+	f.dirty.markAll(f.root())
+	f.dirty.at(f.root()).self = true
+}
+
+func (f *Folder) root() repl.UID { return repl.RootUID(f.cfg.Folder) }
+
+// journalled marks one name that the journal reported.
+func (f *Folder) journalled(d *journal.Dirty) {
+	if d.Name == "" {
+		f.markHandle(string(d.Child), d.Wrote)
+		return
+	}
+	dir, ok := f.directoryOf(d)
+	if !ok {
+		return
+	}
+	f.markDirectory(dir)
+	if d.Name != "." {
+		f.dirty.mark(dir, d.Name, d.Wrote)
+	}
+	if !d.Tree {
+		return
+	}
+	if d.Name != "." { // what lies below is in doubt as well
+		rec, ok, err := f.st.At(dir, d.Name)
+		if f.storeFailed(err) || !ok || rec.Type != repl.Directory {
+			return // not on record: it is looked at whole when it is found
+		}
+		dir = rec.UID
+	}
+	f.dirty.markAll(dir)
+}
+
+// markDirectory marks a directory whose entries changed: its mtime did too.
+func (f *Folder) markDirectory(dir repl.UID) {
+	if dir == f.root() {
+		f.dirty.at(dir).self = true
+		return
+	}
+	rec, ok, err := f.st.Get(dir)
+	if f.storeFailed(err) || !ok {
+		return
+	}
+	parent, err := f.st.Canonical(rec.Parent)
+	if f.storeFailed(err) {
+		return
+	}
+	f.dirty.mark(parent, rec.Name, false)
+}
+
+// markHandle marks every place of an object known by its handle.
+func (f *Folder) markHandle(handle string, wrote bool) {
+	recs, err := f.st.ByHandle(handle)
+	if f.storeFailed(err) {
+		return
+	}
+	for i := range recs {
+		dir, err := f.st.Canonical(recs[i].Parent)
+		if f.storeFailed(err) {
+			return
+		}
+		f.dirty.mark(dir, recs[i].Name, wrote)
+	}
+}
+
+// directoryOf finds the record of the directory that an event names. A
+// directory that no record knows is itself news: its first unknown ancestor is
+// marked, and found with all that it holds.
+func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
+	if len(d.Dir) > 0 {
+		recs, err := f.st.ByHandle(string(d.Dir))
+		if f.storeFailed(err) {
+			return repl.UID{}, false
+		}
+		for i := range recs {
+			if recs[i].Type == repl.Directory {
+				return recs[i].UID, true
+			}
+		}
+	}
+	if d.Path == "" {
+		return repl.UID{}, false // gone, and so are its names; its parent's event tells
+	}
+	return f.directoryAt(d.Path)
+}
+
+func (f *Folder) directoryAt(path string) (repl.UID, bool) {
+	dir := f.root()
+	if path == "." {
+		return dir, true
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		rec, ok, err := f.st.At(dir, name)
+		if f.storeFailed(err) {
+			return repl.UID{}, false
+		}
+		if !ok || rec.Type != repl.Directory {
+			f.dirty.mark(dir, name, true)
+			return repl.UID{}, false
+		}
+		dir = rec.UID
+	}
+	return dir, true
+}
+
+// startLooks starts to look at dirty directories.
+func (f *Folder) startLooks() {
+	if f.phase == store.PhaseRecovery && f.stopped != "" {
+		return
+	}
+	for len(f.looking) < maxLooks {
+		dir, e, ok := f.dirty.take(func(d repl.UID) bool { _, busy := f.looking[d]; return busy })
+		if !ok {
+			return
+		}
+		f.looking[dir] = e.seq
+		w := capture.Work{Dir: dir, All: e.all, Self: e.self}
+		for name, wrote := range e.names {
+			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
+		}
+		sortNames(w.Names)
+		f.do(&Look{Work: w, cfg: &f.cfg, lazy: f.phase != store.PhaseNormal})
+	}
+}
+
+// drafted brings drafts of a look that goes on.
+type drafted []capture.Draft
+
+func (e drafted) apply(f *Folder) { f.commitDrafts(e) }
+
+// looked tells that directories have been looked at, with the last drafts of
+// each. Many are applied at once, so that many small directories cost one
+// synced batch.
+type looked []lookedDir
+
+type lookedDir struct {
+	work   *capture.Work
+	drafts []capture.Draft
+	result capture.Result
+	err    error
+}
+
+func (e looked) apply(f *Folder) {
+	var drafts []capture.Draft
+	groups := uint32(0)
+	for i := range e {
+		last := groups
+		for _, d := range e[i].drafts {
+			if d.Group != 0 {
+				d.Group += last
+				groups = max(groups, d.Group)
+			}
+			drafts = append(drafts, d)
+		}
+	}
+	f.commitDrafts(drafts)
+	for i := range e {
+		e[i].settle(f)
+	}
+}
+
+func (e *lookedDir) settle(f *Folder) {
+	seq := f.looking[e.work.Dir]
+	delete(f.looking, e.work.Dir)
+	f.raise(e.result.Findings)
+	if e.err != nil {
+		if errors.Is(e.err, store.ErrCorrupt) {
+			f.storeFailed(e.err)
+			return
+		}
+		f.find.Raise(finding.ListingError, f.cfg.Name, e.err.Error())
+		f.relook(e.work, lookRetry)
+		return
+	}
+	if e.result.Missing { // the directory is not where its record says
+		f.markDirectory(e.work.Dir)
+	}
+	for _, name := range e.result.Descend {
+		rec, ok, err := f.st.At(e.work.Dir, name)
+		if f.storeFailed(err) {
+			return
+		}
+		if ok && rec.Type == repl.Directory {
+			f.dirty.markAll(rec.UID)
+		}
+	}
+	if e.result.AgainAll > 0 {
+		f.again(e.work.Dir, "", false, e.result.AgainAll)
+	}
+	for _, a := range e.result.Again {
+		f.again(e.work.Dir, a.Name, a.Wrote, a.After)
+	}
+	f.markPlaces(e.result.Dirty)
+	for _, uid := range e.result.Gone {
+		f.gone = append(f.gone, goneMark{uid, max(seq, f.dirty.seq)})
+	}
+}
+
+// lookRetry is when a directory that could not be listed is tried again.
+const lookRetry = 10 * time.Second
+
+func (f *Folder) relook(w *capture.Work, after time.Duration) {
+	if w.All {
+		f.again(w.Dir, "", false, after)
+		return
+	}
+	for _, n := range w.Names {
+		f.again(w.Dir, n.Name, n.Wrote, after)
+	}
+}
+
+func (f *Folder) markPlaces(places []capture.Dirty) {
+	for _, p := range places {
+		f.dirty.mark(p.Dir, p.Name, p.Wrote)
+	}
+}
+
+func (f *Folder) raise(raised []capture.Raised) {
+	for _, r := range raised {
+		f.find.Raise(r.Code, f.cfg.Name+":"+r.Object, r.Detail)
+	}
+}
+
+// startGone looks into names that were not there, as soon as all names marked
+// before them have been looked at.
+func (f *Folder) startGone() {
+	if f.goneRun || len(f.gone) == 0 {
+		return
+	}
+	settled := f.dirty.oldest()
+	for _, seq := range f.looking {
+		settled = min(settled, seq)
+	}
+	var uids []repl.UID
+	left := f.gone[:0]
+	for _, g := range f.gone {
+		if g.seq < settled && len(uids) < goneChunk {
+			uids = append(uids, g.uid)
+		} else {
+			left = append(left, g)
+		}
+	}
+	f.gone = left
+	if len(uids) > 0 {
+		f.goneRun = true
+		f.do(&LookGone{UIDs: uids, cfg: &f.cfg})
+	}
+}
+
+// goneLooked tells that missing names have been looked into.
+type goneLooked struct {
+	drafts []capture.Draft
+	result capture.Result
+	err    error
+}
+
+func (e goneLooked) apply(f *Folder) {
+	f.goneRun = false
+	f.commitDrafts(e.drafts)
+	f.raise(e.result.Findings)
+	if e.err != nil {
+		if errors.Is(e.err, store.ErrCorrupt) {
+			f.storeFailed(e.err)
+			return
+		}
+		f.find.Raise(finding.ListingError, f.cfg.Name, e.err.Error())
+	}
+	f.markPlaces(e.result.Dirty)
+	f.remake(e.result.Wanted)
+	for _, uid := range e.result.Gone { // moved: look there first, then here again
+		f.gone = append(f.gone, goneMark{uid, f.dirty.seq})
+	}
+}
+
+// remake handles directories that a user removed while records that this disk
+// does not show still live in them: the directory is wanted again (rule 11).
+func (f *Folder) remake(uids []repl.UID) {
+	for _, uid := range uids {
+		rec, ok, err := f.st.Get(uid)
+		if f.storeFailed(err) || !ok {
+			return
+		}
+		f.find.Raise(finding.ParentObscured, f.cfg.Name+":"+rec.Name, "the directory was removed here but holds objects of other members")
+	}
+}

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/volume"
+)
+
+// markerName is the file of the private area that ties a tree to a membership
+// (docs/formats/private-area.md).
+const markerName = "marker"
+
+// marker is what the tree knows of its membership. Store and marker carry the
+// same epoch and nonce; if they differ, one of them is from another time or
+// another server (rule 3).
+type marker struct {
+	Version    int    `json:"version"`
+	Folder     string `json:"folder"`
+	Membership string `json:"membership"`
+	Nonce      string `json:"nonce"`
+	Epoch      uint64 `json:"epoch"`
+}
+
+// MarkerError says why the tree cannot be taken for the membership's own.
+type MarkerError struct {
+	Code   finding.Code
+	Detail string
+}
+
+// Error returns the detail.
+func (e *MarkerError) Error() string { return e.Detail }
+
+// Open prepares a membership: it checks the marker, settles what a crash left
+// half done, before the journal or the tree is read (rule 15), and says with
+// which work the folder starts. random gives new identifiers.
+func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Reader) (*Folder, error) {
+	st := env.Store.State()
+	root, err := rootStat(env.Volume)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMarker(&cfg, env.Volume, &st, find, random); err != nil {
+		return nil, err
+	}
+	if st.RootIdentity != root.Identity && !st.RootIdentity.IsZero() && st.Phase != store.PhaseNew {
+		return nil, &MarkerError{finding.RootUnmounted, fmt.Sprintf("the root of %s is not the directory it was", cfg.Name)}
+	}
+	unclean := !st.Clean && st.Phase == store.PhaseNormal
+	st.RootIdentity, st.Clean = root.Identity, false
+	if err := enroll(env, &st, root); err != nil {
+		return nil, err
+	}
+	if err := writeMarker(&cfg, env, &st); err != nil {
+		return nil, err
+	}
+	if err := settle(ctx, &cfg, env); err != nil {
+		return nil, err
+	}
+	f := New(cfg, env.Store, env.Now, find)
+	f.phase, f.unclean = st.Phase, unclean
+	if st.Phase == store.PhaseNew {
+		f.begin(&st)
+	}
+	if err := env.Store.Put(&store.Batch{State: &st}); err != nil {
+		return nil, err
+	}
+	f.walk()
+	return f, nil
+}
+
+// begin chooses how a new membership starts: the primary's tree is the folder,
+// everybody else's is compared with it. A member without partners is alone and
+// thereby primary.
+func (f *Folder) begin(st *store.State) {
+	st.Phase = store.PhaseInitialSync
+	if (f.cfg.Primary || len(f.cfg.Upstreams) == 0) && !st.Rebuilt {
+		st.Phase, st.Primary = store.PhaseInitialBuild, true
+	}
+	f.phase = st.Phase
+}
+
+func rootStat(v volume.Volume) (volume.Stat, error) {
+	d, err := v.Root()
+	if err != nil {
+		return volume.Stat{}, err
+	}
+	st, err := d.Stat()
+	return st, errors.Join(err, d.Close())
+}
+
+// checkMarker compares the marker with the store's state and decides what a
+// difference means; it prepares the state for the next epoch.
+func checkMarker(cfg *Config, v volume.Volume, st *store.State, find Findings, random io.Reader) error {
+	data, err := v.ReadPrivate(markerName)
+	var m marker
+	switch {
+	case errors.Is(err, volume.ErrNotExist) && st.Phase == store.PhaseNew:
+		if _, err := io.ReadFull(random, st.Nonce[:]); err != nil {
+			return err
+		}
+		st.Membership, st.Epoch = cfg.Membership, 1
+		return nil
+	case errors.Is(err, volume.ErrNotExist):
+		return &MarkerError{finding.FolderMarkerMissing, fmt.Sprintf("%s has no marker in .dfsr", cfg.Path)}
+	case err != nil:
+		return fmt.Errorf("read marker of %s: %w", cfg.Path, err)
+	}
+	if err := json.Unmarshal(data, &m); err != nil || m.Version != 1 {
+		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr cannot be read", cfg.Path)}
+	}
+	if m.Folder != cfg.Folder.String() || m.Membership != cfg.Membership.String() {
+		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr is of membership %s", cfg.Path, m.Membership)}
+	}
+	return compareEpochs(cfg, &m, st, find)
+}
+
+func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {
+	nonce, err := repl.ParseGUID(m.Nonce)
+	if err != nil {
+		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr has a bad nonce", cfg.Path)}
+	}
+	switch {
+	case st.Phase == store.PhaseNew: // the records are lost, the tree is not
+		find.Raise(finding.StateRebuilt, cfg.Name, "no records of this tree; it is compared with the partners, not authoritatively")
+		st.Nonce, st.Membership, st.Epoch, st.Rebuilt = nonce, cfg.Membership, m.Epoch+1, true
+		return nil
+	case nonce != st.Nonce:
+		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the tree %s and the state directory are of two memberships", cfg.Path)}
+	case m.Epoch == st.Epoch, !st.EpochSettled && m.Epoch+1 == st.Epoch:
+		st.Epoch++
+		return nil
+	}
+	return &MarkerError{finding.StateRolledBack, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: one of them was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
+}
+
+// enroll stores the new epoch, unsettled, and the root's own record.
+func enroll(env *Env, st *store.State, root volume.Stat) error {
+	st.EpochSettled = false
+	rec, err := env.Store.Root()
+	if err != nil {
+		return err
+	}
+	rec.Presence, rec.Identity = repl.OnDisk, root.Identity
+	return env.Store.Put(&store.Batch{State: st, Writes: []store.Write{{Record: rec, Base: rec.GVSN}}})
+}
+
+func writeMarker(cfg *Config, env *Env, st *store.State) error {
+	data, err := json.Marshal(marker{1, cfg.Folder.String(), cfg.Membership.String(), st.Nonce.String(), st.Epoch})
+	if err != nil {
+		return err
+	}
+	if err := env.Volume.WritePrivate(markerName, append(data, '\n')); err != nil {
+		return fmt.Errorf("write marker of %s: %w", cfg.Path, err)
+	}
+	st.EpochSettled = true
+	return nil
+}
+
+// Close notes that the folder was left in order: what the next start finds
+// changed was changed by users.
+func (f *Folder) Close() error {
+	if f.stopped != "" || f.install != nil {
+		return nil
+	}
+	st := f.st.State()
+	st.Clean = true
+	return f.st.Put(&store.Batch{State: &st})
+}

@@ -1,0 +1,345 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/journal"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+)
+
+// The rhythm of a running folder.
+const (
+	eventQueue = 64
+	heartbeat  = time.Second
+	rootCheck  = 5 * time.Second
+	// walkEvery is how often the whole tree is walked even where a journal
+	// sees changes: truncate(2) by path and long-lived maps tell no journal.
+	walkEvery = 12 * time.Hour
+)
+
+// ErrRebuild ends a runner whose records are of the past: the folder's records
+// must be dropped and the folder started anew.
+var ErrRebuild = errors.New("the records are of the past")
+
+// Runner runs one folder's state machine on goroutines.
+type Runner struct {
+	Served *Served
+
+	cfg    Config
+	env    *Env
+	folder *Folder
+	jrn    journal.Journal
+	log    *slog.Logger
+	find   Findings
+	events chan Event
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when every goroutine has ended
+	err    error         // set before ended is closed
+	beat   atomic.Int64  // of the loop, Unix nanoseconds
+
+	mu       sync.Mutex
+	sessions map[repl.MemberID]Upstream // guarded by mu
+	changed  chan struct{}              // guarded by mu; closed when there is news for partners
+	drains   []drainWait                // the loop's own
+}
+
+type drainWait struct {
+	token uint64
+	done  chan struct{}
+}
+
+// Start opens a membership and runs it until Close or an error. env.Upstream
+// is set by Start.
+func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find Findings, log *slog.Logger, random io.Reader) (*Runner, error) {
+	r := &Runner{
+		cfg: cfg, env: env, jrn: jrn, log: log, find: find,
+		events: make(chan Event, eventQueue), ended: make(chan struct{}),
+		sessions: make(map[repl.MemberID]Upstream), changed: make(chan struct{}),
+		Served: NewServed(env, cfg.Folder),
+	}
+	env.Upstream = r.upstream
+	var err error
+	if r.folder, err = Open(ctx, cfg, env, find, random); err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go r.run(run)
+	return r, nil
+}
+
+// run is the parent of every goroutine of the folder.
+func (r *Runner) run(ctx context.Context) {
+	defer close(r.ended)
+	var work sync.WaitGroup
+	work.Go(func() { r.pump(ctx) })
+	r.err = r.loop(ctx, &work)
+	r.cancel()
+	drained := make(chan struct{})
+	go func() { // what is posted by work that ends is no longer wanted
+		for {
+			select {
+			case <-r.events:
+			case <-drained:
+				return
+			}
+		}
+	}()
+	work.Wait()
+	close(drained)
+	r.err = errors.Join(r.err, r.folder.Close(), r.Served.Close())
+}
+
+// pump brings the journal's batches to the loop.
+func (r *Runner) pump(ctx context.Context) {
+	for {
+		b, err := r.jrn.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.post(ctx, journalBroke{err})
+			}
+			return
+		}
+		r.post(ctx, Journaled{b})
+	}
+}
+
+// journalBroke tells that the journal sees nothing any more.
+type journalBroke struct{ err error }
+
+func (e journalBroke) apply(f *Folder) { f.fail(finding.JournalDegraded, e.err.Error()) }
+
+func (r *Runner) post(ctx context.Context, ev Event) {
+	select {
+	case r.events <- ev:
+	case <-ctx.Done():
+	}
+}
+
+// loop owns the state machine.
+func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	nextRoot, nextWalk := time.Now().Add(rootCheck), time.Now().Add(walkEvery)
+	for {
+		var ev Event = Tick{}
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev = <-r.events:
+			ev = r.gather(ctx, work, ev)
+		case <-wake.C:
+		case now := <-tick.C:
+			if now.After(nextRoot) {
+				nextRoot = now.Add(rootCheck)
+				if err := r.checkRoot(); err != nil {
+					return err
+				}
+			}
+			if now.After(nextWalk) {
+				nextWalk = now.Add(walkEvery)
+				ev = Journaled{journal.Batch{Gap: &journal.Gap{Reason: "periodic walk", Planned: true}, Token: r.folder.token}}
+			}
+		}
+		r.step(ctx, work, ev)
+		if r.folder.Rebuild() {
+			return ErrRebuild
+		}
+		if at := r.folder.Wake(); at > 0 {
+			wake.Reset(max(time.Duration(at-r.env.Now()), time.Millisecond))
+		}
+	}
+}
+
+// gather adds to a look that is over the others that are waiting; another event
+// that it meets is applied after them.
+func (r *Runner) gather(ctx context.Context, work *sync.WaitGroup, ev Event) Event {
+	all, ok := ev.(looked)
+	if !ok {
+		return ev
+	}
+	for len(all) < eventQueue {
+		select {
+		case next := <-r.events:
+			more, ok := next.(looked)
+			if !ok {
+				r.step(ctx, work, all)
+				return next
+			}
+			all = append(all, more...)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
+	r.beat.Store(time.Now().UnixNano())
+	actions, changed := r.folder.Step(ev)
+	r.Served.SetPhase(r.folder.Phase())
+	for _, a := range actions {
+		work.Go(func() { a.Run(Context{ctx, r.env}, func(e Event) { r.post(ctx, e) }) })
+	}
+	if changed {
+		r.mu.Lock()
+		close(r.changed)
+		r.changed = make(chan struct{})
+		r.mu.Unlock()
+	}
+	left := r.drains[:0]
+	for _, d := range r.drains {
+		if r.folder.token >= d.token {
+			close(d.done)
+		} else {
+			left = append(left, d)
+		}
+	}
+	r.drains = left
+}
+
+func (r *Runner) checkRoot() error {
+	d, err := r.env.Volume.Root()
+	if err != nil {
+		if errors.Is(err, volume.ErrUnmounted) {
+			r.find.Raise(finding.RootUnmounted, r.cfg.Name, err.Error())
+		} else {
+			r.find.Raise(finding.RootMissing, r.cfg.Name, err.Error())
+		}
+		return fmt.Errorf("root of %s: %w", r.cfg.Name, err)
+	}
+	return d.Close()
+}
+
+func (r *Runner) upstream(m repl.MemberID) Upstream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sessions[m]
+}
+
+// SetUpstream tells that a session with an upstream partner stands, or with
+// nil that it is lost.
+func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) {
+	r.mu.Lock()
+	if up == nil {
+		delete(r.sessions, m)
+	} else {
+		r.sessions[m] = up
+	}
+	r.mu.Unlock()
+	if up == nil {
+		r.post(ctx, LinkDown{m})
+	} else {
+		r.post(ctx, LinkUp{m})
+	}
+}
+
+// Heard tells what a downstream partner knows.
+func (r *Runner) Heard(ctx context.Context, m repl.MemberID, v version.Vector) {
+	r.post(ctx, Heard{m, v})
+}
+
+// Changed returns a channel that is closed when there is news for partners.
+func (r *Runner) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// Config is what the folder was started with.
+func (r *Runner) Config() Config { return r.cfg }
+
+// inspect runs a function on the folder between two steps.
+type inspect struct {
+	fn   func(*Folder)
+	done chan struct{}
+}
+
+func (e inspect) apply(f *Folder) {
+	e.fn(f)
+	close(e.done)
+}
+
+// Status describes the folder now.
+func (r *Runner) Status(ctx context.Context) (Status, error) {
+	var s Status
+	ev := inspect{func(f *Folder) { s = f.Status() }, make(chan struct{})}
+	select {
+	case r.events <- ev:
+	case <-r.ended:
+		return s, r.stoppedErr()
+	case <-ctx.Done():
+		return s, ctx.Err()
+	}
+	select {
+	case <-ev.done:
+		return s, nil
+	case <-r.ended:
+		return s, r.stoppedErr()
+	case <-ctx.Done():
+		return s, ctx.Err()
+	}
+}
+
+func (r *Runner) stoppedErr() error {
+	return errors.Join(fmt.Errorf("folder %s is not running", r.cfg.Name), r.err)
+}
+
+// Drain returns when every change that was closed before the call is in the
+// folder's hands: captured, or counted by Status as still to be.
+func (r *Runner) Drain(ctx context.Context) error {
+	token, err := r.jrn.Drain(ctx)
+	if err != nil {
+		return fmt.Errorf("drain journal of %s: %w", r.cfg.Name, err)
+	}
+	done := make(chan struct{})
+	r.post(ctx, waitToken{r, drainWait{token, done}})
+	select {
+	case <-done:
+		return nil
+	case <-r.ended:
+		return r.stoppedErr()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// waitToken registers a wait for a journal batch.
+type waitToken struct {
+	r *Runner
+	w drainWait
+}
+
+func (e waitToken) apply(*Folder) { e.r.drains = append(e.r.drains, e.w) }
+
+// Beat is when the folder's loop last did something: a watchdog's food.
+func (r *Runner) Beat() time.Time { return time.Unix(0, r.beat.Load()) }
+
+// Ended is closed when the folder has stopped by itself or by Close; Err says
+// why.
+func (r *Runner) Ended() <-chan struct{} { return r.ended }
+
+// Err is why the folder stopped; valid once Ended is closed.
+func (r *Runner) Err() error { return r.err }
+
+// Close stops the folder and waits for all its work.
+func (r *Runner) Close() error {
+	r.cancel()
+	<-r.ended
+	if errors.Is(r.err, ErrRebuild) {
+		return nil
+	}
+	return r.err
+}

@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+	"opendfs/internal/wire"
+)
+
+// The bounds on what partners can make a member hold.
+const (
+	maxSnapshots = 16
+	snapshotLife = 2 * time.Minute
+	pageUpdates  = 4096
+	maxPaths     = 4096
+)
+
+// Served answers partners from the folder's durable records and its tree. It
+// only reads, and is used from many goroutines beside the folder's own.
+type Served struct {
+	env  *Env
+	root repl.UID
+
+	mu        sync.Mutex
+	phase     wire.Phase             // guarded by mu
+	snapshots map[string]*servedSnap // guarded by mu
+	// paths remembers where directories lie; a file found there is believed by
+	// its identity alone, so a stale path costs another look. Guarded by mu.
+	paths map[repl.UID]string
+}
+
+type servedSnap struct {
+	snap    *store.Snapshot
+	vector  version.Vector
+	partner repl.MemberID
+	used    repl.Time
+	busy    bool
+}
+
+// NewServed makes the serving side of a folder.
+func NewServed(env *Env, folder repl.FolderID) *Served {
+	return &Served{env: env, root: repl.RootUID(folder), snapshots: make(map[string]*servedSnap), paths: make(map[repl.UID]string)}
+}
+
+// SetPhase tells partners from now on where the folder stands.
+func (s *Served) SetPhase(p wire.Phase) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase = p
+}
+
+// Diff answers with a page of what the request's vector lacks. A member that
+// is not Normal serves nothing of its own (rule 13).
+func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRequest) (*wire.DiffPage, error) {
+	s.mu.Lock()
+	phase := s.phase
+	s.mu.Unlock()
+	if phase != wire.PhaseNormal {
+		return &wire.DiffPage{Phase: phase}, nil
+	}
+	token, snap, err := s.snapshot(partner, req.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	limit := req.Limit
+	if limit <= 0 || limit > pageUpdates {
+		limit = pageUpdates
+	}
+	want := snap.vector.Minus(req.Vector)
+	page := &wire.DiffPage{Vector: snap.vector, Phase: phase}
+	if len(want) > 0 {
+		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)
+	}
+	if err != nil || !page.More {
+		return page, errors.Join(err, s.release(token))
+	}
+	page.Snapshot = []byte(token)
+	s.mu.Lock()
+	snap.busy = false
+	s.mu.Unlock()
+	return page, nil
+}
+
+// snapshot returns the partner's open snapshot, or a new one.
+func (s *Served) snapshot(partner repl.MemberID, token []byte) (string, *servedSnap, error) {
+	now := s.env.Now()
+	if len(token) > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		snap := s.snapshots[string(token)]
+		if snap == nil || snap.partner != partner || snap.busy {
+			return "", nil, wire.Errorf(wire.CodeSnapshotGone, "the exchange was given up; begin it anew")
+		}
+		snap.used, snap.busy = now, true
+		return string(token), snap, nil
+	}
+	if err := s.expire(now); err != nil {
+		return "", nil, err
+	}
+	db, err := s.env.Store.Snapshot()
+	if err != nil {
+		return "", nil, err
+	}
+	fresh := newToken()
+	snap := &servedSnap{snap: db, vector: db.Vector(), partner: partner, used: now, busy: true}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.snapshots[fresh] = snap
+	return fresh, snap, nil
+}
+
+func newToken() string {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic("engine: no random numbers: " + err.Error())
+	}
+	return string(b[:])
+}
+
+func (s *Served) release(token string) error {
+	s.mu.Lock()
+	snap := s.snapshots[token]
+	delete(s.snapshots, token)
+	s.mu.Unlock()
+	if snap == nil {
+		return nil
+	}
+	return snap.snap.Close()
+}
+
+// expire closes snapshots that nobody asked for lately, and the oldest beyond
+// the limit.
+func (s *Served) expire(now repl.Time) error {
+	s.mu.Lock()
+	var old []string
+	oldest, n := "", 0
+	for token, snap := range s.snapshots {
+		if snap.busy {
+			continue
+		}
+		n++
+		if now-snap.used > repl.Time(snapshotLife) {
+			old = append(old, token)
+		} else if oldest == "" || snap.used < s.snapshots[oldest].used {
+			oldest = token
+		}
+	}
+	if n-len(old) >= maxSnapshots && oldest != "" {
+		old = append(old, oldest)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, token := range old {
+		errs = append(errs, s.release(token))
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes every open snapshot.
+func (s *Served) Close() error {
+	s.mu.Lock()
+	open := s.snapshots
+	s.snapshots = make(map[string]*servedSnap)
+	s.phase = wire.PhaseStopped
+	s.mu.Unlock()
+	var errs []error
+	for _, snap := range open {
+		errs = append(errs, snap.snap.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Records answers with the current records of objects, from one snapshot.
+func (s *Served) Records(_ context.Context, uids []repl.UID) (*wire.RecordsReply, error) {
+	snap, err := s.env.Store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	reply := &wire.RecordsReply{Vector: snap.Vector()}
+	for _, uid := range uids {
+		rec, ok, gerr := snap.Get(uid)
+		if gerr != nil {
+			return nil, errors.Join(gerr, snap.Close())
+		}
+		if ok && !rec.Provisional {
+			reply.Updates = append(reply.Updates, rec.Update)
+		} else {
+			reply.Unknown = append(reply.Unknown, uid)
+		}
+		reply.Answered++
+	}
+	return reply, snap.Close()
+}
+
+// Vector is what this member durably knows.
+func (s *Served) Vector() (version.Vector, error) {
+	snap, err := s.env.Store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return snap.Vector(), snap.Close()
+}
+
+// Content opens the content of one version. The file must be, before and after
+// it is read, what the record says (rule 24).
+func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wire.Status) {
+	rec, ok, err := s.env.Store.Get(item.UID)
+	switch {
+	case err != nil:
+		return nil, wire.StatusError
+	case !ok:
+		return nil, wire.StatusAbsent
+	case rec.GVSN != item.GVSN || !rec.Present:
+		return nil, wire.StatusChanged
+	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
+		return nil, wire.StatusAbsent
+	}
+	for _, cached := range []bool{true, false} {
+		c, err := s.open(&rec, cached)
+		if err != nil {
+			continue
+		}
+		if c.unchanged() {
+			return c, wire.StatusOK
+		}
+		if err := c.Close(); err != nil {
+			return nil, wire.StatusError
+		}
+	}
+	return nil, wire.StatusChanged
+}
+
+// open opens the file at its place; cached lets a remembered path do.
+func (s *Served) open(rec *repl.Record, cached bool) (*Content, error) {
+	path, err := s.path(rec.Parent, cached)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.env.Volume.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.OpenFile(rec.Name)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	return &Content{File: f, rec: *rec}, nil
+}
+
+func (s *Served) path(dir repl.UID, cached bool) (string, error) {
+	s.mu.Lock()
+	path, ok := s.paths[dir]
+	s.mu.Unlock()
+	if ok && cached {
+		return path, nil
+	}
+	path, err := s.env.Store.Path(dir)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.paths) >= maxPaths {
+		clear(s.paths)
+	}
+	s.paths[dir] = path
+	return path, nil
+}
+
+// Content is an open version of a file.
+type Content struct {
+	volume.File
+	rec  repl.Record
+	read int64
+}
+
+// Size and Hash are those of the record.
+func (c *Content) Size() int64     { return c.rec.Size }
+func (c *Content) Hash() repl.Hash { return c.rec.Content }
+
+// Read reads the file and, at its end, looks whether it is still the version
+// that was promised.
+func (c *Content) Read(p []byte) (int, error) {
+	n, err := c.File.Read(p)
+	c.read += int64(n)
+	if errors.Is(err, io.EOF) && (c.read != c.rec.Size || !c.unchanged()) {
+		return n, ErrChanged
+	}
+	return n, err
+}
+
+// ErrChanged says that a file changed while it was sent.
+var ErrChanged = errors.New("content changed while it was read")
+
+func (c *Content) unchanged() bool {
+	st, err := c.Stat()
+	return err == nil && st.Identity == c.rec.Identity && st.Print == c.rec.Print
+}

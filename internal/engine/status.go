@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"maps"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+// Stats counts what a folder has done since it was opened.
+type Stats struct {
+	Captured     uint64 // updates of ours
+	Installed    uint64 // updates of others
+	Bytes        uint64 // content installed
+	LocalRefused uint64 // changes on a read-only member
+	Redecided    uint64 // installs that met a changed tree
+	Verdicts     [repl.Verdicts]uint64
+	LastChange   repl.Time
+	lastError    string
+}
+
+func (s *Stats) captured(writes []store.Write, now repl.Time) {
+	s.Captured += uint64(len(writes))
+	s.LastChange = now
+}
+
+func (s *Stats) installed(put *store.Batch, now repl.Time) {
+	s.Installed += uint64(len(put.Writes))
+	for i := range put.Writes {
+		if r := &put.Writes[i].Record; r.Present {
+			s.Bytes += uint64(r.Size)
+		}
+	}
+	s.LastChange = now
+}
+
+func (s *Stats) verdicts(plan *repl.Plan) {
+	s.Verdicts[repl.VerdictKnown] += uint64(len(plan.Known))
+	for i := range plan.Changes {
+		s.Verdicts[plan.Changes[i].Verdict]++
+	}
+}
+
+// LinkStatus is how one upstream partner stands.
+type LinkStatus struct {
+	Up      bool
+	Idle    bool           // all that the partner had is here, but for Held
+	Known   version.Vector // the partner's vector as last seen
+	Held    version.Vector // what could not be committed yet
+	Pending int            // updates on their way
+}
+
+// Status is a picture of the folder after a step.
+type Status struct {
+	Phase     wire.Phase
+	Stopped   string // the finding that stopped it
+	Walking   bool
+	Dirty     int // directories with names to look at
+	Looking   int
+	Later     int // names that could not be captured yet
+	InFlight  int // changes that plans under way hold
+	Vector    version.Vector
+	Links     map[repl.MemberID]LinkStatus
+	Partners  map[repl.MemberID]version.Vector // what downstream partners know
+	Counts    store.Counts
+	Stats     Stats
+	LastError string
+	Rebuild   bool
+}
+
+// Status describes the folder.
+func (f *Folder) Status() Status {
+	s := Status{
+		Phase: f.Phase(), Stopped: string(f.stopped), Walking: f.walking,
+		Dirty: len(f.dirty.queue), Looking: len(f.looking), Later: len(f.later), InFlight: len(f.flight.records),
+		Vector: f.st.Vector(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
+		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
+		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
+	}
+	if f.goneRun || len(f.gone) > 0 {
+		s.Dirty += len(f.gone) + 1
+	}
+	for m, l := range f.links {
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held}
+		if l.diff != nil {
+			ls.Pending = l.diff.outstanding
+		}
+		s.Links[m] = ls
+	}
+	return s
+}
+
+// Settled reports whether the member itself has nothing left to do.
+func (s *Status) Settled() bool {
+	if s.Phase != wire.PhaseNormal || s.Walking || s.Dirty+s.Looking+s.Later+s.InFlight > 0 {
+		return false
+	}
+	for _, l := range s.Links {
+		if l.Pending > 0 || len(l.Held) > 0 || !s.Vector.Covers(l.Known) {
+			return false
+		}
+	}
+	return true
+}
