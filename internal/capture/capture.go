@@ -1,0 +1,196 @@
+package capture
+
+import (
+	"time"
+
+	"opendfs/internal/filter"
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// Records is the member's knowledge of one folder. What it returns is the
+// caller's, but Meta, which nobody changes.
+type Records interface {
+	// Get returns the record of an object, dead or alive.
+	Get(uid repl.UID) (repl.Record, bool, error)
+	// At returns the live record that claims a place. dir is canonical; records
+	// whose parent was merged into dir count.
+	At(dir repl.UID, name string) (repl.Record, bool, error)
+	// Children calls fn for the live records of a canonical directory whose
+	// names follow after, in the order of the names' bytes, until fn returns
+	// false. The record is fn's only during the call.
+	Children(dir repl.UID, after string, fn func(*repl.Record) bool) error
+	// ByHandle returns the records of the objects with that handle.
+	ByHandle(handle string) ([]repl.Record, error)
+	// Path returns the path beneath the root of a directory, "." for the root;
+	// an error that is volume.ErrNotExist if it or one above it is not alive.
+	Path(dir repl.UID) (string, error)
+	// Canonical returns the directory that a merged one became, else dir.
+	Canonical(dir repl.UID) (repl.UID, error)
+}
+
+// Deps is what a look works with.
+type Deps struct {
+	Volume  volume.Volume
+	Records Records
+	Filter  *filter.Set
+	Root    repl.UID // the folder's root directory
+	Now     func() repl.Time
+	// Rest is how long a file that is open for writing must have been left alone
+	// before it is read; 0: it is read at once.
+	Rest time.Duration
+	// Racy is how young a ctime may be for a further change to leave it as it
+	// is: two clock ticks on kernels before 6.13, 0 from there on.
+	Racy time.Duration
+}
+
+// Name is a name to look at.
+type Name struct {
+	Name string
+	// Wrote: somebody may have written to it, so that another ctime means another
+	// content. For a directory: look at everything in it, too.
+	Wrote bool
+}
+
+// Work is a look at one directory.
+type Work struct {
+	Dir   repl.UID
+	Names []Name // with All: the names among all that somebody may have written to
+	All   bool   // look at every name on disk and on record
+	Self  bool   // also compare the directory's own mtime; for the root, which is no name
+}
+
+// Kind is what a draft does.
+type Kind uint8
+
+// The kinds. An adopt changes what this member knows of its disk and is no
+// update.
+const (
+	KindCreate Kind = iota
+	KindEdit        // new content, and whatever else changed
+	KindMeta        // new metadata or mtime, same content
+	KindMove        // another place; Data says whether the content changed too
+	KindDelete
+	KindAdopt
+)
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	return [...]string{"create", "edit", "meta", "move", "delete", "adopt"}[min(k, KindAdopt)]
+}
+
+// Local is what a record says of this member's disk.
+type Local struct {
+	Presence repl.Presence
+	Identity repl.Identity
+	Print    repl.Print
+}
+
+// Draft is a change of one record.
+type Draft struct {
+	Kind Kind
+	// Group is not 0 for drafts that belong into one batch; they follow each
+	// other. Numbers are unique within one call of Look or Gone.
+	Group uint32
+	// Prior is the record that the draft was made on, nil for a new object.
+	Prior *repl.Record
+	// Update is a draft for repl.Mint: parent, name, type, presence, size,
+	// mtime, content, target and metadata are set. A tombstone keeps parent,
+	// name and type only. For an adopt it is Prior's update.
+	Update repl.Update
+	Local
+	// Data says that the content differs from Prior's.
+	Data bool
+	// MtimeOnly says that nothing but the mtime differs. For a directory this is
+	// what any change inside brings about.
+	MtimeOnly bool
+	// Rival is a live record that claims the same place and is not on this disk.
+	Rival *repl.Record
+}
+
+// Reason says why a name must be looked at again.
+type Reason string
+
+// The reasons.
+const (
+	OpenForWriting Reason = "open-for-writing"
+	Changing       Reason = "changed-while-reading"
+	TooYoung       Reason = "too-young"
+	// Unsettled: where an object came from or went to is not known yet, or was
+	// drafted in this very look.
+	Unsettled Reason = "move-target-not-settled"
+)
+
+// How long to wait before a name is looked at again.
+const (
+	changingAfter  = 500 * time.Millisecond
+	unsettledAfter = 50 * time.Millisecond
+)
+
+// Again is a name of the directory that must be looked at once more.
+type Again struct {
+	Name   string
+	Wrote  bool
+	Reason Reason
+	After  time.Duration
+}
+
+// Dirty is a place in another directory, or in this one, that must be looked at
+// because of what was found.
+type Dirty struct {
+	Dir   repl.UID
+	Name  string
+	Wrote bool
+}
+
+// Raised is a finding. Object is a path beneath the root. It holds until a
+// later look at that name does not raise it.
+type Raised struct {
+	Code   finding.Code
+	Object string
+	Detail string
+}
+
+// Skipped counts the names on disk that do not replicate.
+type Skipped struct {
+	Others   int // sockets, pipes, devices
+	Mounts   int
+	Filtered int
+}
+
+// The bounds on what one result may hold; more is counted or left to a look at
+// the whole directory.
+const (
+	maxFindings = 256
+	maxAgain    = 16384
+	maxDirty    = 16384
+)
+
+// Result is what a call leaves for its caller to do besides storing drafts.
+type Result struct {
+	// Complete says that every name of the directory was listed.
+	Complete bool
+	// Missing: the directory is not to be found; none of the names was judged.
+	// Look at its name in its parent, and if it lives on, do this work again.
+	Missing bool
+	// Descend names the subdirectories to be looked at completely: those that
+	// are new here, and with All or Wrote the others too.
+	Descend []string
+	// Gone lists records whose objects are not at their places, for Gone. From
+	// Gone itself: those that were seen elsewhere, to be asked about again.
+	Gone []repl.UID
+	// Wanted lists, from Gone, directories that are gone from the disk but still
+	// hold live records that this disk does not show: they must be made again
+	// (rule 11).
+	Wanted []repl.UID
+	Again  []Again
+	// AgainAll, if not 0: too many names for Again; look at the whole directory
+	// after that.
+	AgainAll time.Duration
+	Dirty    []Dirty
+	Findings []Raised
+	// FindingsMore counts the findings beyond what Findings holds.
+	FindingsMore int
+	Skipped      Skipped
+}

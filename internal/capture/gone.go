@@ -1,0 +1,196 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"path"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// Gone judges records that were missing at their places, when everything that
+// was seen of the tree so far has been stored, and hands the deletions to emit:
+// of a directory, those of everything on record below it first. It returns
+// errors like Look.
+func Gone(ctx context.Context, deps *Deps, uids []repl.UID, emit func(Draft) error) (Result, error) {
+	l := newLook(ctx, deps, emit)
+	defer l.forget()
+	l.asked = make(map[repl.UID]bool, len(uids))
+	for _, uid := range uids {
+		l.asked[uid] = false
+	}
+	for _, uid := range uids {
+		if l.asked[uid] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return l.result, err
+		}
+		if err := l.gone(uid); err != nil {
+			return l.result, err
+		}
+	}
+	return l.result, nil
+}
+
+// gone judges one record.
+func (l *look) gone(uid repl.UID) error {
+	rec, ok, err := l.deps.Records.Get(uid)
+	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk || uid == l.deps.Root {
+		return err
+	}
+	s, err := l.parent(&rec)
+	if err != nil || s == nil {
+		return err // of what lies in a missing or hidden directory nothing is concluded
+	}
+	st, err := s.dir.Lookup(rec.Name)
+	switch {
+	case errors.Is(err, volume.ErrNotExist):
+	case err != nil:
+		l.raise(finding.FileUnreadable, s.pathOf(rec.Name), err.Error())
+		return nil
+	case same(&rec, &st):
+		return nil // it is back
+	default:
+		gives, err := l.givesWay(&rec, &st)
+		if err != nil {
+			return err
+		}
+		l.dirty(Dirty{Dir: s.uid, Name: rec.Name, Wrote: true})
+		if !gives {
+			return nil
+		}
+	}
+	return l.decide(&rec)
+}
+
+// givesWay reports whether a record that lies no more at its place may be
+// judged although something else lies there now. If not, a look at the place
+// decides, where the record may live on.
+func (l *look) givesWay(rec *repl.Record, st *volume.Stat) (bool, error) {
+	if l.keptOut(rec.Name, st) {
+		return true, nil
+	}
+	if rec.Type != repl.Directory {
+		return false, nil
+	}
+	if st.Type != repl.Directory {
+		return true, nil
+	}
+	recs, err := l.known(rec.UID, st)
+	return len(recs) > 0, err
+}
+
+// decide deletes a record whose object is not at its place, unless it is
+// elsewhere.
+func (l *look) decide(rec *repl.Record) error {
+	fate, at, err := l.fate(rec)
+	if err != nil {
+		return err
+	}
+	switch fate {
+	case obscured:
+		return nil
+	case elsewhere:
+		l.result.Gone = append(l.result.Gone, rec.UID)
+		return l.sawAt(at)
+	}
+	if rec.Type == repl.Directory {
+		rest, err := l.bury(rec)
+		if err != nil {
+			return err
+		}
+		if rest.moved {
+			l.result.Gone = append(l.result.Gone, rec.UID)
+			return nil
+		}
+		if rest.held {
+			l.result.Wanted = append(l.result.Wanted, rec.UID)
+			return nil
+		}
+	}
+	return l.kill(rec)
+}
+
+// kill drafts a deletion, once.
+func (l *look) kill(rec *repl.Record) error {
+	if done, asked := l.asked[rec.UID]; asked {
+		if done {
+			return nil
+		}
+		l.asked[rec.UID] = true
+	}
+	return l.emit(tombstone(rec))
+}
+
+// sawAt has a path looked at where an object was seen.
+func (l *look) sawAt(at string) error {
+	s, err := l.recorded(at)
+	if err != nil || s == nil {
+		return err
+	}
+	l.dirty(Dirty{Dir: s.uid, Name: path.Base(at), Wrote: false})
+	if s != l.here {
+		_ = s.dir.Close() // it was only read
+	}
+	return nil
+}
+
+// rest says what keeps a directory from being deleted.
+type rest struct {
+	moved bool // something of it is elsewhere in the folder and must be captured first
+	held  bool // something of it is alive without being on this disk
+}
+
+// bury deletes what is on record below a directory that is gone, children
+// before parents. What is seen elsewhere stays, and so do those above it.
+func (l *look) bury(dir *repl.Record) (rest, error) {
+	var all rest
+	var page []repl.Record
+	var err error
+	for after := ""; ; after = page[len(page)-1].Name {
+		if err := l.ctx.Err(); err != nil {
+			return all, err
+		}
+		if page, err = l.page(dir.UID, after, page); err != nil {
+			return all, err
+		}
+		for i := range page {
+			r, err := l.buryOne(&page[i])
+			if err != nil {
+				return all, err
+			}
+			all.moved = all.moved || r.moved
+			all.held = all.held || r.held
+		}
+		if len(page) < pageSize {
+			return all, nil
+		}
+	}
+}
+
+// buryOne deletes one object of a directory that is gone.
+func (l *look) buryOne(rec *repl.Record) (rest, error) {
+	if rec.Presence != repl.OnDisk {
+		return rest{held: true}, nil
+	}
+	fate, at, err := l.fate(rec)
+	if err != nil {
+		return rest{}, err
+	}
+	switch fate {
+	case obscured:
+		return rest{held: true}, nil
+	case elsewhere:
+		return rest{moved: true}, l.sawAt(at)
+	}
+	if rec.Type == repl.Directory {
+		r, err := l.bury(rec)
+		if err != nil || r != (rest{}) {
+			return r, err
+		}
+	}
+	return rest{}, l.kill(rec)
+}

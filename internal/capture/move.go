@@ -1,0 +1,374 @@
+package capture
+
+import (
+	"errors"
+	"path"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// origin is where an object on disk comes from.
+type origin struct {
+	// rec is a record of the object at another place, nil if it is unknown.
+	rec *repl.Record
+	// left: rec's place is seen not to hold the object any more: it moved.
+	left bool
+	// unsettled: it cannot be told yet; the name is to be looked at again.
+	unsettled bool
+	// here: this very look has drafted it to this place.
+	here bool
+}
+
+// known returns the live records on this disk, other than that of except, of
+// the object that st describes.
+func (l *look) known(except repl.UID, st *volume.Stat) ([]repl.Record, error) {
+	if st.Identity.Handle == "" {
+		return nil, nil
+	}
+	recs, err := l.deps.Records.ByHandle(st.Identity.Handle)
+	if err != nil {
+		return nil, err
+	}
+	out := recs[:0]
+	for i := range recs {
+		if r := &recs[i]; r.UID != except && seen(r) && same(r, st) {
+			out = append(out, *r)
+		}
+	}
+	return out, nil
+}
+
+// origin finds where the object at a name of the directory comes from. If that
+// cannot be settled, the name is noted for another look.
+func (l *look) origin(n Name, st *volume.Stat, except repl.UID) (origin, error) {
+	recs, err := l.known(except, st)
+	if err != nil || len(recs) == 0 {
+		return origin{}, err
+	}
+	unseen := false
+	for i := range recs {
+		rec := &recs[i]
+		if to, left := l.moved[rec.UID]; left {
+			if to.Dir == l.here.uid && to.Name == n.Name {
+				if st.Type == repl.Directory && n.Wrote {
+					l.descend(n.Name)
+				}
+				return origin{here: true}, nil
+			}
+			unseen = true
+			continue
+		}
+		held, err := l.holds(rec, st)
+		if err != nil {
+			return origin{}, err
+		}
+		switch {
+		case held == placeEmpty, held == placeTaken && st.Type == repl.Directory:
+			return origin{rec: rec, left: true}, nil
+		case held == placeUnseen, st.Type == repl.Directory:
+			unseen = true
+		}
+	}
+	if unseen {
+		l.again(l.here, n, Unsettled, unsettledAfter)
+		return origin{unsettled: true}, nil
+	}
+	return origin{rec: &recs[0]}, nil
+}
+
+// holding is what lies at a place.
+type holding int
+
+const (
+	placeUnseen holding = iota
+	placeEmpty
+	placeTaken // by something else
+	placeSame  // the object itself
+)
+
+// holds looks at the recorded place of the object that st describes, for that
+// object.
+func (l *look) holds(rec *repl.Record, st *volume.Stat) (holding, error) {
+	s, err := l.parent(rec)
+	if err != nil {
+		return placeUnseen, err
+	}
+	if s == nil {
+		return l.lostParent(rec)
+	}
+	return s.holding(rec.Name, st), nil
+}
+
+// holding looks at one name for the object that st describes.
+func (s *spot) holding(name string, st *volume.Stat) holding {
+	now, err := s.dir.Lookup(name)
+	switch {
+	case errors.Is(err, volume.ErrNotExist):
+		return placeEmpty
+	case err != nil:
+		return placeUnseen
+	case now.Identity == st.Identity:
+		return placeSame
+	}
+	return placeTaken
+}
+
+// lostParent says what the place of a record holds whose directory is not to be
+// found. If the directory is no more in the folder, nor is the place.
+func (l *look) lostParent(rec *repl.Record) (holding, error) {
+	uid, err := l.deps.Records.Canonical(rec.Parent)
+	if err != nil {
+		return placeUnseen, err
+	}
+	dir, ok, err := l.deps.Records.Get(uid)
+	if err != nil || !ok || dir.Identity.Handle == "" {
+		return placeUnseen, err
+	}
+	_, err = l.deps.Volume.Resolve(dir.Identity)
+	if errors.Is(err, volume.ErrStale) || errors.Is(err, volume.ErrOutside) {
+		return placeEmpty, nil
+	}
+	return placeUnseen, nil
+}
+
+// parent opens the directory of a record, nil if nothing can be said of it.
+// What it returns stays open until another directory is asked for.
+func (l *look) parent(rec *repl.Record) (*spot, error) {
+	uid, err := l.deps.Records.Canonical(rec.Parent)
+	if err != nil {
+		return nil, err
+	}
+	if l.here != nil && l.here.uid == uid {
+		return l.here, nil
+	}
+	if l.other != nil {
+		if l.other.uid == uid {
+			return l.other, nil
+		}
+		_ = l.other.dir.Close() // it was only read
+		l.other = nil
+	}
+	s, _, err := l.open(uid)
+	l.other = s
+	return s, err
+}
+
+// wroteAt reports whether the work says that the place of a record may have
+// been written to: the journal names a file as it was called when it was
+// closed.
+func (l *look) wroteAt(rec *repl.Record) bool {
+	return rec.Parent == l.here.uid && l.wrote(rec.Name)
+}
+
+// maxChain bounds how many objects one move pushes on.
+const maxChain = 16
+
+// room drafts what must be stored in one batch with giving away the place of
+// rec, which lies there no more. taker is who gets the place, if it is known:
+// where the chain of those who must give way meets it again, it is a ring.
+// Without ok it cannot be settled yet.
+func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool, error) {
+	if _, left := l.moved[rec.UID]; left || depth >= maxChain {
+		return nil, false, nil
+	}
+	if rec.Type != repl.Directory {
+		return []Draft{tombstone(rec)}, true, nil
+	}
+	fate, at, err := l.fate(rec)
+	if err != nil {
+		return nil, false, err
+	}
+	switch fate {
+	case dead:
+		rest, err := l.bury(rec)
+		if err != nil {
+			return nil, false, err
+		}
+		if rest.moved {
+			l.result.Gone = append(l.result.Gone, rec.UID)
+			return nil, false, nil
+		}
+		if rest.held {
+			l.result.Wanted = append(l.result.Wanted, rec.UID)
+		}
+		return []Draft{tombstone(rec)}, true, nil
+	case elsewhere:
+		return l.follow(rec, at, taker, depth)
+	case untold: // Gone decides, when whatever else is known has been stored
+		l.result.Gone = append(l.result.Gone, rec.UID)
+	}
+	return nil, false, nil
+}
+
+// follow drafts the move of a directory to the path where it was seen, and
+// before it whatever gives way there.
+func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([]Draft, bool, error) {
+	s, err := l.recorded(at)
+	if err != nil || s == nil {
+		return nil, false, err
+	}
+	if s != l.here {
+		defer func() { _ = s.dir.Close() }() // it was only read
+	}
+	name := path.Base(at)
+	st, err := s.dir.Lookup(name)
+	if err != nil || !same(rec, &st) {
+		return nil, false, nil
+	}
+	var room []Draft
+	var rival *repl.Record
+	there, taken, err := l.deps.Records.At(s.uid, name)
+	if err != nil {
+		return nil, false, err
+	}
+	if taken && there.UID != taker {
+		if !seen(&there) {
+			rival = held(&there)
+		} else {
+			var ok bool
+			if room, ok, err = l.room(&there, taker, depth+1); err != nil || !ok {
+				return nil, false, err
+			}
+		}
+	}
+	f, ok, err := l.observe(s, Name{Name: name}, &st, rec)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	d := l.turn(rec, s, name, f, rec)
+	d.Rival = rival
+	return append(room, d), true, nil
+}
+
+// recorded opens the directory above a path if it has a record. If not, the
+// first name on the way that has none is dirty.
+func (l *look) recorded(at string) (*spot, error) {
+	for dir, name := path.Dir(at), path.Base(at); ; dir, name = path.Dir(dir), path.Base(dir) {
+		s, err := l.directoryAt(dir)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			if dir == "." {
+				return nil, nil
+			}
+			continue
+		}
+		if dir == path.Dir(at) {
+			return s, nil
+		}
+		l.dirty(Dirty{Dir: s.uid, Name: name, Wrote: true})
+		if s != l.here {
+			_ = s.dir.Close() // it was only read
+		}
+		return nil, nil
+	}
+}
+
+// directoryAt opens the directory at a path and finds its record by identity;
+// nil if it has none or is not there.
+func (l *look) directoryAt(at string) (*spot, error) {
+	if l.here != nil && l.here.path == at {
+		return l.here, nil
+	}
+	if at == "." {
+		s, _, err := l.openAt(l.deps.Root, at, &repl.Record{})
+		return s, err
+	}
+	dir, err := l.deps.Volume.OpenDir(at)
+	if err != nil {
+		if errors.Is(err, volume.ErrUnmounted) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	st, err := dir.Stat()
+	if err == nil {
+		var recs []repl.Record
+		if recs, err = l.known(repl.UID{}, &st); err == nil && len(recs) > 0 {
+			return &spot{uid: recs[0].UID, path: at, dir: dir}, nil
+		}
+	}
+	_ = dir.Close() // it was only read
+	return nil, err
+}
+
+// fate is what became of an object that is not at its place.
+type fate int
+
+const (
+	dead      fate = iota // it is nowhere in what replicates
+	elsewhere             // it was seen at another place
+	untold                // there is no privilege to tell
+	obscured              // an error hides it
+)
+
+// fate asks the volume where an object lies now.
+func (l *look) fate(rec *repl.Record) (fate, string, error) {
+	if rec.Identity.Handle == "" {
+		return untold, "", nil
+	}
+	at, err := l.deps.Volume.Resolve(rec.Identity)
+	switch {
+	case errors.Is(err, volume.ErrUnmounted):
+		return obscured, "", err
+	case errors.Is(err, volume.ErrStale), errors.Is(err, volume.ErrOutside):
+		return dead, "", nil
+	case errors.Is(err, volume.ErrUnknown):
+		if at = l.seek(rec); at == "" {
+			return untold, "", nil
+		}
+	case err != nil:
+		l.raise(finding.FileUnreadable, rec.Name, err.Error())
+		return obscured, "", nil
+	}
+	if l.deps.Filter.MatchPath(at, rec.Type == repl.Directory) {
+		return dead, "", nil
+	}
+	if rec.Type == repl.Directory {
+		return elsewhere, at, nil
+	}
+	// A file's other name is another object's place.
+	recs, err := l.deps.Records.ByHandle(rec.Identity.Handle)
+	if err != nil {
+		return obscured, "", err
+	}
+	for i := range recs {
+		r := &recs[i]
+		if r.UID == rec.UID || !seen(r) || r.Type != rec.Type || r.Name != path.Base(at) {
+			continue
+		}
+		dir, err := l.deps.Records.Canonical(r.Parent)
+		if err != nil {
+			return obscured, "", err
+		}
+		in, err := l.deps.Records.Path(dir)
+		if err == nil && path.Join(in, r.Name) == at {
+			return dead, "", nil
+		}
+		if err != nil && !errors.Is(err, volume.ErrNotExist) {
+			return obscured, "", err
+		}
+	}
+	return elsewhere, at, nil
+}
+
+// maxSeek bounds the names among which an object is sought.
+const maxSeek = 256
+
+// seek finds an object among the names that are looked at, where the volume may
+// not tell where it is: the two halves of a rename often come together.
+func (l *look) seek(rec *repl.Record) string {
+	if l.here == nil {
+		return ""
+	}
+	for _, n := range l.work.Names[:min(len(l.work.Names), maxSeek)] {
+		st, err := l.here.dir.Lookup(n.Name)
+		if err == nil && same(rec, &st) {
+			return l.here.pathOf(n.Name)
+		}
+	}
+	return ""
+}

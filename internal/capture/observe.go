@@ -1,0 +1,226 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+
+	"github.com/zeebo/blake3"
+)
+
+// found is what lies at a place.
+type found struct {
+	stat    volume.Stat
+	print   repl.Print // stat's, without ctime if it is too young
+	content repl.Hash
+	target  string
+	meta    []byte
+}
+
+func (f *found) local() Local { return Local{repl.OnDisk, f.stat.Identity, f.print} }
+
+// fill writes what was found into an update. from is the record of the object
+// that was found: where its mtime on disk stands, so does its mtime on record,
+// of which a filesystem may hold less than the record.
+func (f *found) fill(u *repl.Update, from *repl.Record) {
+	u.Mtime = f.print.Mtime
+	if from != nil && from.Print.Mtime == f.print.Mtime {
+		u.Mtime = from.Mtime
+	}
+	u.Meta, u.Target, u.Content, u.Size = f.meta, f.target, f.content, 0
+	switch u.Type {
+	case repl.File:
+		u.Size = f.print.Size
+	case repl.Symlink:
+		u.Size = int64(len(f.target))
+	}
+}
+
+// observe finds out what lies at a name, which st described. known is the
+// record of the same object, if there is one: its hash is taken if the object's
+// data stand. Without ok it could not be read or did not hold still, which is
+// noted.
+func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*found, bool, error) {
+	f := &found{stat: *st, print: st.Print}
+	var err error
+	switch {
+	case st.Type == repl.Symlink:
+		f.target, err = s.dir.ReadLink(n.Name)
+		f.content = repl.Hash(blake3.Sum256([]byte(f.target)))
+	case st.Type == repl.File && !trusted(known, st, n.Wrote):
+		var ok bool
+		if ok, err = l.read(s, n, st, &f.content); err == nil && !ok {
+			return nil, false, nil
+		}
+	case st.Type == repl.File:
+		f.content = known.Content
+	}
+	if err == nil {
+		f.meta, err = s.dir.Meta(n.Name)
+	}
+	if err != nil {
+		return nil, false, l.unread(s, n, st, err)
+	}
+	f.meta = l.share(f.meta, known)
+	after, err := s.dir.Lookup(n.Name)
+	if err != nil {
+		return nil, false, l.unread(s, n, st, err)
+	}
+	if !still(st, &after) {
+		l.again(s, n, Changing, changingAfter)
+		return nil, false, nil
+	}
+	if l.tooYoung(st) {
+		f.print.Ctime = 0
+		age := l.began - st.Print.Ctime
+		l.again(s, n, TooYoung, l.deps.Racy-time.Duration(max(age, 0)))
+	}
+	return f, true, nil
+}
+
+// trusted reports whether a record's hash is that of the object on disk: size
+// and mtime stand, and nobody is known to have written.
+func trusted(known *repl.Record, st *volume.Stat, wrote bool) bool {
+	return known != nil && !known.Content.IsZero() && known.Print.Ctime != 0 && known.Print.SameData(st.Print) &&
+		!(wrote && known.Print.Ctime != st.Print.Ctime)
+}
+
+// still reports whether an object is what it was. Others may fill a directory
+// meanwhile: its times are not its own.
+func still(before, after *volume.Stat) bool {
+	if before.Type != after.Type || before.Identity != after.Identity {
+		return false
+	}
+	return before.Type == repl.Directory || before.Print == after.Print
+}
+
+// tooYoung reports whether the present name's ctime could hide a further
+// change.
+func (l *look) tooYoung(st *volume.Stat) bool {
+	return l.deps.Racy > 0 && l.began-st.Print.Ctime < repl.Time(l.deps.Racy)
+}
+
+// share returns metadata in memory that others hold already, if it can.
+func (l *look) share(meta []byte, known *repl.Record) []byte {
+	if known != nil && bytes.Equal(known.Meta, meta) {
+		return known.Meta
+	}
+	if !bytes.Equal(l.meta, meta) {
+		l.meta = meta
+	}
+	return l.meta
+}
+
+// unread notes that an object could not be read: because it is another by now,
+// or for a reason that somebody must see to.
+func (l *look) unread(s *spot, n Name, st *volume.Stat, err error) error {
+	if errors.Is(err, volume.ErrUnmounted) || l.ctx.Err() != nil {
+		return errors.Join(err, l.ctx.Err())
+	}
+	if errors.Is(err, volume.ErrInUse) || errors.Is(err, volume.ErrChanged) {
+		l.again(s, n, Changing, changingAfter)
+		return nil
+	}
+	after, gone := s.dir.Lookup(n.Name)
+	if errors.Is(gone, volume.ErrNotExist) || gone == nil && !still(st, &after) {
+		l.again(s, n, Changing, changingAfter)
+		return nil
+	}
+	l.raise(finding.FileUnreadable, s.pathOf(n.Name), err.Error())
+	return nil
+}
+
+// How files are read. Every checkEvery bytes a file is looked at, so that a
+// long one that is being written is given up early.
+const (
+	bufferSize = 256 << 10
+	checkEvery = 64 << 20
+)
+
+var (
+	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	hashers = sync.Pool{New: func() any { return blake3.New() }}
+)
+
+// read hashes a file. Without ok it is being written, which is noted.
+func (l *look) read(s *spot, n Name, st *volume.Stat, sum *repl.Hash) (ok bool, err error) {
+	file, err := s.dir.OpenFile(n.Name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	now, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !still(st, &now) {
+		l.again(s, n, Changing, changingAfter)
+		return false, nil
+	}
+	if l.deps.Rest > 0 {
+		age := time.Duration(l.deps.Now() - st.Print.Ctime)
+		if age < l.deps.Rest {
+			// Where writers cannot be told, the looks before and after must do.
+			if open, err := file.Writable(); err == nil && open {
+				l.again(s, n, OpenForWriting, min(l.deps.Rest-age, l.deps.Rest))
+				return false, nil
+			}
+		}
+	}
+	whole, err := l.hash(file, st, sum)
+	if err == nil && !whole {
+		l.again(s, n, Changing, changingAfter)
+	}
+	return whole, err
+}
+
+// hash hashes the st.Print.Size bytes of a file; not whole if there are fewer
+// or it changes meanwhile. That there are no more the caller sees by its size.
+func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bool, err error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	size := st.Print.Size
+	if size <= bufferSize {
+		if _, err := io.ReadFull(file, buf[:size]); err != nil {
+			return false, unlessShort(err)
+		}
+		*sum = repl.Hash(blake3.Sum256(buf[:size]))
+		return true, nil
+	}
+	h := hashers.Get().(*blake3.Hasher)
+	defer hashers.Put(h)
+	h.Reset()
+	for done, check := int64(0), int64(checkEvery); done < size; {
+		if err := l.ctx.Err(); err != nil {
+			return false, err
+		}
+		n, err := io.ReadFull(file, buf[:min(bufferSize, size-done)])
+		if err != nil {
+			return false, unlessShort(err)
+		}
+		_, _ = h.Write(buf[:n]) // a hasher takes everything
+		if done += int64(n); done >= check {
+			now, err := file.Stat()
+			if err != nil || !still(st, &now) {
+				return false, err
+			}
+			check += checkEvery
+		}
+	}
+	h.Sum(sum[:0])
+	return true, nil
+}
+
+// unlessShort is err, but nil where a file only was shorter than it had been.
+func unlessShort(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
