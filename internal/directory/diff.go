@@ -1,0 +1,195 @@
+package directory
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Op is what a Change does to its object.
+type Op uint8
+
+// The operations.
+const (
+	Add Op = iota + 1
+	Remove
+	Rename
+	Set
+)
+
+// String gives the word of a change's line.
+func (o Op) String() string {
+	return [...]string{"", "add", "remove", "rename", "set"}[o]
+}
+
+// Change is one difference between two domains, for people.
+type Change struct {
+	Op Op
+	// Object is named as commands name it, with its kind: "server branch",
+	// "folder projects/docs", "membership projects/docs@branch".
+	Object string
+	// Detail is what changes: "path /srv/a -> /srv/b"; the new name of a
+	// Rename; may be empty.
+	Detail string
+}
+
+// String gives the line of `dfs apply --dry-run`.
+func (c Change) String() string {
+	switch c.Op {
+	case Set:
+		return c.Object + ": " + c.Detail
+	case Rename:
+		return fmt.Sprintf("rename %s -> %s", c.Object, c.Detail)
+	}
+	if c.Detail != "" {
+		return fmt.Sprintf("%v %s: %s", c.Op, c.Object, c.Detail)
+	}
+	return fmt.Sprintf("%v %s", c.Op, c.Object)
+}
+
+// Diff lists what turns the domain old into new, in the order of new and with
+// what is removed behind what stays. Objects are the same if their ids are; an
+// object without an id is the one of the same name. A nil old is an empty
+// domain. Generation and term are not differences.
+func Diff(old, new *Domain) []Change {
+	if old == nil {
+		old = &Domain{}
+	}
+	d := &differ{}
+	d.set("domain "+new.Name, "name", old.Name, new.Name)
+	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
+		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
+	}
+	matched(d, "server ", old.Servers, new.Servers,
+		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
+	matched(d, "group ", old.Groups, new.Groups,
+		func(g *Group) (string, UUID) { return g.Name, g.ID },
+		func(name string, o, n *Group) {
+			d.set("group "+name, "topology", topologyText(o), topologyText(n))
+			d.folders(name, o, n)
+		})
+	return d.changes
+}
+
+type differ struct{ changes []Change }
+
+func (d *differ) add(op Op, object, detail string) {
+	d.changes = append(d.changes, Change{op, object, detail})
+}
+
+// set adds a change of one property if it is one; an empty text is shown as
+// "none".
+func (d *differ) set(object, property, old, new string) {
+	if old != new {
+		d.add(Set, object, fmt.Sprintf("%s %s -> %s", property, orNone(old), orNone(new)))
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// matched pairs the objects of two lists. An object of new without a
+// counterpart is added, and then compared with an empty one by same, which
+// lists what is inside it.
+func matched[T any](d *differ, kind string, old, new []*T, key func(*T) (string, UUID), same func(name string, o, n *T)) {
+	gone := slices.Clone(old)
+	for _, n := range new {
+		name, id := key(n)
+		i := slices.IndexFunc(gone, func(o *T) bool {
+			on, oid := key(o)
+			return oid == id && !id.IsZero() || on == name && (oid.IsZero() || id.IsZero())
+		})
+		if i < 0 {
+			d.add(Add, kind+name, "")
+			same(name, new0[T](), n)
+			continue
+		}
+		o := gone[i]
+		gone = slices.Delete(gone, i, i+1)
+		if on, _ := key(o); on != name {
+			d.add(Rename, kind+on, name)
+		}
+		same(name, o, n)
+	}
+	for _, o := range gone {
+		name, _ := key(o)
+		d.add(Remove, kind+name, "")
+	}
+}
+
+func new0[T any]() *T { return new(T) }
+
+func (d *differ) server(name string, o, n *Server) {
+	d.set("server "+name, "address", strings.Join(o.Addresses, ", "), strings.Join(n.Addresses, ", "))
+	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
+}
+
+func (d *differ) folders(group string, o, n *Group) {
+	prefix := "folder " + group + "/"
+	matched(d, prefix, o.Folders, n.Folders,
+		func(f *Folder) (string, UUID) { return f.Name, f.ID },
+		func(name string, o, n *Folder) {
+			object := prefix + name
+			if o.Name == "" { // new: only what is not a default is worth a line
+				o = &Folder{Filters: Filters{Files: DefaultFileFilter()}, Rest: DefaultRest, TombstoneLifetime: DefaultTombstoneLifetime}
+			}
+			d.set(object, "file filter", strings.Join(o.Filters.Files, ", "), strings.Join(n.Filters.Files, ", "))
+			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
+			d.set(object, "case", o.Case.String(), n.Case.String())
+			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))
+			d.set(object, "capture-busy", FormatDuration(o.CaptureBusy), FormatDuration(n.CaptureBusy))
+			d.set(object, "tombstone-lifetime", FormatDuration(o.TombstoneLifetime), FormatDuration(n.TombstoneLifetime))
+			d.members(group+"/"+name, o, n)
+		})
+}
+
+func (d *differ) members(folder string, o, n *Folder) {
+	prefix := "membership " + folder + "@"
+	matched(d, prefix, o.Members, n.Members,
+		func(m *Membership) (string, UUID) { return m.Server, m.ID },
+		func(name string, o, n *Membership) {
+			object := prefix + name
+			if o.Server == "" {
+				o = NewMembership(name, "")
+			}
+			d.set(object, "path", o.Path, n.Path)
+			d.set(object, "primary", yes(o.Primary), yes(n.Primary))
+			d.set(object, "read-only", yes(o.ReadOnly), yes(n.ReadOnly))
+			d.set(object, "enabled", yes(o.Enabled), yes(n.Enabled))
+			d.set(object, "staging-quota", o.StagingQuota.String(), n.StagingQuota.String())
+			d.set(object, "conflict-quota", o.ConflictQuota.String(), n.ConflictQuota.String())
+			d.set(object, "conflict-retention", FormatDuration(o.ConflictRetention), FormatDuration(n.ConflictRetention))
+		})
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func topologyText(g *Group) string {
+	if g.Name == "" {
+		return ""
+	}
+	t := g.Topology
+	switch t.Kind {
+	case HubAndSpoke:
+		return "hub-and-spoke of " + strings.Join(t.Hubs, ", ")
+	case Custom:
+		list := make([]string, len(t.Links))
+		for i, l := range t.Links {
+			list[i] = l.From + "->" + l.To
+			if !l.Enabled {
+				list[i] += " (disabled)"
+			}
+		}
+		return "connections " + strings.Join(list, ", ")
+	}
+	return t.Kind.String()
+}

@@ -1,0 +1,234 @@
+package directory
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Version is the version of the document that this package reads and writes.
+const Version = 1
+
+// MaxSize is the largest document, and the largest signed copy, in bytes.
+const MaxSize = 16 << 20
+
+// Defaults of the options of folders and memberships.
+const (
+	DefaultRest              = 60 * time.Second
+	DefaultTombstoneLifetime = 60 * day
+	DefaultStagingQuota      = 4 * GiB
+	DefaultConflictQuota     = 4 * GiB
+	DefaultConflictRetention = 7 * day
+)
+
+// DefaultFileFilter gives the file name patterns that a folder leaves out when
+// it says nothing else (MS-FRS2 section 2.3.7, note 14). The slice is the
+// caller's.
+func DefaultFileFilter() []string { return []string{"~*", "*.bak", "*.tmp"} }
+
+// Domain is the whole configuration. Servers, groups, folders and members are
+// in the order of their names.
+type Domain struct {
+	// Name is the domain's name, ID its identity.
+	Name string
+	ID   UUID
+	// Generation counts the changes; 0 is a domain that no store has taken yet.
+	Generation uint64
+	// Term counts the masters: it rises when a survivor is promoted. A domain
+	// is newer than another if (Term, Generation) is greater.
+	Term    uint64
+	Servers []*Server
+	Groups  []*Group
+}
+
+// Server is one member machine.
+type Server struct {
+	Name string
+	ID   UUID
+	// Addresses, HOST:PORT each, are tried in order; none until it has joined.
+	Addresses []string
+	// Listen, HOST:PORT each; empty means every interface at the port of the
+	// first address.
+	Listen []string
+}
+
+// Group is a replication group.
+type Group struct {
+	Name     string
+	ID       UUID
+	Topology Topology
+	Folders  []*Folder
+}
+
+// TopologyKind says how the connections of a group are made.
+type TopologyKind uint8
+
+// The kinds of topology.
+const (
+	// FullMesh connects every member with every other. The zero value.
+	FullMesh TopologyKind = iota
+	// HubAndSpoke connects each hub with every other member, both ways.
+	HubAndSpoke
+	// Custom has the connections that are listed and no others.
+	Custom
+)
+
+// String gives the word of the document; Custom's is the key of its list.
+func (k TopologyKind) String() string {
+	switch k {
+	case HubAndSpoke:
+		return "hub-and-spoke"
+	case Custom:
+		return "connections"
+	}
+	return "full-mesh"
+}
+
+// Topology is the description of a group's connections. Names are those of
+// servers.
+type Topology struct {
+	Kind  TopologyKind
+	Hubs  []string // HubAndSpoke only, in the order of their names
+	Links []Link   // Custom only, in the order of from and to
+}
+
+// Link is one listed connection: To, the downstream, pulls from From, the
+// upstream.
+type Link struct {
+	From, To string
+	Enabled  bool
+}
+
+// Case says how a folder tells names apart.
+type Case uint8
+
+// The ways to tell names apart.
+const (
+	CaseSensitive Case = iota
+	CaseInsensitive
+)
+
+// String gives the word of the document.
+func (c Case) String() string {
+	if c == CaseInsensitive {
+		return "insensitive"
+	}
+	return "sensitive"
+}
+
+// Filters are the names that a folder leaves out: patterns with * and ?.
+type Filters struct {
+	Files, Directories []string
+}
+
+// Folder is a replicated folder. Make one with NewFolder to have the defaults.
+type Folder struct {
+	Name    string
+	ID      UUID
+	Filters Filters
+	Case    Case
+	// Rest is how long a file that is open for writing must be unchanged
+	// before it is captured.
+	Rest time.Duration
+	// CaptureBusy is how often a file that never rests is captured; 0 is never.
+	CaptureBusy time.Duration
+	// TombstoneLifetime is how long a deletion is remembered at least.
+	TombstoneLifetime time.Duration
+	Members           []*Membership
+}
+
+// Membership is one server's part in a folder. Make one with NewMembership to
+// have the defaults.
+type Membership struct {
+	// Server is the name of the server.
+	Server string
+	ID     UUID
+	// Path is the root on that server: absolute and clean, never "/".
+	Path     string
+	Primary  bool
+	ReadOnly bool
+	Enabled  bool
+	// StagingQuota and ConflictQuota are targets, not limits.
+	StagingQuota, ConflictQuota Size
+	// ConflictRetention is how long a loser is kept at least.
+	ConflictRetention time.Duration
+}
+
+// NewFolder makes a folder with the defaults and no members.
+func NewFolder(name string) *Folder {
+	return &Folder{
+		Name:              name,
+		Filters:           Filters{Files: DefaultFileFilter()},
+		Rest:              DefaultRest,
+		TombstoneLifetime: DefaultTombstoneLifetime,
+	}
+}
+
+// NewMembership makes an enabled membership with the defaults.
+func NewMembership(server, path string) *Membership {
+	return &Membership{
+		Server:            server,
+		Path:              path,
+		Enabled:           true,
+		StagingQuota:      DefaultStagingQuota,
+		ConflictQuota:     DefaultConflictQuota,
+		ConflictRetention: DefaultConflictRetention,
+	}
+}
+
+// Clone gives a deep copy, to change.
+func (d *Domain) Clone() *Domain {
+	c := *d
+	c.Servers = cloneAll(d.Servers, func(s *Server) {
+		s.Addresses = slices.Clone(s.Addresses)
+		s.Listen = slices.Clone(s.Listen)
+	})
+	c.Groups = cloneAll(d.Groups, func(g *Group) {
+		g.Topology.Hubs = slices.Clone(g.Topology.Hubs)
+		g.Topology.Links = slices.Clone(g.Topology.Links)
+		g.Folders = cloneAll(g.Folders, func(f *Folder) {
+			f.Filters.Files = slices.Clone(f.Filters.Files)
+			f.Filters.Directories = slices.Clone(f.Filters.Directories)
+			f.Members = cloneAll(f.Members, func(*Membership) {})
+		})
+	})
+	return &c
+}
+
+func cloneAll[T any](list []*T, deepen func(*T)) []*T {
+	c := make([]*T, len(list))
+	for i, p := range list {
+		v := *p
+		deepen(&v)
+		c[i] = &v
+	}
+	return c
+}
+
+// Equal says that two domains have the same canonical text.
+func (d *Domain) Equal(e *Domain) bool {
+	return reflect.DeepEqual(canonical(d), canonical(e))
+}
+
+// Newer says that d replaces e: its term is higher, or its generation within
+// the same term.
+func (d *Domain) Newer(e *Domain) bool {
+	return cmp.Or(cmp.Compare(d.Term, e.Term), cmp.Compare(d.Generation, e.Generation)) > 0
+}
+
+// sort puts everything that has no order of its own in the order of names.
+func (d *Domain) sort() {
+	slices.SortFunc(d.Servers, func(a, b *Server) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
+	for _, g := range d.Groups {
+		slices.Sort(g.Topology.Hubs)
+		slices.SortFunc(g.Topology.Links, func(a, b Link) int {
+			return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+		})
+		slices.SortFunc(g.Folders, func(a, b *Folder) int { return cmp.Compare(a.Name, b.Name) })
+		for _, f := range g.Folders {
+			slices.SortFunc(f.Members, func(a, b *Membership) int { return cmp.Compare(a.Server, b.Server) })
+		}
+	}
+}

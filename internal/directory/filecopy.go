@@ -1,0 +1,132 @@
+package directory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// ErrOlderCopy is the error of a copy that is older than the one here. Give
+// the partner this one.
+var ErrOlderCopy = errors.New("it is older than the domain that this server knows; nothing need be done")
+
+// ErrDiverged is the error of a copy that says something else than the one
+// here under the same term and generation: two servers were masters at once.
+var ErrDiverged = errors.New("two servers changed the domain as masters at once; decide which is right and run `dfs directory promote` on it")
+
+// Signed gives the bytes of the newest signed copy, to give to partners.
+func (f *File) Signed() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.signed.Encode()
+}
+
+// Accept takes a copy that a partner brought. It says whether the domain
+// changed; the change is durable then. A copy that is known already changes
+// nothing and is no error.
+//
+// Errors: ErrBadCopy for what is not signed, ErrForeign for another domain,
+// ErrOlderCopy, ErrDiverged. Nothing has changed then.
+//
+// A copy of a higher term ends the mastership of this server: another was
+// promoted. Its domain.yaml is kept as domain.yaml.superseded. A newer copy
+// that this server signed itself, as master, is taken back: its own files came
+// from a backup.
+func (f *File) Accept(copied []byte) (changed bool, err error) {
+	s, err := DecodeSigned(bytes.Clone(copied))
+	if err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fail := func(err error) (bool, error) {
+		return false, fmt.Errorf("take domain copy of term %d, generation %d: %w", s.Term, s.Generation, err)
+	}
+	// Cheap refusals first; none of them trusts the copy.
+	if s.Domain != f.signed.Domain {
+		return fail(ErrForeign)
+	}
+	order := s.compare(f.signed)
+	if order < 0 {
+		return fail(ErrOlderCopy)
+	}
+	doc, err := s.Open(f.options.Key)
+	if err != nil {
+		return fail(err)
+	}
+	switch {
+	case order == 0 && bytes.Equal(doc.Text(), f.doc.Text()) && s.Signer == f.signed.Signer:
+		return false, nil
+	case order == 0 || s.Term == f.signed.Term && s.Signer != f.signed.Signer:
+		return fail(ErrDiverged)
+	case !f.masterLocked():
+		return true, f.storeCopyLocked(doc, s)
+	case s.Signer == f.options.Self:
+		if err := f.disk.keepOld(yamlName, supersededName); err != nil {
+			return fail(err)
+		}
+		return true, f.publishLocked(doc)
+	}
+	// The copy first: from then on a crash finds a domain.yaml of a lower term
+	// than the copy, and puts it aside.
+	if err := f.storeCopyLocked(doc, s); err != nil {
+		return fail(err)
+	}
+	f.yaml, f.refused = nil, nil
+	if _, there := f.disk.exists(yamlName); !there {
+		return true, nil
+	}
+	return true, f.disk.rename(yamlName, supersededName)
+}
+
+// Promote makes this server the master, in a new term; nothing if it is. It
+// needs the private key of the CA. If the old master lives it becomes a copy
+// when it hears of the new term; changes that it made and nobody saw are then
+// in its domain.yaml.superseded.
+func (f *File) Promote() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.masterLocked() {
+		return nil
+	}
+	d := f.doc.Domain.Clone()
+	if d.Server(f.options.Self) == nil {
+		return fmt.Errorf("promote this server: the domain %q does not name it; join first", d.Name)
+	}
+	d.Term++
+	d.Generation++
+	doc, err := f.doc.With(d)
+	if err != nil {
+		return err
+	}
+	// domain.yaml first: with a higher term than the copy it is a promotion
+	// that OpenFile finishes.
+	return f.publishLocked(doc)
+}
+
+// Refresh looks whether domain.yaml was edited by hand since it was last
+// looked at, at the cost of one stat if it was not. On the master an edit that
+// is valid becomes the next generation; one that is not, or that began from
+// another generation than the present one, is refused with its error and stays
+// in the file. Elsewhere there is nothing to edit: Refused says so.
+func (f *File) Refresh() (updated bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refreshLocked()
+}
+
+func (f *File) refreshLocked() (updated bool, err error) {
+	info, _ := f.disk.exists(yamlName)
+	if !changed(f.yaml, info) {
+		return false, nil
+	}
+	mine, info, yamlErr := f.readYAML()
+	f.yaml = info
+	switch {
+	case !f.masterLocked():
+		return false, errors.Join(f.settleCopyLocked(mine, yamlErr), f.refused)
+	case info == nil:
+		return false, f.publishLocked(f.doc)
+	}
+	return f.takeEditLocked(mine, yamlErr)
+}
