@@ -7,8 +7,9 @@ import (
 )
 
 // Crash cuts the power and returns the disk as the next boot finds it, all of
-// it durable. What was open on the old disk is dead. r decides what is lost.
-func (d *Disk) Crash(r *rand.Rand) *Disk {
+// it durable. What was open on the old disk is dead. seed decides what is lost.
+func (d *Disk) Crash(seed uint64) *Disk {
+	r := rand.New(rand.NewPCG(seed, 1))
 	after := d.copyWorld(true)
 	d.off = true
 	d.proc++

@@ -2,7 +2,7 @@
 // replicated folder lives, a user works beside the member, and the power fails.
 //
 // It keeps the contract of package volume (volumetest runs on it) and is
-// deterministic: the same calls, the same hooks and the same random source give
+// deterministic: the same calls, the same hooks and the same seeds give
 // the same tree, handles and times. It belongs to one goroutine.
 //
 // A Disk is the filesystem; Open gives a member's process its view. Kill ends
@@ -63,7 +63,7 @@ type Disk struct {
 	Fail func(op, path string) error
 	// Journal hears every change: the directory's handle, its path (empty for
 	// one that has none), the name, and whether data were written and closed.
-	Journal func(dirHandle, dirPath, name string, wrote bool)
+	Journal func(dirHandle []byte, dirPath, name string, wrote bool)
 	// Space says how much is free.
 	Space func() (free, total uint64)
 	// NoResolve takes away the right to resolve handles.
@@ -88,12 +88,12 @@ type Disk struct {
 	lists   [][]dirent // buffers of listings
 }
 
-// New makes an empty disk with its private area, all durable. source gives the
+// New makes an empty disk with its private area, all durable. seed gives the
 // handles' generations; now is the clock that times are taken from, and equal
 // readings give times one nanosecond apart, as a kernel with multigrain
 // timestamps does.
-func New(source rand.Source, now func() repl.Time) *Disk {
-	d := &Disk{now: now, rand: rand.New(source), byHandle: map[string]*inode{}, next: 2}
+func New(seed uint64, now func() repl.Time) *Disk {
+	d := &Disk{now: now, rand: rand.New(rand.NewPCG(seed, 0)), byHandle: map[string]*inode{}, next: 2}
 	d.root, d.outside = d.newInode(repl.Directory), d.newInode(repl.Directory)
 	area := d.newInode(repl.Directory)
 	area.cur.mode = 0o700
@@ -206,7 +206,7 @@ func (d *Disk) touch(n *inode) {
 // emit tells the journal about a name.
 func (d *Disk) emit(n *inode, name string, wrote bool) {
 	if d.Journal != nil {
-		d.Journal(n.id.Handle, d.path(n), name, wrote)
+		d.Journal([]byte(n.id.Handle), d.path(n), name, wrote)
 	}
 }
 

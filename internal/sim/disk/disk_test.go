@@ -17,7 +17,7 @@ import (
 
 func fresh(seed uint64) *Disk {
 	var now repl.Time
-	return New(rand.NewPCG(seed, 1), func() repl.Time { now += 1000; return now })
+	return New(seed, func() repl.Time { now += 1000; return now })
 }
 
 func check(t *testing.T, err error) {
@@ -82,7 +82,7 @@ func TestCrashKeepsWhatWasSynced(t *testing.T) {
 		place(t, v, "d", "maybe", "synced content", 2)
 		place(t, v, "d", "never", "synced content", 1)
 		check(t, v.WritePrivate("marker", []byte("m")))
-		after := d.Crash(rand.New(rand.NewPCG(seed, 2)))
+		after := d.Crash(seed)
 		got := paths(after)
 		if got["d/kept"] != "synced content" {
 			t.Fatalf("seed %d: a synced file is %q", seed, got["d/kept"])
@@ -117,7 +117,7 @@ func TestCrashLosesRenamesSingly(t *testing.T) {
 		root, err := d.Open().Root()
 		check(t, err)
 		check(t, root.Exchange("x", root, "y"))
-		after := d.Crash(rand.New(rand.NewPCG(seed, 2)))
+		after := d.Crash(seed)
 		got := paths(after)
 		var keys []string
 		for _, name := range []string{"a", "b"} {
@@ -162,7 +162,7 @@ func TestCrashRespectsWhatDependsOnWhat(t *testing.T) {
 			check(t, err)
 			check(t, q.Sync())
 		}
-		after := d.Crash(rand.New(rand.NewPCG(seed, 2)))
+		after := d.Crash(seed)
 		count := map[string]int{}
 		for _, n := range after.Tree(false) {
 			if n.Type == repl.File {
@@ -187,7 +187,7 @@ func TestCrashTearsData(t *testing.T) {
 		check(t, err)
 		_, err = w.Write([]byte("NEW NEW NEW NEW"))
 		check(t, err)
-		n := d.Crash(rand.New(rand.NewPCG(seed, 2))).Tree(false)[0]
+		n := d.Crash(seed).Tree(false)[0]
 		kind := "torn"
 		switch n.Content {
 		case "old old old":
@@ -225,7 +225,7 @@ func TestMetadataSetInPlaceIsSyncedByItsDirectory(t *testing.T) {
 		check(t, root.Sync())
 		_, _, err = root.SetMeta("g", nil, b, 7)
 		check(t, err)
-		tree := d.Crash(rand.New(rand.NewPCG(seed, 2))).Tree(false)
+		tree := d.Crash(seed).Tree(false)
 		if tree[0].Mtime != 7 || tree[0].Mode != 0o600 || len(tree[0].Xattrs) != 1 {
 			t.Fatalf("seed %d: %+v", seed, tree[0])
 		}
@@ -311,10 +311,10 @@ func TestCrashesLeaveASoundTree(t *testing.T) {
 		for range 4 {
 			scramble(d, r, 60)
 			sound(t, d)
-			d = d.Crash(r)
+			d = d.Crash(r.Uint64())
 			sound(t, d)
 			before := d.Tree(true)
-			d = d.Crash(r)
+			d = d.Crash(r.Uint64())
 			if !reflect.DeepEqual(d.Tree(true), before) {
 				t.Fatalf("seed %d: a crash right after the boot changed the tree", seed)
 			}
@@ -328,7 +328,7 @@ func TestSameSeedSameDisk(t *testing.T) {
 		d := fresh(5)
 		for range 5 {
 			scramble(d, r, 100)
-			d = d.Crash(r)
+			d = d.Crash(r.Uint64())
 		}
 		return d.Tree(true)
 	}
@@ -405,8 +405,8 @@ func TestHooks(t *testing.T) {
 	d.Fail = nil
 
 	var heard []string
-	d.Journal = func(handle, path, name string, wrote bool) {
-		if d.byHandle[handle] == nil {
+	d.Journal = func(handle []byte, path, name string, wrote bool) {
+		if d.byHandle[string(handle)] == nil {
 			t.Errorf("event for an unknown directory %s", path)
 		}
 		heard = append(heard, fmt.Sprint(path, ":", name, ":", wrote))
