@@ -48,8 +48,11 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 	for i := range changes {
 		c := &changes[i]
 		settles := c.Settles()
-		if c.Mint {
+		switch {
+		case c.Mint:
 			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
+		case c.Was.Provisional && !c.Drop && c.Update.GVSN == c.Was.GVSN:
+			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
 		f.flight.add(c)
 		l.diff.outstanding++

@@ -115,8 +115,7 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	u := &d.Update
 	if u.Parent.IsZero() { // the root's own metadata
-		rec, _, err := f.st.Get(f.root())
-		return !f.storeFailed(err) && rec.GVSN == d.Prior.GVSN && !f.flight.holds(rec.UID)
+		return f.unmoved(d.Prior)
 	}
 	parent, ok, err := f.st.Get(u.Parent)
 	if f.storeFailed(err) || !ok || u.Present && !parent.Present {
@@ -126,8 +125,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 		return false
 	}
 	if d.Prior != nil {
-		rec, ok, err := f.st.Get(d.Prior.UID)
-		if f.storeFailed(err) || !ok || rec.GVSN != d.Prior.GVSN || f.flight.holds(rec.UID) {
+		if !f.unmoved(d.Prior) {
 			return false
 		}
 	}
@@ -139,6 +137,15 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 		return false
 	}
 	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+}
+
+// unmoved reports whether a record is still what a draft was made on, and no
+// plan under way changes its object: of a directory also its entries, because
+// installing them moves its mtime to and fro.
+func (f *Folder) unmoved(prior *repl.Record) bool {
+	rec, ok, err := f.st.Get(prior.UID)
+	return !f.storeFailed(err) && ok && rec.GVSN == prior.GVSN && rec.Identity == prior.Identity && rec.Print == prior.Print &&
+		!f.flight.holds(rec.UID) && !f.flight.touches(rec.UID)
 }
 
 // write mints the draft, if this member may. One that is in initial sync mints

@@ -25,7 +25,7 @@ type dirtyDir struct {
 	seq   uint64
 }
 
-func (d *dirty) init() { d.dirs = make(map[repl.UID]*dirtyDir) }
+func (d *dirty) init() { d.dirs, d.queue = make(map[repl.UID]*dirtyDir), nil }
 
 func (d *dirty) at(dir repl.UID) *dirtyDir {
 	e, ok := d.dirs[dir]

@@ -19,6 +19,7 @@ type flight struct {
 	dropped map[repl.UID]bool
 	places  map[repl.Place]repl.UID // live records of the flight by their place
 	locked  map[repl.Place]int      // places that plans leave or take
+	touched map[repl.UID]int        // directories whose entries plans change, and with them the mtime
 }
 
 func (v *flight) init(st *store.Folder) {
@@ -27,6 +28,7 @@ func (v *flight) init(st *store.Folder) {
 	v.dropped = make(map[repl.UID]bool)
 	v.places = make(map[repl.Place]repl.UID)
 	v.locked = make(map[repl.Place]int)
+	v.touched = make(map[repl.UID]int)
 }
 
 // holds reports whether a plan under way changes the object or the place.
@@ -36,6 +38,9 @@ func (v *flight) holds(uid repl.UID) bool {
 }
 
 func (v *flight) holdsPlace(p repl.Place) bool { return v.locked[p] > 0 }
+
+// touches reports whether a plan under way changes entries of the directory.
+func (v *flight) touches(uid repl.UID) bool { return v.touched[uid] > 0 }
 
 // add enters a change whose update is final.
 func (v *flight) add(c *repl.Change) {
@@ -55,6 +60,7 @@ func (v *flight) add(c *repl.Change) {
 	for _, p := range []repl.Place{c.From, c.To} {
 		if !p.IsZero() {
 			v.locked[p]++
+			v.touched[p.Dir]++
 		}
 	}
 }
@@ -77,6 +83,9 @@ func (v *flight) remove(c *repl.Change) {
 		}
 		if v.locked[p]--; v.locked[p] <= 0 {
 			delete(v.locked, p)
+		}
+		if v.touched[p.Dir]--; v.touched[p.Dir] <= 0 {
+			delete(v.touched, p.Dir)
 		}
 	}
 }

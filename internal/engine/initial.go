@@ -125,8 +125,12 @@ func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) error {
 		return errors.Join(ignoreMissing(lerr), d.Close()) // a user has it now; the walk that follows sees it
 	}
 	path, err := ctx.Store.Path(rec.UID)
-	if err == nil {
+	before, serr := d.Stat()
+	if err = errors.Join(err, serr); err == nil {
 		_, err = ctx.Keep.Keep(d, rec.Name, preserve.Entry{Why: preserve.PreExisting, At: ctx.Now(), Path: path, Record: rec.Update})
+	}
+	if err == nil { // what the member itself does to a directory is no change
+		err = d.SetMtime(before.Print.Mtime)
 	}
 	return errors.Join(err, d.Sync(), d.Close())
 }
@@ -151,6 +155,10 @@ func (e evacuated) apply(f *Folder) {
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
 	f.enter(store.PhaseNormal)
+	// Names that were met meanwhile may hang on what has been dropped; the walk
+	// meets them again.
+	f.dirty.init()
+	f.gone, f.later = nil, nil
 	f.walk()
 }
 

@@ -215,6 +215,10 @@ func (e *lookedDir) settle(f *Folder) {
 			f.storeFailed(e.err)
 			return
 		}
+		rec, ok, err := f.st.Get(e.work.Dir)
+		if f.storeFailed(err) || !ok || !rec.Present {
+			return // the directory itself is gone from the records
+		}
 		f.find.Raise(finding.ListingError, f.cfg.Name, e.err.Error())
 		f.relook(e.work, lookRetry)
 		return

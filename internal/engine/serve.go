@@ -231,7 +231,7 @@ func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wi
 		if c.unchanged() {
 			return c, wire.StatusOK
 		}
-		if err := c.Close(); err != nil {
+		if err := c.File.Close(); err != nil {
 			return nil, wire.StatusError
 		}
 	}
@@ -280,6 +280,7 @@ type Content struct {
 	volume.File
 	rec  repl.Record
 	read int64
+	done bool // read to its end and found unchanged
 }
 
 // Size and Hash are those of the record.
@@ -291,10 +292,25 @@ func (c *Content) Hash() repl.Hash { return c.rec.Content }
 func (c *Content) Read(p []byte) (int, error) {
 	n, err := c.File.Read(p)
 	c.read += int64(n)
-	if errors.Is(err, io.EOF) && (c.read != c.rec.Size || !c.unchanged()) {
-		return n, ErrChanged
+	if errors.Is(err, io.EOF) {
+		if c.done = c.read == c.rec.Size && c.unchanged(); !c.done {
+			return n, ErrChanged
+		}
 	}
 	return n, err
+}
+
+// Close ends the reading; it returns ErrChanged if what was read may not be of
+// the version.
+func (c *Content) Close() error {
+	ok := c.done || c.unchanged()
+	if err := c.File.Close(); err != nil {
+		return err
+	}
+	if !ok {
+		return ErrChanged
+	}
+	return nil
 }
 
 // ErrChanged says that a file changed while it was sent.

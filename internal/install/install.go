@@ -201,12 +201,33 @@ func (b *Batch) alter(i int) error {
 	case c.Content:
 		err = b.replace(i, to)
 	case c.Meta:
-		return b.setMeta(i, to)
+		err = b.setMeta(i, to)
 	}
 	if err != nil {
 		return err
 	}
-	return b.describe(i, to)
+	if err := b.describe(i, to); err != nil {
+		return err
+	}
+	return b.reach(i, to)
+}
+
+// reach opens a directory that is on record at this place only when the batch
+// is stored, so that later items find it.
+func (b *Batch) reach(i int, to volume.Dir) error {
+	c := &b.Items[i].Change
+	if c.Update.Type != repl.Directory || c.Object.UID == c.Update.UID && c.From == c.To {
+		return nil
+	}
+	d, err := to.OpenDir(c.To.Name)
+	if err != nil {
+		return err
+	}
+	if old, ok := b.dirs[c.Update.UID]; ok {
+		err = old.Close()
+	}
+	b.dirs[c.Update.UID] = d
+	return err
 }
 
 func (b *Batch) setMeta(i int, to volume.Dir) error {
@@ -232,6 +253,9 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		return err
 	}
 	o := &b.Outcomes[i]
+	if c := &b.Items[i].Change; c.Meta && !c.Content && !c.From.IsZero() {
+		return nil // setMeta described it
+	}
 	if want := b.Items[i].TempStat.Identity; b.Items[i].Temp != nil && st.Identity != want {
 		return fmt.Errorf("%w: another object took the place", ErrMoved)
 	}
