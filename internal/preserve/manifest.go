@@ -47,9 +47,9 @@ func encode(e *Entry) ([]byte, error) {
 	}
 	if r := &e.Record; !r.UID.IsZero() {
 		m.UID, m.GVSN = r.UID.String(), r.GVSN.String()
-		if !r.Content.IsZero() {
-			m.Content = r.Content.String()
-		}
+	}
+	if c := e.Record.Content; !c.IsZero() {
+		m.Content = c.String()
 	}
 	if !e.Winner.IsZero() {
 		m.Winner = e.Winner.String()
@@ -108,6 +108,9 @@ func (e *Entry) decodeVersions(m *manifest) error {
 		if uid, err = version.ParseGVSN(m.UID); err != nil {
 			return err
 		}
+		if uid.IsZero() {
+			return fmt.Errorf("uid %q names nothing", m.UID)
+		}
 		e.Record.UID = repl.UID(uid)
 		if e.Record.GVSN, err = version.ParseGVSN(m.GVSN); err != nil {
 			return err
@@ -129,6 +132,9 @@ func parseTime(s string) (repl.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return 0, fmt.Errorf("read manifest: %w", err)
+	}
+	if y := t.UTC().Year(); y < 1678 || y > 2261 {
+		return 0, fmt.Errorf("read manifest: time %q does not fit into 64 bits of nanoseconds", s)
 	}
 	return repl.Time(t.UnixNano()), nil
 }
