@@ -1,0 +1,289 @@
+package merge
+
+import "opendfs/internal/repl"
+
+// rank is the order of changes that do not wait for one another.
+type rank uint8
+
+const (
+	rankMove rank = iota
+	rankCreate
+	rankAlter
+	rankRemove
+	ranks
+)
+
+func rankOf(c *repl.Change) rank {
+	switch {
+	case c.To.IsZero() && c.Update.UID != c.Object.UID, c.To.IsZero() && !c.From.IsZero(), !c.Update.Present:
+		return rankRemove
+	case c.From.IsZero() && !c.To.IsZero():
+		return rankCreate
+	case c.From != c.To:
+		return rankMove
+	}
+	return rankAlter
+}
+
+// wait says that one change is carried out after another.
+type wait struct {
+	on int
+	// place: because of the place that the other leaves; sending that one
+	// through the private area ends the wait.
+	place bool
+}
+
+// node is a change in the order that is being made.
+type node struct {
+	waits    []wait
+	waiters  []wait // on is the waiter
+	open     int    // waits that are not over
+	done     bool
+	released bool // goes through the private area
+	group    int  // the node that stands for its group
+}
+
+// arranger puts changes in an order in which they can be carried out one by
+// one.
+type arranger struct {
+	d       *decider
+	changes []repl.Change
+	nodes   []node
+	queue   [ranks][]int // ready, by rank
+	near    []int        // ready and of the group that was just begun
+	group   int
+	out     []int
+}
+
+// arrange orders the changes of a plan: what a directory becomes before what
+// comes to lie in it, what leaves a place before what takes it, and what leaves
+// a directory before the directory goes; else moves, creations, alterations,
+// removals. A ring of places is opened by sending one object through the
+// private area.
+func (d *decider) arrange(changes []repl.Change) []repl.Change {
+	if len(changes) < 2 {
+		return changes
+	}
+	a := &arranger{d: d, changes: changes, nodes: make([]node, len(changes)), group: -1}
+	for i := range a.nodes {
+		a.nodes[i].group = i
+	}
+	a.link()
+	for i := range a.nodes {
+		if a.nodes[i].open == 0 {
+			a.ready(i)
+		}
+	}
+	for stuck := 0; len(a.out) < len(changes); {
+		if i, ok := a.next(); ok {
+			a.emit(i)
+			continue
+		}
+		for a.nodes[stuck].done {
+			stuck++
+		}
+		a.open(stuck)
+	}
+	return a.result()
+}
+
+// link finds what waits for what.
+func (a *arranger) link() {
+	dirs := make(map[repl.UID]int)    // directories that are made or moved
+	left := make(map[repl.Place]int)  // places that are left
+	removed := make(map[repl.UID]int) // directories that are removed, by the UID they have on disk
+	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
+	fresh := make(map[repl.UID]int)   // merged directories that had no record
+	moves := false                    // a directory moves, with all that lies in it
+	for i := range a.changes {
+		c := &a.changes[i]
+		if c.Update.Type == repl.Directory && !c.To.IsZero() {
+			dirs[c.Update.UID] = i
+			moves = moves || !c.From.IsZero() && c.From != c.To
+		}
+		if !c.From.IsZero() && c.From != c.To {
+			left[c.From] = i
+			if c.To.IsZero() && c.Object.Type == repl.Directory {
+				removed[c.Object.UID] = i
+			}
+		}
+		if !c.Update.Heir.IsZero() && c.Was.UID.IsZero() {
+			fresh[c.Update.UID] = i
+		}
+		if c.From.IsZero() && c.To.IsZero() && a.d.load(c.Update.UID).taken {
+			owner[c.Update.UID] = i
+		}
+	}
+	for i := range a.changes {
+		c := &a.changes[i]
+		if !c.To.IsZero() {
+			if p, ok := dirs[c.To.Dir]; ok {
+				a.wait(i, p, false)
+			} else if moves && c.Update.Type == repl.Directory {
+				a.waitAbove(i, dirs)
+			}
+			if c.From != c.To && len(left) > 0 {
+				if v, ok := left[a.d.physical(c.To)]; ok && v != i {
+					a.wait(i, v, true)
+					a.join(i, v)
+				}
+			}
+		}
+		// What is looked up through merged directories needs their records.
+		for _, dir := range [2]repl.UID{c.Update.Parent, c.Update.Heir} {
+			if f, ok := fresh[dir]; ok {
+				a.wait(i, f, false)
+			} else if h, ok := dirs[dir]; ok && dir == c.Update.Heir {
+				a.wait(i, h, false)
+			}
+		}
+		if r, ok := removed[c.From.Dir]; ok && r != i && c.From != c.To {
+			a.wait(r, i, false)
+		}
+		if c.Object.UID != c.Update.UID && !c.Object.UID.IsZero() {
+			if o, ok := owner[c.Object.UID]; ok {
+				a.wait(o, i, false)
+				a.join(i, o)
+			}
+		}
+	}
+}
+
+// waitAbove lets a directory wait for the nearest one above it that moves: it
+// may lie in what is moved now, and nothing can be moved into itself.
+func (a *arranger) waitAbove(i int, dirs map[repl.UID]int) {
+	for up := a.d.load(a.changes[i].To.Dir); up.live() && up.uid != a.d.root; up = a.d.canon(up.now.Parent) {
+		if p, ok := dirs[up.uid]; ok {
+			a.wait(i, p, false)
+			return
+		}
+	}
+}
+
+func (a *arranger) wait(i, on int, place bool) {
+	a.nodes[i].waits = append(a.nodes[i].waits, wait{on, place})
+	a.nodes[on].waiters = append(a.nodes[on].waiters, wait{i, place})
+	a.nodes[i].open++
+}
+
+// root returns the node that stands for i's group.
+func (a *arranger) root(i int) int {
+	for a.nodes[i].group != i {
+		a.nodes[i].group = a.nodes[a.nodes[i].group].group
+		i = a.nodes[i].group
+	}
+	return i
+}
+
+func (a *arranger) join(i, j int) { a.nodes[a.root(i)].group = a.root(j) }
+
+func (a *arranger) ready(i int) {
+	if a.group >= 0 && a.root(i) == a.group {
+		a.near = append(a.near, i)
+		return
+	}
+	r := rankOf(&a.changes[i])
+	a.queue[r] = append(a.queue[r], i)
+}
+
+// next takes a change that waits for nothing, of the group at hand if there is
+// one.
+func (a *arranger) next() (int, bool) {
+	if n := len(a.near); n > 0 {
+		i := a.near[n-1]
+		a.near = a.near[:n-1]
+		return i, true
+	}
+	for r := range a.queue {
+		if len(a.queue[r]) > 0 {
+			i := a.queue[r][0]
+			a.queue[r] = a.queue[r][1:]
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (a *arranger) emit(i int) {
+	a.nodes[i].done = true
+	a.out = append(a.out, i)
+	a.group = a.root(i)
+	for _, w := range a.nodes[i].waiters {
+		if !(w.place && a.nodes[i].released) {
+			a.over(w.on)
+		}
+	}
+}
+
+func (a *arranger) over(i int) {
+	if a.nodes[i].open--; a.nodes[i].open == 0 {
+		a.ready(i)
+	}
+}
+
+// open finds a ring that change i waits for and sends the object that leaves
+// one of its places through the private area. Every ring has such a place:
+// without them changes wait along the final tree and then along the old one.
+func (a *arranger) open(i int) {
+	met := make(map[int]bool)
+	for !met[i] {
+		met[i] = true
+		i = a.waitsFor(i).on
+	}
+	for range a.nodes {
+		if a.waitsFor(i).place {
+			break
+		}
+		i = a.waitsFor(i).on
+	}
+	if !a.waitsFor(i).place {
+		panic("merge: changes wait for one another in a ring without a place: " + a.changes[i].Update.UID.String())
+	}
+	v := a.waitsFor(i).on
+	a.nodes[v].released = true
+	a.changes[v].ViaPrivate = true
+	for _, w := range a.nodes[v].waiters {
+		if w.place {
+			a.over(w.on)
+		}
+	}
+}
+
+// waitsFor returns the first wait of i that is not over; a place first.
+func (a *arranger) waitsFor(i int) wait {
+	found := wait{on: -1}
+	for _, w := range a.nodes[i].waits {
+		on := &a.nodes[w.on]
+		if on.done || w.place && on.released {
+			continue
+		}
+		if w.place {
+			return w
+		}
+		found = w
+	}
+	return found
+}
+
+// result returns the changes in their order, the groups numbered.
+func (a *arranger) result() []repl.Change {
+	size := make(map[int]int)
+	for i := range a.nodes {
+		if r := a.root(i); r != i {
+			size[r]++
+		}
+	}
+	number := make(map[int]int)
+	out := make([]repl.Change, len(a.out))
+	for n, i := range a.out {
+		r := a.root(i)
+		if size[r] > 0 {
+			if number[r] == 0 {
+				number[r] = len(number) + 1
+			}
+			a.changes[i].Group = number[r]
+		}
+		out[n] = a.changes[i]
+	}
+	return out
+}

@@ -1,0 +1,170 @@
+package merge
+
+import "opendfs/internal/repl"
+
+// stronger orders two live objects that claim one place. A directory keeps it
+// against anything else, whatever the fences: it cannot die while objects live
+// in it.
+func stronger(a, b *entry) bool {
+	if ad, bd := a.now.Type == repl.Directory, b.now.Type == repl.Directory; ad != bd {
+		return ad
+	}
+	return repl.ComparePlace(a.now, b.now) > 0
+}
+
+// checkPlace sees to it that at most one live object is at a place.
+func (d *decider) checkPlace(p repl.Place) {
+	if e := d.claims[p]; e == nil {
+		if len(d.aliases) == 0 {
+			return // nobody came
+		}
+	} else if e.next == nil && len(d.aliases) == 0 && e.wasLive() && e.was.Name == p.Name && d.wasAt(e) == p {
+		return // it was there before
+	}
+	all := d.claimants(p)
+	if len(all) < 2 {
+		return
+	}
+	best := all[0]
+	for _, e := range all[1:] {
+		if e.provisional() != best.provisional() {
+			if best.provisional() {
+				best = e
+			}
+		} else if stronger(e, best) {
+			best = e
+		}
+	}
+	merged, backs := false, d.backs
+	for _, e := range all {
+		switch {
+		case e == best:
+		case e.provisional():
+			merged = d.giveWay(e, best) || merged
+		default:
+			done, dir := d.conflict(best, e)
+			if !done {
+				if d.backs > backs {
+					d.places = append(d.places, p)
+				}
+				return
+			}
+			merged = merged || dir
+		}
+	}
+	if merged {
+		for _, e := range d.dependents[best.uid] {
+			if e.claimed {
+				d.places = append(d.places, e.place)
+			}
+		}
+	}
+}
+
+// conflict settles that w and l, both live, claim one place. merged says that
+// they were directories.
+func (d *decider) conflict(w, l *entry) (done, merged bool) {
+	if d.ask(w, l) {
+		return false, false
+	}
+	if !d.canMint() {
+		d.withhold(d.whyParked(), w, l)
+		return false, false
+	}
+	cause := d.culprit(l)
+	if cause == nil {
+		cause = d.culprit(w)
+	}
+	if w.now.Type == repl.Directory && l.now.Type == repl.Directory {
+		draft := tombstone(l.now)
+		draft.NameConflict, draft.Heir = true, w.uid
+		d.draft(l, draft, repl.VerdictMerged, cause)
+		d.merge(l, w)
+		return true, true
+	}
+	draft := tombstone(l.now)
+	draft.NameConflict = true
+	l.rival, w.won = w, true
+	d.draft(l, draft, repl.VerdictNameLost, cause)
+	return true, false
+}
+
+// tombstone returns a draft that ends u: like every tombstone it keeps place
+// and type, and nothing of the content.
+func tombstone(u *repl.Update) *repl.Update {
+	return &repl.Update{
+		UID: u.UID, GVSN: u.GVSN, Parent: u.Parent, Name: u.Name, Type: u.Type,
+		Fence: u.Fence, CreateTime: u.CreateTime, Clock: u.Clock, History: u.History,
+	}
+}
+
+// merge finds what lives in l, which was just made a tombstone with the heir w,
+// in w from now on.
+func (d *decider) merge(l, w *entry) {
+	from := d.canonWas(l.uid)
+	moved := d.dependents[l.uid]
+	delete(d.dependents, l.uid)
+	for _, e := range moved {
+		switch {
+		case e.claimed && e.place.Dir == l.uid:
+			d.unclaim(e)
+			d.claim(e)
+		case !e.claimed: // a directory merged into l
+			d.dependents[w.uid] = append(d.dependents[w.uid], e)
+		}
+	}
+	if l.had && from != w {
+		d.alias(from, w)
+		d.join(l, from, w)
+	} else {
+		for _, a := range d.aliases[l.uid] {
+			d.alias(d.load(a), w)
+		}
+	}
+}
+
+// join lists the places at which objects of the view meet because from, or
+// what was merged into e in it, is in w now. It reads the smaller of the two
+// directories.
+func (d *decider) join(e, from, w *entry) {
+	others := make([]repl.UID, 0, 4)
+	if w.uid == d.root || w.wasLive() {
+		others = append(others, w.uid)
+	}
+	for _, a := range d.aliases[w.uid] {
+		if a != from.uid {
+			others = append(others, a)
+		}
+	}
+	for limit := 128; ; limit *= 8 {
+		names, whole := d.names(limit, from.uid)
+		if !whole {
+			if names, whole = d.names(limit, others...); !whole {
+				continue
+			}
+		}
+		for _, name := range names {
+			if p := (repl.Place{Dir: w.uid, Name: name}); d.crowded(p) {
+				d.places = append(d.places, p)
+			}
+		}
+		return
+	}
+}
+
+// names lists the names in directories of the view, at most limit, and reports
+// whether these are all.
+func (d *decider) names(limit int, dirs ...repl.UID) ([]string, bool) {
+	var names []string
+	for _, dir := range dirs {
+		err := d.view.Children(dir, "", func(rec *repl.Record) bool {
+			names = append(names, rec.Name)
+			return len(names) <= limit
+		})
+		if err != nil {
+			d.fail(err)
+			return nil, true
+		}
+	}
+	return names, len(names) <= limit
+}

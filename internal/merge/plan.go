@@ -1,0 +1,257 @@
+package merge
+
+import "opendfs/internal/repl"
+
+// plan turns the difference between overlay and view into changes, and tells
+// what became of every update of the batch.
+func (d *decider) plan() repl.Plan {
+	plan := repl.Plan{Need: d.need, Bad: d.bad}
+	d.assignObjects()
+	var changes []repl.Change
+	for _, e := range d.order[:len(d.order):len(d.order)] {
+		switch e.state {
+		case withheld:
+			plan.Waiting = append(plan.Waiting, *e.in)
+			for _, u := range e.lesser {
+				plan.Waiting = append(plan.Waiting, *u)
+			}
+			if e.why != "" {
+				plan.Parked = append(plan.Parked, repl.Parked{GVSN: e.in.GVSN, Why: e.why})
+			}
+		case known:
+			if e.in != nil {
+				plan.Known = append(plan.Known, e.in.GVSN)
+			}
+			for _, u := range e.lesser {
+				plan.Known = append(plan.Known, u.GVSN)
+			}
+		case refused:
+			for _, u := range e.lesser {
+				plan.Waiting = append(plan.Waiting, *u)
+			}
+		}
+		if e.touched() {
+			if changes == nil {
+				changes = make([]repl.Change, 0, len(d.order))
+			}
+			changes = append(changes, d.change(e))
+		}
+	}
+	changes = d.carryAlong(changes)
+	plan.Changes = d.arrange(changes)
+	return plan
+}
+
+// assignObjects lets a winner that has nothing on this disk take over what the
+// loser has there: a directory with all in it, a file as the one to replace.
+func (d *decider) assignObjects() {
+	var elsewhere []*entry
+	for _, e := range d.order[:len(d.order):len(d.order)] {
+		if !e.touched() || !e.onDisk() || e.live() || e.inside {
+			continue
+		}
+		here := repl.Place{Dir: d.canon(e.was.Parent).uid, Name: e.was.Name}
+		if w := d.heldBy(e); w != nil && !d.takeOver(w, e, here == w.place) {
+			elsewhere = append(elsewhere, e)
+		}
+	}
+	for _, e := range elsewhere {
+		w := d.heldBy(e)
+		d.takeOver(w, e, e.was.Type == repl.Directory || repl.SameContent(&e.was.Update, w.now))
+	}
+}
+
+// takeOver lets w have the object of e if it fits and w has none.
+func (d *decider) takeOver(w, e *entry, fits bool) bool {
+	if !fits || w == e || w.onDisk() || w.takes != nil || w.now.Type != e.was.Type || w.uid == d.root {
+		return false
+	}
+	w.takes, e.taken = e, true
+	return true
+}
+
+// heldBy returns the live object to which e lost its place, nil if there is
+// none.
+func (d *decider) heldBy(e *entry) *entry {
+	for range len(d.order) {
+		switch {
+		case e.live():
+			return e
+		case e.now != nil && !e.now.Heir.IsZero():
+			next := d.canon(e.uid)
+			if next == e {
+				return nil
+			}
+			e = next
+		case e.rival != nil:
+			e = e.rival
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// change describes what becomes of a touched object.
+func (d *decider) change(e *entry) repl.Change {
+	c := repl.Change{Was: e.was, Mint: e.mint}
+	if e.now == nil {
+		c.Drop, c.Update = true, e.was.Update
+	} else {
+		c.Update = *e.now
+	}
+	if e.mint && e.in != nil {
+		c.Also = append(c.Also, *e.in)
+	}
+	for _, u := range e.lesser {
+		c.Also = append(c.Also, *u)
+	}
+	if e.uid == d.root {
+		c.Verdict, c.Object = repl.VerdictMeta, e.was
+		c.Meta = !e.had || !repl.SameMeta(&e.was.Update, e.now)
+		return c
+	}
+	object := d.object(e)
+	if object != nil {
+		c.Object, c.From = object.was, d.wasAt(object)
+	}
+	if e.live() {
+		c.To = repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name}
+		if object != nil && d.physical(c.To) == c.From {
+			c.From = c.To
+		}
+		c.Content = e.now.Type != repl.Directory && (object == nil || !repl.SameContent(&object.was.Update, e.now))
+		c.Meta = object == nil || !repl.SameMeta(&object.was.Update, e.now)
+	}
+	c.Keep = d.keepOf(e, object, &c)
+	c.Verdict = d.verdictOf(e, &c)
+	return c
+}
+
+// object returns the entry whose object on disk a change of e works on.
+func (d *decider) object(e *entry) *entry {
+	switch {
+	case e.takes != nil:
+		return e.takes
+	case e.onDisk() && !e.taken && !e.inside:
+		return e
+	}
+	return nil
+}
+
+// physical returns a place of the overlay in the terms of the disk: in the
+// directory that a merged one's heir takes over.
+func (d *decider) physical(p repl.Place) repl.Place {
+	if dir := d.load(p.Dir); dir.takes != nil {
+		p.Dir = dir.takes.uid
+	}
+	return p
+}
+
+// keepOf says what becomes of the data that a change removes or replaces (rule
+// 10). What a user replaced who had seen it may go; what a conflict displaces
+// is promised, what a remote delete removes is kept as long as there is room.
+// Of directories nothing is kept: what lies in them has changes of its own.
+func (d *decider) keepOf(e, object *entry, c *repl.Change) repl.Keep {
+	switch {
+	case object == nil:
+		return repl.KeepNothing
+	case c.Drop:
+		if e.rival != nil && e.rival.now != nil && e.now == nil && e.was.Type != repl.Directory && repl.SameContent(&e.was.Update, e.rival.now) {
+			return repl.KeepNothing
+		}
+		return e.keep
+	case c.To.IsZero() && e.was.Type == repl.Directory, !c.To.IsZero() && !c.Content:
+		return repl.KeepNothing
+	case c.To.IsZero() && e.now.NameConflict:
+		if w := d.winnerOver(e); w != nil && repl.SameContent(&e.was.Update, w.now) {
+			return repl.KeepNothing
+		}
+		return repl.KeepConflict
+	case e.takes != nil || e.was.Unclean || !e.now.Saw(e.was.GVSN):
+		return repl.KeepConflict
+	case c.To.IsZero():
+		return repl.KeepDeleted
+	}
+	return repl.KeepNothing
+}
+
+// winnerOver returns the live object at the place whose name e lost.
+func (d *decider) winnerOver(e *entry) *entry {
+	if w := d.heldBy(e); w != nil {
+		return w
+	}
+	at := d.claimants(repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name})
+	if len(at) == 1 {
+		return at[0]
+	}
+	return nil
+}
+
+// verdictOf names the rule: the strongest if a change does several things.
+func (d *decider) verdictOf(e *entry, c *repl.Change) repl.Verdict {
+	switch {
+	case c.Drop:
+		return repl.VerdictDropProvisional
+	case e.verdict != 0:
+		return e.verdict
+	case !e.live() && !e.wasLive():
+		return repl.VerdictForget
+	case !e.live() && !e.now.Heir.IsZero():
+		return repl.VerdictMerged
+	case !e.live():
+		return repl.VerdictDelete
+	case e.won:
+		return repl.VerdictNameWon
+	case e.takes != nil && c.Content:
+		return repl.VerdictEdit
+	case e.takes != nil:
+		return repl.VerdictAdopt
+	case !e.wasLive():
+		return repl.VerdictCreate
+	case !repl.SameContent(&e.was.Update, e.now):
+		return repl.VerdictEdit
+	case e.was.Name != e.now.Name || d.canonWas(e.was.Parent) != d.canon(e.now.Parent):
+		return repl.VerdictMove
+	}
+	return repl.VerdictMeta
+}
+
+// carryAlong adds the objects whose records stay and which lie on disk in a
+// directory that is merged into another directory on disk.
+func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
+	seen := make(map[repl.UID]bool)
+	for _, e := range d.order[:len(d.order):len(d.order)] {
+		if !e.touched() || e.now == nil || e.now.Heir.IsZero() || !e.had {
+			continue
+		}
+		from, to := d.canonWas(e.uid), d.canon(e.uid)
+		if from == to || to.takes == from {
+			continue
+		}
+		var stay []repl.Record
+		err := d.view.Children(from.uid, "", func(rec *repl.Record) bool {
+			if c := d.entries[rec.UID]; (c == nil || !c.touched()) && !seen[rec.UID] {
+				stay = append(stay, *rec)
+			}
+			return true
+		})
+		if err != nil {
+			d.fail(err)
+		}
+		for i := range stay {
+			rec := &stay[i]
+			dir := d.canon(rec.Parent)
+			if dir == from || rec.Presence != repl.OnDisk {
+				continue
+			}
+			c := repl.Change{Verdict: repl.VerdictMove, Update: rec.Update, Was: *rec, Object: *rec}
+			c.From, c.To = repl.Place{Dir: from.uid, Name: rec.Name}, repl.Place{Dir: dir.uid, Name: rec.Name}
+			if d.physical(c.To) != c.From {
+				seen[rec.UID] = true
+				changes = append(changes, c)
+			}
+		}
+	}
+	return changes
+}
