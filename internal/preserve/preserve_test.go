@@ -7,12 +7,10 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"opendfs/internal/repl"
-	"opendfs/internal/sim/disk"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
@@ -29,21 +27,23 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func simulated(seed uint64) *disk.Disk {
-	at := now
-	return disk.New(seed, func() repl.Time { at++; return at })
+// fresh opens a volume on an empty directory. Power cuts and full disks are
+// told on the simulated one, in internal/sim/disk.
+func fresh(t *testing.T) volume.Volume {
+	t.Helper()
+	v, err := volume.Open(t.TempDir(), volume.Options{Create: true})
+	check(t, err)
+	t.Cleanup(func() { _ = v.Close() })
+	return v
 }
 
-// onBoth tells a story on the simulated volume and on a real one.
-func onBoth(t *testing.T, story func(t *testing.T, v volume.Volume)) {
-	t.Run("simulated", func(t *testing.T) { story(t, simulated(1).Open()) })
-	t.Run("real", func(t *testing.T) {
-		v, err := volume.Open(t.TempDir(), volume.Options{Create: true})
-		check(t, err)
-		story(t, v)
-		check(t, v.Close())
-	})
+// tight is a volume with so many bytes free.
+type tight struct {
+	volume.Volume
+	free uint64
 }
+
+func (v tight) Free() (free, total uint64, err error) { return v.free, 1 << 40, nil }
 
 func file(t *testing.T, v volume.Volume, d volume.Dir, name, data string) {
 	t.Helper()
@@ -85,90 +85,88 @@ func entries(t *testing.T, s *Store) (out []Entry) {
 func gvsn(n uint64) version.GVSN { return version.GVSN{Originator: version.Originator{7}, Version: n} }
 
 func TestKeptAndRestored(t *testing.T) {
-	onBoth(t, func(t *testing.T, v volume.Volume) {
-		r, s := root(t, v), Open(v)
-		file(t, v, r, "report.txt", "mine")
-		meta, err := r.Meta("report.txt")
-		check(t, err)
-		want := Entry{
-			Why: Conflict, At: now, Path: "docs/bad\xffname\n.txt", Winner: gvsn(12),
-			Record: repl.Update{UID: repl.UID(gvsn(9)), GVSN: gvsn(11), Content: repl.Hash{1, 2, 3}},
-		}
-		kept, err := s.Keep(r, "report.txt", want)
-		check(t, err)
-		if got := names(t, r); len(got) != 0 {
-			t.Fatalf("the tree still has %v", got)
-		}
-		all := entries(t, s)
-		if len(all) != 1 {
-			t.Fatalf("%d entries: %+v", len(all), all)
-		}
-		got := all[0]
-		want.Area, want.Name, want.Type, want.Size, want.Mtime, want.Meta = volume.Conflicts, kept, repl.File, 4, got.Mtime, meta
-		if !reflect.DeepEqual(got, want) || got.Mtime == 0 {
-			t.Fatalf("kept %+v, listed %+v", want, got)
-		}
-		if one, err := s.Get(volume.Conflicts, kept); err != nil || !reflect.DeepEqual(one, want) {
-			t.Fatalf("by name %+v, %v", one, err)
-		}
-		file(t, v, r, "taken", "a user's")
-		if err := s.Restore(got, r, "taken"); !errors.Is(err, volume.ErrExist) {
-			t.Fatalf("restored over a user's file: %v", err)
-		}
-		check(t, s.Restore(got, r, "report (kept).txt"))
-		area, err := v.Private(volume.Conflicts)
-		check(t, err)
-		if left := names(t, area); len(left) != 0 || len(entries(t, s)) != 0 {
-			t.Fatalf("after the restore the store has %v", left)
-		}
-		check(t, area.Close())
-		st, err := r.Lookup("report (kept).txt")
-		check(t, err)
-		if st.Print.Size != 4 {
-			t.Fatalf("restored %+v", st)
-		}
-	})
+	v := fresh(t)
+	r, s := root(t, v), Open(v)
+	file(t, v, r, "report.txt", "mine")
+	meta, err := r.Meta("report.txt")
+	check(t, err)
+	want := Entry{
+		Why: Conflict, At: now, Path: "docs/bad\xffname\n.txt", Winner: gvsn(12),
+		Record: repl.Update{UID: repl.UID(gvsn(9)), GVSN: gvsn(11), Content: repl.Hash{1, 2, 3}},
+	}
+	kept, err := s.Keep(r, "report.txt", want)
+	check(t, err)
+	if got := names(t, r); len(got) != 0 {
+		t.Fatalf("the tree still has %v", got)
+	}
+	all := entries(t, s)
+	if len(all) != 1 {
+		t.Fatalf("%d entries: %+v", len(all), all)
+	}
+	got := all[0]
+	want.Area, want.Name, want.Type, want.Size, want.Mtime, want.Meta = volume.Conflicts, kept, repl.File, 4, got.Mtime, meta
+	if !reflect.DeepEqual(got, want) || got.Mtime == 0 {
+		t.Fatalf("kept %+v, listed %+v", want, got)
+	}
+	if one, err := s.Get(volume.Conflicts, kept); err != nil || !reflect.DeepEqual(one, want) {
+		t.Fatalf("by name %+v, %v", one, err)
+	}
+	file(t, v, r, "taken", "a user's")
+	if err := s.Restore(got, r, "taken"); !errors.Is(err, volume.ErrExist) {
+		t.Fatalf("restored over a user's file: %v", err)
+	}
+	check(t, s.Restore(got, r, "report (kept).txt"))
+	area, err := v.Private(volume.Conflicts)
+	check(t, err)
+	if left := names(t, area); len(left) != 0 || len(entries(t, s)) != 0 {
+		t.Fatalf("after the restore the store has %v", left)
+	}
+	check(t, area.Close())
+	st, err := r.Lookup("report (kept).txt")
+	check(t, err)
+	if st.Print.Size != 4 {
+		t.Fatalf("restored %+v", st)
+	}
 }
 
 func TestDirectoriesGoWhole(t *testing.T) {
-	onBoth(t, func(t *testing.T, v volume.Volume) {
-		r, s := root(t, v), Open(v)
-		ctx := t.Context()
-		// Deeper than a purge descends at once.
-		check(t, r.Mkdir("d"))
-		at := sub(t, r, "d")
-		for i := range maxDepth + 20 {
-			file(t, v, at, fmt.Sprint("f", i), "12345")
-			check(t, at.Symlink("nowhere", "l"))
-			check(t, at.Mkdir("x"))
-			check(t, at.Mkdir("empty"))
-			at = sub(t, at, "x")
-		}
-		_, err := s.Keep(r, "d", Entry{Why: PreExisting, At: now, Path: "d"})
+	v := fresh(t)
+	r, s := root(t, v), Open(v)
+	ctx := t.Context()
+	// Deeper than a purge descends at once.
+	check(t, r.Mkdir("d"))
+	at := sub(t, r, "d")
+	for i := range maxDepth + 20 {
+		file(t, v, at, fmt.Sprint("f", i), "12345")
+		check(t, at.Symlink("nowhere", "l"))
+		check(t, at.Mkdir("x"))
+		check(t, at.Mkdir("empty"))
+		at = sub(t, at, "x")
+	}
+	_, err := s.Keep(r, "d", Entry{Why: PreExisting, At: now, Path: "d"})
+	check(t, err)
+	file(t, v, r, "f", "123")
+	_, err = s.Keep(r, "f", Entry{Why: Deleted, At: now, Path: "f"})
+	check(t, err)
+	u, err := s.Usage(ctx)
+	check(t, err)
+	if u != (Usage{Objects: 1, Bytes: 3, PreExisting: 1, PreExistingBytes: 5 * maxDepth}) {
+		t.Fatalf("usage %+v", u)
+	}
+	for _, e := range entries(t, s) {
+		check(t, s.Purge(e))
+	}
+	for _, p := range []volume.Private{volume.Conflicts, volume.PreExisting} {
+		area, err := v.Private(p)
 		check(t, err)
-		file(t, v, r, "f", "123")
-		_, err = s.Keep(r, "f", Entry{Why: Deleted, At: now, Path: "f"})
-		check(t, err)
-		u, err := s.Usage(ctx)
-		check(t, err)
-		if u != (Usage{Objects: 1, Bytes: 3, PreExisting: 1, PreExistingBytes: 5 * maxDepth}) {
-			t.Fatalf("usage %+v", u)
+		if left := names(t, area); len(left) != 0 {
+			t.Fatalf("%s still has %v", p, left)
 		}
-		for _, e := range entries(t, s) {
-			check(t, s.Purge(e))
-		}
-		for _, p := range []volume.Private{volume.Conflicts, volume.PreExisting} {
-			area, err := v.Private(p)
-			check(t, err)
-			if left := names(t, area); len(left) != 0 {
-				t.Fatalf("%s still has %v", p, left)
-			}
-			check(t, area.Close())
-		}
-		if u, err := s.Usage(ctx); err != nil || u != (Usage{}) {
-			t.Fatalf("usage %+v, %v", u, err)
-		}
-	})
+		check(t, area.Close())
+	}
+	if u, err := s.Usage(ctx); err != nil || u != (Usage{}) {
+		t.Fatalf("usage %+v, %v", u, err)
+	}
 }
 
 // keepSome keeps a file of size bytes, kept age ago.
@@ -212,10 +210,7 @@ func TestEviction(t *testing.T) {
 			"unclean-10 conflict-3 pre-existing-99", true},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			d := simulated(1)
-			free := c.free
-			d.Space = func() (uint64, uint64) { return free, 1 << 40 }
-			v := d.Open()
+			v := tight{fresh(t), c.free}
 			s := Open(v)
 			keepSome(t, v, s, Conflict, 30*day, 150)
 			keepSome(t, v, s, Deleted, 20*day, c.deleted+10)
@@ -240,7 +235,7 @@ func TestEviction(t *testing.T) {
 }
 
 func TestEvictionStops(t *testing.T) {
-	v := simulated(1).Open()
+	v := fresh(t)
 	s := Open(v)
 	keepSome(t, v, s, Deleted, day, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -253,127 +248,8 @@ func TestEvictionStops(t *testing.T) {
 	}
 }
 
-// TestKilledAnywhere kills the member before each of Keep's steps, with and
-// without a power cut: the object is at one place, and Tidy leaves no litter.
-func TestKilledAnywhere(t *testing.T) {
-	for _, why := range []Why{Conflict, Deleted, PreExisting} {
-		for _, power := range []bool{false, true} {
-			steps, done := 0, false
-			for step := 0; !done; step++ {
-				for seed := range uint64(10) {
-					d := simulated(seed)
-					check(t, d.User().WriteFile("f", []byte("the only copy")))
-					d.SyncAll()
-					done = killAt(t, d, why, step)
-					if power {
-						d = d.Crash(seed)
-					}
-					judge(t, d, fmt.Sprintf("%s, power cut %v, seed %d, step %d", why, power, seed, step), done && why != Deleted)
-				}
-				steps++
-			}
-			if steps < 5 {
-				t.Fatalf("only %d steps to be killed at", steps)
-			}
-		}
-	}
-}
-
-// killAt keeps f and kills the member before the step of that number; done
-// says that there was no such step.
-func killAt(t *testing.T, d *disk.Disk, why Why, step int) (done bool) {
-	t.Helper()
-	v := d.Open()
-	r, err := v.Root()
-	check(t, err)
-	n := 0
-	d.Yield = func(string) {
-		if n++; n > step {
-			d.Kill()
-			panic("killed")
-		}
-	}
-	defer func() {
-		d.Yield = nil
-		if r := recover(); r != nil && r != "killed" {
-			panic(r)
-		}
-	}()
-	_, err = Open(v).Keep(r, "f", Entry{Why: why, At: now, Path: "f"})
-	check(t, err)
-	return true
-}
-
-func judge(t *testing.T, d *disk.Disk, when string, durable bool) {
-	t.Helper()
-	s := Open(d.Open())
-	check(t, s.Tidy())
-	all := entries(t, s)
-	inTree := len(d.Tree(false))
-	if len(all)+inTree != 1 || durable && inTree != 0 {
-		t.Fatalf("%s: %d in the tree, kept %+v", when, inTree, all)
-	}
-	objects, manifests := 0, 0
-	for _, n := range d.Tree(true) {
-		if strings.HasSuffix(n.Path, manifestSuffix) {
-			manifests++
-		} else if n.Type == repl.File {
-			objects++
-			if n.Content != "the only copy" {
-				t.Fatalf("%s: the object holds %q", when, n.Content)
-			}
-		}
-	}
-	if objects != 1 || manifests > len(all) {
-		t.Fatalf("%s: %d objects, %d manifests, %d entries", when, objects, manifests, len(all))
-	}
-	if len(all) == 1 && durable && (all[0].Path != "f" || all[0].Why == LeftOver) {
-		t.Fatalf("%s: entry %+v", when, all[0])
-	}
-}
-
-func TestFullDiskStillKeeps(t *testing.T) {
-	d := simulated(1)
-	v := d.Open()
-	r, s := root(t, v), Open(v)
-	file(t, v, r, "f", "x")
-	d.Fail = func(op, path string) error {
-		if op == "write" {
-			return syscall.ENOSPC
-		}
-		return nil
-	}
-	_, err := s.Keep(r, "f", Entry{Why: Conflict, At: now, Path: "a/f"})
-	check(t, err)
-	all := entries(t, s)
-	if len(all) != 1 || all[0].Why != LeftOver || all[0].At < now {
-		t.Fatalf("kept on a full disk: %+v", all)
-	}
-	// Other errors leave the object where it was, and no litter.
-	d.Fail = nil
-	file(t, v, r, "g", "x")
-	d.Fail = func(op, path string) error {
-		if op == "rename" {
-			return syscall.EIO
-		}
-		return nil
-	}
-	if _, err := s.Keep(r, "g", Entry{Why: Conflict, At: now, Path: "g"}); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("kept over an I/O error: %v", err)
-	}
-	d.Fail = nil
-	area, err := v.Private(volume.Conflicts)
-	check(t, err)
-	if got := names(t, area); len(got) != 1 {
-		t.Fatalf("the store holds %v", got)
-	}
-	if _, err := s.Keep(r, "none", Entry{Why: Conflict, At: now}); !errors.Is(err, volume.ErrNotExist) {
-		t.Fatalf("kept nothing: %v", err)
-	}
-}
-
 func TestNamesOfKeptObjects(t *testing.T) {
-	v := simulated(1).Open()
+	v := fresh(t)
 	r, s := root(t, v), Open(v)
 	odd := []string{"a.json", "a", ".json", strings.Repeat("n", 255), "line\nbreak", "bad\xff", "x.json.json"}
 	for range 2 {
@@ -459,7 +335,7 @@ func FuzzDecode(f *testing.F) {
 // TestManyAtOnce keeps, restores and purges at random and compares with a model.
 func TestManyAtOnce(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	v := simulated(1).Open()
+	v := fresh(t)
 	top, s := root(t, v), Open(v)
 	var bytes int64
 	var objects int

@@ -26,6 +26,8 @@ type temp struct {
 
 const tempLabel = "new file"
 
+// NewTemp makes a nameless file in staging. From reserveFrom bytes on its space
+// is allocated at once: ENOSPC or EDQUOT if there is none.
 func (v *Disk) NewTemp(size int64) (Temp, error) {
 	t, err := v.makeTemp()
 	if err != nil {
