@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/repl"
 )
 
@@ -79,17 +82,27 @@ func (d *dirty) oldest() uint64 {
 	return d.dirs[d.queue[0]].seq
 }
 
-// laterName is a name that could not be captured now.
+// spot is a name in a directory; "" is the whole directory.
+type spot struct {
+	dir  repl.UID
+	name string
+}
+
+// laterName is when a name that could not be captured is looked at again.
 type laterName struct {
 	when  repl.Time
-	dir   repl.UID
-	name  string
 	wrote bool
 }
 
 // again looks at a name once more after a while.
 func (f *Folder) again(dir repl.UID, name string, wrote bool, after time.Duration) {
-	f.later = append(f.later, laterName{f.now() + repl.Time(after), dir, name, wrote})
+	at := spot{dir, name}
+	l, waits := f.later[at]
+	when := f.now() + repl.Time(after)
+	if waits {
+		when = min(when, l.when)
+	}
+	f.later[at] = laterName{when, wrote || l.wrote}
 }
 
 // ripen marks the names whose time has come.
@@ -97,18 +110,28 @@ func (f *Folder) ripen() {
 	if len(f.later) == 0 {
 		return
 	}
-	now, left := f.now(), f.later[:0]
-	for _, l := range f.later {
-		switch {
-		case l.when > now:
-			left = append(left, l)
-		case l.name == "":
-			f.dirty.markAll(l.dir)
-		default:
-			f.dirty.mark(l.dir, l.name, l.wrote)
+	var ripe []spot
+	for at, l := range f.later {
+		if l.when <= f.now() {
+			ripe = append(ripe, at)
 		}
 	}
-	f.later = left
+	slices.SortFunc(ripe, func(a, b spot) int { return cmp.Or(a.dir.Compare(b.dir), cmp.Compare(a.name, b.name)) })
+	for _, at := range ripe {
+		if at.name == "" {
+			f.dirty.markAll(at.dir)
+		} else {
+			f.dirty.mark(at.dir, at.name, f.later[at].wrote)
+		}
+		delete(f.later, at)
+	}
+}
+
+// overtake forgets the waiting of names that have just been looked at.
+func (f *Folder) overtake(w *capture.Work) {
+	for _, n := range w.Names {
+		delete(f.later, spot{w.Dir, n.Name})
+	}
 }
 
 // setWake computes when a Tick is wanted.

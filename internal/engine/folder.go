@@ -97,7 +97,7 @@ type Folder struct {
 	gone    []goneMark
 	goneRun bool
 	walking bool // a Gap is being walked
-	later   []laterName
+	later   map[spot]laterName
 
 	links   map[repl.MemberID]*link
 	flight  flight
@@ -123,6 +123,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 	f := &Folder{
 		cfg: cfg, st: st, now: now, find: find,
 		looking: make(map[repl.UID]uint64),
+		later:   make(map[spot]laterName),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 	}

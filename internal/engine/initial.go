@@ -158,7 +158,8 @@ func (e evacuated) apply(f *Folder) {
 	// Names that were met meanwhile may hang on what has been dropped; the walk
 	// meets them again.
 	f.dirty.init()
-	f.gone, f.later = nil, nil
+	f.gone = nil
+	clear(f.later)
 	f.walk()
 }
 

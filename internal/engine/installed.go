@@ -44,6 +44,7 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		f.cleared(c)
+		f.lookSooner(c.To)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			continue
@@ -65,6 +66,15 @@ func (e installed) apply(f *Folder) {
 	}
 	if b.link.diff == b.diff {
 		f.settleDiff(b.link)
+	}
+}
+
+// lookSooner looks now at a place that was to be looked at later: what was seen
+// there then may have been the install itself.
+func (f *Folder) lookSooner(p repl.Place) {
+	if l, ok := f.later[spot{p.Dir, p.Name}]; ok {
+		delete(f.later, spot{p.Dir, p.Name})
+		f.dirty.mark(p.Dir, p.Name, l.wrote)
 	}
 }
 

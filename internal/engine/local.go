@@ -191,6 +191,7 @@ func (e looked) apply(f *Folder) {
 	var drafts []capture.Draft
 	groups := uint32(0)
 	for i := range e {
+		f.overtake(e[i].work)
 		last := groups
 		for _, d := range e[i].drafts {
 			if d.Group != 0 {

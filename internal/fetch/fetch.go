@@ -52,7 +52,7 @@ type Staged struct {
 	Lacks  []string
 	Err    error
 	Status wire.Status // why the partner did not send it
-	Copied bool               // taken from a local file
+	Copied bool        // taken from a local file
 }
 
 // Stager stages the contents of one folder.

@@ -21,7 +21,7 @@ func (b *Batch) create(i int) error {
 	}
 	switch c.Update.Type {
 	case repl.File:
-		if err := to.Link(it.Temp, c.To.Name); err != nil {
+		if err := it.link(to, c.To.Name); err != nil {
 			return err
 		}
 	case repl.Symlink:
@@ -89,7 +89,7 @@ func (b *Batch) replace(i int, to volume.Dir) error {
 		if err := b.makeLink(i); err != nil {
 			return err
 		}
-	} else if err := b.installing.Link(it.Temp, name); err != nil {
+	} else if err := it.link(b.installing, name); err != nil {
 		return err
 	}
 	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {

@@ -128,6 +128,17 @@ func (b *Batch) breakGroup(i int) {
 	}
 }
 
+// link gives the staged content its name and lets go of it: as long as it is
+// open here it counts as being written.
+func (it *Item) link(d volume.Dir, name string) error {
+	if err := d.Link(it.Temp, name); err != nil {
+		return err
+	}
+	t := it.Temp
+	it.Temp = nil
+	return t.Close()
+}
+
 // TempName is the name that the object of an update has in installing/.
 func TempName(u *repl.Update) string { return u.UID.String() + "." + u.GVSN.String() }
 
@@ -256,11 +267,11 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 	if c := &b.Items[i].Change; c.Meta && !c.Content && !c.From.IsZero() {
 		return nil // setMeta described it
 	}
-	if want := b.Items[i].TempStat.Identity; b.Items[i].Temp != nil && st.Identity != want {
+	if want := b.Items[i].TempStat.Identity; !want.IsZero() && st.Identity != want {
 		return fmt.Errorf("%w: another object took the place", ErrMoved)
 	}
 	o.Identity, o.Print = st.Identity, st.Print
-	if c := &b.Items[i].Change; b.Items[i].Temp != nil {
+	if c := &b.Items[i].Change; !b.Items[i].TempStat.Identity.IsZero() {
 		// What was linked is what was staged; a user's edit since then must be
 		// seen as one, so the print is the staged one.
 		o.Print = b.Items[i].TempStat.Print
