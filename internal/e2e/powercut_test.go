@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestPowerCut cuts the power a few times (rules 14 to 19).
+func TestPowerCut(t *testing.T) { powerCuts(t, 5, "ext4") }
+
+// TestSoakPowerCut cuts it at many moments, on each filesystem.
+func TestSoakPowerCut(t *testing.T) {
+	if !soaking() {
+		t.Skip("SKIPPED: takes long; run `make soak`")
+	}
+	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(kind, func(t *testing.T) { powerCuts(t, 60, kind) })
+	}
+}
+
+// powerCuts: authors write on both members and a list outside notes what `dfs status --wait` promised. At a random moment one member or
+// both are stopped where they are, the backing files of tree and state are copied while mounted, and the members go on from the copies:
+// what was in the page cache only is gone. SIGKILL proves nothing about this.
+func powerCuts(t *testing.T, cuts int, kind string) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("DFS_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	t.Logf("DFS_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	needRoot(t, "mkfs.xfs", "mkfs."+kind)
+	c := newCluster(t, plan{backing: disks(t, workDir(t), 16*gib), size: 512 * mib, kind: kind})
+	c.apply()
+	c.wait(patience)
+	list := newConfirmed()
+	var authors []*author
+	for i, m := range c.members {
+		authors = append(authors, &author{c: list, m: m, files: 60, rng: rand.New(rand.NewPCG(seed, uint64(2+i)))})
+	}
+	for cut := range cuts {
+		victims := c.members
+		if which := rng.IntN(3); which < 2 {
+			victims = victims[which : which+1]
+		}
+		moment := time.Duration(300+rng.IntN(1200)) * time.Millisecond
+		c.powerCut(list, authors, victims, moment)
+		c.wait(patience)
+		list.check(t, c.members)
+		c.converged()
+		c.calm("conflict-kept", "journal-gap", "preexisting-kept")
+		stopIfFailed(t, fmt.Sprintf("cut %d of %d, after %v", cut+1, cuts, moment))
+		for _, m := range c.members {
+			list.rebase(m)
+		}
+	}
+	if list.promises < cuts {
+		t.Errorf("only %d promises in %d cuts; the story shows nothing", list.promises, cuts)
+	}
+	t.Logf("%d cuts, %d promises, %d paths", cuts, list.promises, len(list.closed))
+}
+
+// powerCut lets authors write for a while, cuts the power of the victims and starts them again.
+func (c *cluster) powerCut(list *confirmed, authors []*author, victims []*member, moment time.Duration) {
+	t := c.t
+	t.Helper()
+	stop := make(chan struct{})
+	var over []chan struct{}
+	run := func(do func(<-chan struct{})) {
+		done := make(chan struct{})
+		over = append(over, done)
+		go func() {
+			defer close(done)
+			do(stop)
+		}()
+	}
+	for _, a := range authors {
+		run(a.work)
+		run(func(stop <-chan struct{}) { list.confirm(a.m, stop) })
+	}
+	pass(moment)
+	copies := make(map[*image]string)
+	for _, m := range victims {
+		m.freeze()
+		for i := range c.members {
+			if c.members[i] != m {
+				continue
+			}
+			for _, im := range []*image{c.trees[i], c.states[i]} {
+				copies[im] = im.file + ".cut"
+				im.snapshot(copies[im])
+			}
+		}
+	}
+	close(stop)
+	for _, m := range victims {
+		m.kill()
+	}
+	for _, done := range over {
+		<-done
+	}
+	for _, a := range authors {
+		if a.err != nil {
+			t.Fatalf("the author on %s: %v", a.m.name, a.err)
+		}
+	}
+	for im, file := range copies {
+		im.become(file)
+	}
+	for _, m := range victims {
+		if _, err := os.Stat(filepath.Dir(m.root)); err != nil {
+			t.Fatal(err)
+		}
+		m.start()
+	}
+}
