@@ -55,7 +55,8 @@ const (
 // Disk is a filesystem in memory. Its hooks may be changed at any time.
 type Disk struct {
 	// Yield runs before each operation of the member, before anything is
-	// checked: the user may act in it, or it may Kill and panic.
+	// checked: the user may act in it. If it panics, the member's process is
+	// killed there.
 	Yield func(op string)
 	// Fail refuses an operation of the member on path with its error. An
 	// operation that lists is asked a second time as "list rest" when half of
@@ -118,8 +119,7 @@ func (d *Disk) SyncAll() {
 	d.dirty = d.dirty[:0]
 }
 
-// Kill ends the member's process: what it opened is dead. A Yield that wants
-// to kill the member calls Kill and then panics.
+// Kill ends the member's process: what it opened is dead.
 func (d *Disk) Kill() { d.proc++ }
 
 // LoseRoot makes the root's path lead elsewhere, as after an unmount, or back.
@@ -128,7 +128,7 @@ func (d *Disk) LoseRoot(lost bool) { d.gone = lost }
 // begin is the start of every operation of the member.
 func (d *Disk) begin(op string, n *inode, name string) error {
 	if d.Yield != nil {
-		d.Yield(op)
+		d.yield(op)
 	}
 	if d.Fail != nil {
 		if err := d.Fail(op, join(d.path(n), name)); err != nil {
@@ -136,6 +136,18 @@ func (d *Disk) begin(op string, n *inode, name string) error {
 		}
 	}
 	return nil
+}
+
+// yield runs the hook; its panic is the process's death.
+func (d *Disk) yield(op string) {
+	alive := false
+	defer func() {
+		if !alive {
+			d.Kill()
+		}
+	}()
+	d.Yield(op)
+	alive = true
 }
 
 // refuse is an error of the member's operation op.

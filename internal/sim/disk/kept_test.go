@@ -80,7 +80,6 @@ func killAt(t *testing.T, d *disk.Disk, why preserve.Why, step int) (done bool) 
 	n := 0
 	d.Yield = func(string) {
 		if n++; n > step {
-			d.Kill()
 			panic("killed")
 		}
 	}
