@@ -408,3 +408,21 @@ func BenchmarkNewFile(b *testing.B) {
 		}
 	}
 }
+
+// TestABrokenLeaseDoesNotKill: who opens a file for writing while we hold our
+// read lease makes the kernel send SIGIO, whose default is death.
+func TestABrokenLeaseDoesNotKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	check(t, os.WriteFile(path, nil, 0o600))
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	check(t, err)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+		t.Skipf("no leases here: %v", err)
+	}
+	_, err = unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	wants(t, err, unix.EAGAIN)
+	check(t, unix.Close(fd))
+	w, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	check(t, err)
+	check(t, unix.Close(w))
+}
