@@ -98,7 +98,7 @@ func (l *look) decide(rec *repl.Record) error {
 		return l.sawAt(at)
 	}
 	if rec.Type == repl.Directory {
-		rest, err := l.bury(rec)
+		rest, err := l.bury(rec, repl.UID{})
 		if err != nil {
 			return err
 		}
@@ -127,14 +127,12 @@ func (l *look) kill(rec *repl.Record) error {
 
 // sawAt has a path looked at where an object was seen.
 func (l *look) sawAt(at string) error {
-	s, err := l.recorded(at)
+	s, _, err := l.recorded(at)
 	if err != nil || s == nil {
 		return err
 	}
-	l.dirty(Dirty{Dir: s.uid, Name: path.Base(at), Wrote: false})
-	if s != l.here {
-		_ = s.dir.Close() // it was only read
-	}
+	l.dirty(Dirty{Dir: s.uid, Name: path.Base(at)})
+	l.leave(s)
 	return nil
 }
 
@@ -142,11 +140,23 @@ func (l *look) sawAt(at string) error {
 type rest struct {
 	moved bool // something of it is elsewhere in the folder and must be captured first
 	held  bool // something of it is alive without being on this disk
+	taker bool // the object that leaves it in the same batch is in it
+	// with holds the deletions of the directories between it and the taker, which
+	// belong into that batch.
+	with []Draft
+}
+
+func (r *rest) add(o rest) {
+	r.moved = r.moved || o.moved
+	r.held = r.held || o.held
+	r.taker = r.taker || o.taker
+	r.with = append(r.with, o.with...)
 }
 
 // bury deletes what is on record below a directory that is gone, children
-// before parents. What is seen elsewhere stays, and so do those above it.
-func (l *look) bury(dir *repl.Record) (rest, error) {
+// before parents. What is seen elsewhere stays, and so do those above it; of
+// taker it is known that it leaves.
+func (l *look) bury(dir *repl.Record, taker repl.UID) (rest, error) {
 	var all rest
 	var page []repl.Record
 	var err error
@@ -158,12 +168,11 @@ func (l *look) bury(dir *repl.Record) (rest, error) {
 			return all, err
 		}
 		for i := range page {
-			r, err := l.buryOne(&page[i])
+			r, err := l.buryOne(&page[i], taker)
 			if err != nil {
 				return all, err
 			}
-			all.moved = all.moved || r.moved
-			all.held = all.held || r.held
+			all.add(r)
 		}
 		if len(page) < pageSize {
 			return all, nil
@@ -172,7 +181,10 @@ func (l *look) bury(dir *repl.Record) (rest, error) {
 }
 
 // buryOne deletes one object of a directory that is gone.
-func (l *look) buryOne(rec *repl.Record) (rest, error) {
+func (l *look) buryOne(rec *repl.Record, taker repl.UID) (rest, error) {
+	if rec.UID == taker {
+		return rest{taker: true}, nil
+	}
 	if rec.Presence != repl.OnDisk {
 		return rest{held: true}, nil
 	}
@@ -187,9 +199,13 @@ func (l *look) buryOne(rec *repl.Record) (rest, error) {
 		return rest{moved: true}, l.sawAt(at)
 	}
 	if rec.Type == repl.Directory {
-		r, err := l.bury(rec)
-		if err != nil || r != (rest{}) {
+		r, err := l.bury(rec, taker)
+		if err != nil || r.moved || r.held {
 			return r, err
+		}
+		if r.taker {
+			r.with = append(r.with, tombstone(rec))
+			return r, nil
 		}
 	}
 	return rest{}, l.kill(rec)

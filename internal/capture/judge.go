@@ -196,25 +196,39 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 	if rival != nil {
 		d.Rival = held(rival)
 	}
-	return l.send(append(room, d)...)
+	drafts := append(room, d)
+	loop, err := l.loops(drafts)
+	if err != nil {
+		return err
+	}
+	if loop {
+		l.again(l.here, n, Unsettled, unsettledAfter)
+		return nil
+	}
+	return l.send(drafts...)
 }
 
 // replaced judges a place where another object lies than the recorded one.
 func (l *look) replaced(n Name, st *volume.Stat, rec *repl.Record) error {
 	o, err := l.origin(n, st, rec.UID)
-	if err != nil || o.unsettled || o.here {
+	if err != nil || o.here {
 		return err
+	}
+	if o.unsettled {
+		if rec.Type == repl.Directory { // which may be what has to be settled
+			l.result.Gone = append(l.result.Gone, rec.UID)
+		}
+		return nil
 	}
 	if st.Type == rec.Type && st.Type != repl.Directory {
 		return l.saved(n, st, rec, o)
 	}
 	if st.Type == rec.Type && !o.left {
-		// An unknown directory. The old one may have moved away.
-		fate, _, err := l.fate(rec)
+		stays, err := l.staysBehind(rec)
 		if err != nil {
 			return err
 		}
-		if fate == dead || fate == untold {
+		if stays {
 			f, ok, err := l.observe(l.here, n, st, nil)
 			if err != nil || !ok {
 				return err
@@ -239,6 +253,20 @@ func (l *look) replaced(n Name, st *volume.Stat, rec *repl.Record) error {
 		return nil
 	}
 	return l.arrive(n, st, o, nil, room)
+}
+
+// staysBehind reports whether a directory's record keeps its place although an
+// unknown directory lies there: the old one is gone, or it is below a directory
+// that has no record and cannot get one before this place is settled, such as
+// the unknown one itself. Then what moved along is found name by name.
+func (l *look) staysBehind(rec *repl.Record) (bool, error) {
+	fate, at, err := l.fate(rec)
+	if err != nil || fate != elsewhere {
+		return fate == dead || fate == untold, err
+	}
+	s, held, err := l.recorded(at)
+	l.leave(s)
+	return held, err
 }
 
 // saved judges a file or link that was replaced by another: it lives on with

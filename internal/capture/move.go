@@ -116,7 +116,7 @@ func (s *spot) holding(name string, st *volume.Stat) holding {
 }
 
 // lostParent says what the place of a record holds whose directory is not to be
-// found. If the directory is no more in the folder, nor is the place.
+// found. If the directory is no more in what replicates, nor is the place.
 func (l *look) lostParent(rec *repl.Record) (holding, error) {
 	uid, err := l.deps.Records.Canonical(rec.Parent)
 	if err != nil {
@@ -126,8 +126,11 @@ func (l *look) lostParent(rec *repl.Record) (holding, error) {
 	if err != nil || !ok || dir.Identity.Handle == "" {
 		return placeUnseen, err
 	}
-	_, err = l.deps.Volume.Resolve(dir.Identity)
-	if errors.Is(err, volume.ErrStale) || errors.Is(err, volume.ErrOutside) {
+	at, err := l.deps.Volume.Resolve(dir.Identity)
+	switch {
+	case errors.Is(err, volume.ErrStale), errors.Is(err, volume.ErrOutside):
+		return placeEmpty, nil
+	case err == nil && l.deps.Filter.MatchPath(at, true):
 		return placeEmpty, nil
 	}
 	return placeUnseen, nil
@@ -182,7 +185,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 	}
 	switch fate {
 	case dead:
-		rest, err := l.bury(rec)
+		rest, err := l.bury(rec, taker)
 		if err != nil {
 			return nil, false, err
 		}
@@ -193,7 +196,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 		if rest.held {
 			l.result.Wanted = append(l.result.Wanted, rec.UID)
 		}
-		return []Draft{tombstone(rec)}, true, nil
+		return append(rest.with, tombstone(rec)), true, nil
 	case elsewhere:
 		return l.follow(rec, at, taker, depth)
 	case untold: // Gone decides, when whatever else is known has been stored
@@ -202,16 +205,75 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 	return nil, false, nil
 }
 
+// loops reports whether drafts, once stored, would put a directory below itself,
+// because on record the way to its new place leads through it: then something
+// on that way has moved too, which is to be captured first.
+func (l *look) loops(drafts []Draft) (bool, error) {
+	for i := range drafts {
+		d := &drafts[i]
+		if d.Kind != KindMove || d.Update.Type != repl.Directory {
+			continue
+		}
+		below, err := l.below(d.Update.Parent, d.Prior.UID, drafts)
+		if err != nil {
+			return false, err
+		}
+		if !below {
+			continue
+		}
+		to, ok, err := l.deps.Records.Get(d.Update.Parent)
+		if err != nil || !ok || to.Identity.Handle == "" {
+			return true, err
+		}
+		at, err := l.deps.Volume.Resolve(to.Identity)
+		if err != nil {
+			return true, nil // its own name tells of it
+		}
+		return true, l.sawAt(at)
+	}
+	return false, nil
+}
+
+// below reports whether dir is uid or lies below it when the drafts are stored,
+// and those that this look sent before.
+func (l *look) below(dir, uid repl.UID, drafts []Draft) (bool, error) {
+	for depth := 0; dir != l.deps.Root; depth++ {
+		at, err := l.deps.Records.Canonical(dir)
+		if err != nil || at == uid || depth > maxDepth {
+			return true, err
+		}
+		rec, ok, err := l.deps.Records.Get(at)
+		if err != nil || !ok {
+			return false, err
+		}
+		next := rec.Parent
+		if to, left := l.moved[at]; left {
+			next = to.Dir
+		}
+		for i := range drafts {
+			if d := &drafts[i]; d.Kind == KindMove && d.Prior.UID == at {
+				next = d.Update.Parent
+			}
+		}
+		if next.IsZero() {
+			return false, nil
+		}
+		dir = next
+	}
+	return false, nil
+}
+
+// maxDepth bounds a walk up the records, should they form a ring.
+const maxDepth = 1 << 16
+
 // follow drafts the move of a directory to the path where it was seen, and
 // before it whatever gives way there.
 func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([]Draft, bool, error) {
-	s, err := l.recorded(at)
+	s, _, err := l.recorded(at)
 	if err != nil || s == nil {
 		return nil, false, err
 	}
-	if s != l.here {
-		defer func() { _ = s.dir.Close() }() // it was only read
-	}
+	defer l.leave(s)
 	name := path.Base(at)
 	st, err := s.dir.Lookup(name)
 	if err != nil || !same(rec, &st) {
@@ -243,27 +305,34 @@ func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([
 }
 
 // recorded opens the directory above a path if it has a record. If not, the
-// first name on the way that has none is dirty.
-func (l *look) recorded(at string) (*spot, error) {
+// first name on the way that has none is dirty, and held says whether that place
+// is on record as another directory's.
+func (l *look) recorded(at string) (s *spot, held bool, err error) {
 	for dir, name := path.Dir(at), path.Base(at); ; dir, name = path.Dir(dir), path.Base(dir) {
 		s, err := l.directoryAt(dir)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if s == nil {
 			if dir == "." {
-				return nil, nil
+				return nil, false, nil
 			}
 			continue
 		}
 		if dir == path.Dir(at) {
-			return s, nil
+			return s, false, nil
 		}
 		l.dirty(Dirty{Dir: s.uid, Name: name, Wrote: true})
-		if s != l.here {
-			_ = s.dir.Close() // it was only read
-		}
-		return nil, nil
+		there, taken, err := l.deps.Records.At(s.uid, name)
+		l.leave(s)
+		return nil, taken && seen(&there), err
+	}
+}
+
+// leave closes a directory that was opened on the way.
+func (l *look) leave(s *spot) {
+	if s != nil && s != l.here {
+		_ = s.dir.Close() // it was only read
 	}
 }
 

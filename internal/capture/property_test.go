@@ -76,9 +76,9 @@ func (u *user) act() {
 	_, err := os.Lstat(u.w.abs(place))
 	free := err != nil
 	if len(files) == 0 {
-		files = []string{"first"}
-		u.w.write("first", "1")
-		u.note("first!")
+		files = []string{fmt.Sprint("first", u.n)}
+		u.w.write(files[0], "1")
+		u.note(files[0] + "!")
 	}
 	f := pick(u.rnd, files)
 	info, err := os.Lstat(u.w.abs(f))
@@ -203,14 +203,14 @@ func TestRecordsFollowTheTree(t *testing.T) {
 	}
 	for seed := range seeds {
 		for _, mode := range []string{"walk", "journal", "journal without privilege"} {
-			w := newWorld(t)
+			w := newWorldAt(t, inMemory(t))
 			u := &user{w: w, rnd: rand.New(rand.NewPCG(seed, 1))}
 			w.deps.Rest = 0
 			if strings.HasSuffix(mode, "privilege") {
 				w.interrupt(withoutPrivilege)
 			}
 			for round := range 4 {
-				w.atEnd = round%2 == 1
+				w.atEnd, w.label = round%2 == 1, fmt.Sprintf("seed %d, round %d, by %s", seed, round, mode)
 				for range 5 + u.rnd.IntN(25) {
 					u.act()
 				}
@@ -222,7 +222,7 @@ func TestRecordsFollowTheTree(t *testing.T) {
 				w.settle(works...)
 				w.agree()
 				if t.Failed() {
-					t.Fatalf("seed %d, round %d, by %s", seed, round, mode)
+					t.Fatal(w.label)
 				}
 			}
 		}

@@ -161,6 +161,36 @@ var stories = []story{
 		want: "create d, delete d, delete d/a"},
 	{name: "directory aside, a file in its place", before: "d/ d/a=1", do: func(w *world) { w.rename("d", "e"); w.write("d", "1") }, dirty: "d! e",
 		want: "create d, move d -> e"},
+	{name: "directory wrapped in a new one of its name", before: "d/ d/a=1 d/s/ d/s/x=1", do: func(w *world) {
+		w.rename("d", "t")
+		w.mkdir("d/new")
+		w.rename("t", "d/new/old")
+	}, dirty: "d t", want: "create d/new, create d/new/old, move d/a -> d/new/old/a, move d/s -> d/new/old/s", noRead: true},
+	{name: "two directories, each in a new one of the other's name", before: "a/ a/x=1 b/ b/y=1", do: func(w *world) {
+		w.rename("a", "t")
+		w.rename("b", "u")
+		w.build("a/ b/")
+		w.rename("t", "b/t")
+		w.rename("u", "a/u")
+	}, dirty: "a b t u", want: "create a/u, create b/t, move a/x -> b/t/x, move b/y -> a/u/y", noRead: true},
+	{name: "directory moved below what was in it", before: "a/ a/b/ a/b/c/ a/x=1", do: func(w *world) {
+		w.rename("a/b", "t")
+		w.rename("a", "t/c/a")
+	}, dirty: "t/c/a a t", want: "move a -> t/c/a, move a/b -> t", noRead: true},
+	{name: "what was deep in a directory takes its place", before: "a/ a/b/ a/b/c/ a/b/c/x=1 a/y=1", do: func(w *world) {
+		w.rename("a/b/c", "t")
+		w.remove("a")
+		w.rename("t", "a")
+	}, dirty: "a t", want: "delete a, delete a/b, delete a/y, move a/b/c -> a", noRead: true},
+	{name: "what was in a directory takes its place", before: "d/ d/a=1 d/b=1 e/ e/s/ e/s/x=1 e/y=1", do: func(w *world) {
+		w.rename("d/a", "t")
+		w.remove("d")
+		w.rename("t", "d")
+		w.rename("e/s", "t")
+		w.rename("e/y", "t/y")
+		w.remove("e")
+		w.rename("t", "e")
+	}, dirty: "d e t", want: "delete d, delete d/b, delete e, move d/a -> d, move e/s -> e, move e/y -> e/s/y", noRead: true},
 	{name: "directory becomes a link", before: "d/ d/a=1", do: func(w *world) { w.rename("d", "e"); w.link("e", "d") }, dirty: "d e",
 		want: "create d, move d -> e", noRead: true},
 	{name: "file becomes a directory", before: "f=1", do: func(w *world) { w.remove("f"); w.build("f/ f/a=1") }, dirty: "f",
@@ -547,7 +577,7 @@ func TestGoneConcludesNothingOfAMissingDirectory(t *testing.T) {
 	w.remove("d")
 	w.mkdir("d")
 	w.lines = nil
-	res := w.run(func(emit func(Draft) error) (Result, error) {
+	res := w.run("gone", func(emit func(Draft) error) (Result, error) {
 		return Gone(t.Context(), &w.deps, []repl.UID{a.UID}, emit)
 	})
 	if len(w.lines) > 0 || len(res.Gone) > 0 {
@@ -629,7 +659,7 @@ func TestUnreadableDirectoryHidesWhatIsInIt(t *testing.T) {
 	if res.Missing || res.Complete || len(res.Gone) > 0 || len(res.Findings) != 1 {
 		t.Errorf("result %+v of a directory that cannot be opened", res)
 	}
-	w.run(func(emit func(Draft) error) (Result, error) {
+	w.run("gone", func(emit func(Draft) error) (Result, error) {
 		return Gone(t.Context(), &w.deps, []repl.UID{a.UID}, emit)
 	})
 	lift()
@@ -694,6 +724,9 @@ func withoutPrivilege(op, _ string) error {
 // names are looked at; others become a deletion and a creation.
 func TestWithoutPrivilege(t *testing.T) {
 	instead := map[string]string{
+		"directory moved below what was in it":                          "create t, create t/c, create t/c/a, create t/c/a/x, delete a, delete a/b, delete a/b/c, delete a/x",
+		"what was deep in a directory takes its place":                  "create a, create a/x, delete a, delete a/b, delete a/b/c, delete a/b/c/x, delete a/y",
+		"what was in a directory takes its place":                       "create d, create e, create e/x, create e/y, delete d, delete d/a, delete d/b, delete e, delete e/s, delete e/s/x, delete e/y",
 		"directory moved into a new one, one of its files out of it":    "create a, create n, delete n/d/a, move d -> n/d",
 		"only the removal of the old directory was seen":                "delete d, delete d/a",
 		"moved, and only the old name was seen":                         "delete a, delete d, delete d/b",

@@ -108,8 +108,8 @@ func (l *ledger) commit(group []Draft, now repl.Time) error {
 			return fmt.Errorf("%s of %q: its record has moved on", d.Kind, d.Update.Name)
 		}
 		if d.Kind == KindDelete {
-			for p := range l.at {
-				if p.Dir == d.Prior.UID {
+			for p, child := range l.at {
+				if p.Dir == d.Prior.UID && !freed[child] {
 					return fmt.Errorf("delete of %q: %q in it is alive", d.Prior.Name, p.Name)
 				}
 			}
@@ -121,6 +121,28 @@ func (l *ledger) commit(group []Draft, now repl.Time) error {
 		there, taken := l.at[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}]
 		if taken && !freed[there] && (d.Prior == nil || d.Prior.UID != there) && (d.Rival == nil || d.Rival.UID != there) {
 			return fmt.Errorf("%s of %q: its place is taken", d.Kind, d.Update.Name)
+		}
+	}
+	parents := map[repl.UID]repl.UID{}
+	for i := range group {
+		if d := &group[i]; d.Kind == KindMove {
+			parents[d.Prior.UID] = d.Update.Parent
+		}
+	}
+	for uid := range parents {
+		at := uid
+		for range 1000 {
+			if next, moves := parents[at]; moves {
+				at = next
+			} else {
+				at = l.byUID[at].Parent
+			}
+			if at == uid {
+				return fmt.Errorf("move of %v puts it below itself", uid)
+			}
+			if at.IsZero() || at == l.root {
+				break
+			}
 		}
 	}
 	for i := range group {
@@ -173,6 +195,8 @@ type world struct {
 	lines []string      // what was drafted, adopts left out
 	last  Result        // of the last look
 	seen  []Result
+	label string
+	trace bool
 	reads int // bytes read from files
 	// waits: names to be looked at again when their time comes
 	waits []Work
@@ -180,7 +204,27 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	root := t.TempDir()
+	return newWorldAt(t, t.TempDir())
+}
+
+// inMemory returns a directory on tmpfs where there is one: random trees by the
+// hundred are no story about a disk.
+func inMemory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "capture")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func newWorldAt(t testing.TB, root string) *world {
+	t.Helper()
 	vol, err := volume.Open(root, volume.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +380,7 @@ func ignorable(d *Draft) bool {
 // look runs one work and stores its drafts.
 func (w *world) look(work Work) Result {
 	w.t.Helper()
-	return w.run(func(emit func(Draft) error) (Result, error) {
+	return w.run(work, func(emit func(Draft) error) (Result, error) {
 		return Look(context.Background(), &w.deps, &work, emit)
 	})
 }
@@ -344,7 +388,7 @@ func (w *world) look(work Work) Result {
 var errOvertaken = errors.New("overtaken")
 
 // run collects drafts into groups and stores them, at once or when it is over.
-func (w *world) run(call func(emit func(Draft) error) (Result, error)) Result {
+func (w *world) run(what any, call func(emit func(Draft) error) (Result, error)) Result {
 	w.t.Helper()
 	var groups [][]Draft
 	flush := func() {
@@ -377,6 +421,9 @@ func (w *world) run(call func(emit func(Draft) error) (Result, error)) Result {
 	}
 	flush()
 	w.last = res
+	if w.trace {
+		w.t.Logf("%v\n  all drafts so far: %q\n  result %+v", what, w.lines, res)
+	}
 	w.seen = append(w.seen, res)
 	return res
 }
@@ -387,10 +434,10 @@ func (w *world) settle(works ...Work) []string {
 	w.t.Helper()
 	w.lines = nil
 	var gone []repl.UID
-	tries := map[repl.UID]int{}
+	tries := map[string]int{}
 	for round := 0; len(works) > 0 || len(gone) > 0 || len(w.waits) > 0; round++ {
-		if round > 20000 {
-			w.t.Fatalf("no end: %d works, %d gone, last result %+v", len(works), len(gone), w.last)
+		if round > 2000 {
+			w.t.Fatalf("%s: no end: %d works, %d gone, last result %+v", w.label, len(works), len(gone), w.last)
 		}
 		var res Result
 		switch {
@@ -401,7 +448,8 @@ func (w *world) settle(works ...Work) []string {
 			if res.Missing && work.Dir != w.book.root {
 				if r, ok, _ := w.book.Get(work.Dir); ok {
 					works = append(works, Work{Dir: r.Parent, Names: []Name{{Name: r.Name}}})
-					if tries[work.Dir]++; r.Present && tries[work.Dir] < 5 {
+					if key := fmt.Sprint(work); r.Present && tries[key] < 5 {
+						tries[key]++
 						w.waits = append(w.waits, work)
 					}
 				}
@@ -419,7 +467,7 @@ func (w *world) settle(works ...Work) []string {
 		case len(gone) > 0:
 			uids := gone
 			gone = nil
-			res = w.run(func(emit func(Draft) error) (Result, error) {
+			res = w.run(uids, func(emit func(Draft) error) (Result, error) {
 				return Gone(context.Background(), &w.deps, uids, emit)
 			})
 		default:
