@@ -28,9 +28,12 @@ type Change struct {
 	// Object is named as commands name it, with its kind: "server branch",
 	// "folder projects/docs", "membership projects/docs@branch".
 	Object string
-	// Detail is what changes: "path /srv/a -> /srv/b"; the new name of a
-	// Rename; may be empty.
+	// Detail is what changes: "path /srv/a -> /srv/b"; what a new object has
+	// that is not a default: "path /srv/a; primary yes"; the new name of a
+	// Rename. It may be empty.
 	Detail string
+	// value is the Detail of a Set as one of a new object: "path /srv/b".
+	value string
 }
 
 // String gives the line of `dfs apply --dry-run`.
@@ -55,6 +58,7 @@ func Diff(old, new *Domain) []Change {
 	if old == nil {
 		old = &Domain{}
 	}
+	old = underNewNames(old, new)
 	d := &differ{}
 	d.set("domain "+new.Name, "name", old.Name, new.Name)
 	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
@@ -71,17 +75,57 @@ func Diff(old, new *Domain) []Change {
 	return d.changes
 }
 
+// underNewNames gives old with the servers that new renames under their new
+// names wherever they are referred to: a reference that follows is no change.
+func underNewNames(old, new *Domain) *Domain {
+	names := make(map[string]string)
+	for _, s := range old.Servers {
+		if n := new.Server(s.ID); n != nil && !s.ID.IsZero() && n.Name != s.Name {
+			names[s.Name] = n.Name
+		}
+	}
+	if len(names) == 0 {
+		return old
+	}
+	now := func(name *string) {
+		if n, ok := names[*name]; ok {
+			*name = n
+		}
+	}
+	old = old.Clone()
+	for _, g := range old.Groups {
+		for i := range g.Topology.Hubs {
+			now(&g.Topology.Hubs[i])
+		}
+		for i := range g.Topology.Links {
+			now(&g.Topology.Links[i].From)
+			now(&g.Topology.Links[i].To)
+		}
+		for _, f := range g.Folders {
+			for _, m := range f.Members {
+				now(&m.Server)
+			}
+		}
+	}
+	for _, g := range old.Groups {
+		slices.Sort(g.Topology.Hubs)
+		slices.SortFunc(g.Topology.Links, compareLinks)
+	}
+	return old
+}
+
 type differ struct{ changes []Change }
 
 func (d *differ) add(op Op, object, detail string) {
-	d.changes = append(d.changes, Change{op, object, detail})
+	d.changes = append(d.changes, Change{Op: op, Object: object, Detail: detail})
 }
 
 // set adds a change of one property if it is one; an empty text is shown as
 // "none".
 func (d *differ) set(object, property, old, new string) {
 	if old != new {
-		d.add(Set, object, fmt.Sprintf("%s %s -> %s", property, orNone(old), orNone(new)))
+		d.changes = append(d.changes, Change{Set, object,
+			fmt.Sprintf("%s %s -> %s", property, orNone(old), orNone(new)), property + " " + orNone(new)})
 	}
 }
 
@@ -104,8 +148,10 @@ func matched[T any](d *differ, kind string, old, new []*T, key func(*T) (string,
 			return oid == id && !id.IsZero() || on == name && (oid.IsZero() || id.IsZero())
 		})
 		if i < 0 {
+			at := len(d.changes)
 			d.add(Add, kind+name, "")
 			same(name, new0[T](), n)
+			d.fold(at)
 			continue
 		}
 		o := gone[i]
@@ -122,6 +168,21 @@ func matched[T any](d *differ, kind string, old, new []*T, key func(*T) (string,
 }
 
 func new0[T any]() *T { return new(T) }
+
+// fold takes what is set on the object that the change at adds into that
+// change, and leaves the changes of what is inside it.
+func (d *differ) fold(at int) {
+	added := &d.changes[at]
+	var has []string
+	for _, c := range d.changes[at+1:] {
+		if c.Op == Set && c.Object == added.Object {
+			has = append(has, c.value)
+		}
+	}
+	added.Detail = strings.Join(has, "; ")
+	object := added.Object
+	d.changes = slices.DeleteFunc(d.changes, func(c Change) bool { return c.Op == Set && c.Object == object })
+}
 
 func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "address", strings.Join(o.Addresses, ", "), strings.Join(n.Addresses, ", "))

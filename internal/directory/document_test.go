@@ -303,3 +303,55 @@ func TestAnyChangeOfTheTextSaysWhatWasMeant(t *testing.T) {
 		t.Errorf("only %d changes could be made in place", inPlace)
 	}
 }
+
+// The example of docs/formats/domain.md is valid, and every key of the code is
+// in its tables with its default.
+func TestTheDocumentedFormatIsTheCode(t *testing.T) {
+	text := string(readFile(t, "../../docs/formats/domain.md"))
+	var example strings.Builder
+	for line := range strings.Lines(text[strings.Index(text, "    # A comment stays"):]) {
+		if !strings.HasPrefix(line, "    ") {
+			break
+		}
+		example.WriteString(line[4:])
+	}
+	doc := mustRead(t, example.String())
+	if n := len(doc.Domain.Groups); n != 3 {
+		t.Errorf("the example has %d groups", n)
+	}
+
+	tables := map[string][]string{}
+	section := ""
+	for line := range strings.Lines(text[strings.Index(text, "### Keys"):]) {
+		switch {
+		case strings.HasPrefix(line, "### Rules"):
+			section = "end"
+		case strings.HasPrefix(line, "`groups/NAME/topology`"):
+			section = "topology"
+		case strings.HasPrefix(line, "`") && strings.Contains(line, "`:"), strings.HasPrefix(line, "At the top"):
+			section = strings.Trim(strings.TrimSpace(line), "`:")
+		case strings.HasPrefix(line, "| `") && section != "end" && section != "topology":
+			tables[section] = append(tables[section], strings.Split(line, "`")[1])
+		}
+	}
+	for section, text := range map[string]string{
+		"At the top":               "nonsense: 1",
+		"servers/NAME":             "servers: {x: {nonsense: 1}}",
+		"groups/NAME":              "groups: {x: {nonsense: 1}}",
+		"groups/NAME/folders/NAME": "groups: {x: {folders: {y: {nonsense: 1}}}}",
+		"groups/NAME/folders/NAME/members/SERVER": "groups: {x: {folders: {y: {members: {z: {nonsense: 1}}}}}}",
+	} {
+		_, err := Parse([]byte(text), "x")
+		_, list, ok := strings.Cut(fmt.Sprint(err), "unknown key \"nonsense\"; remove it, or use one of ")
+		list, _, _ = strings.Cut(list, "\n")
+		if !ok {
+			t.Fatalf("%s: the error does not list the keys: %v", section, err)
+		}
+		keys := strings.Split(list, ", ")
+		keys = slices.DeleteFunc(keys, func(k string) bool { return k == "connections" || k == "hub-and-spoke" }) // forms of topology
+		documented := slices.Sorted(slices.Values(tables[section]))
+		if d := cmp.Diff(keys, documented); d != "" {
+			t.Errorf("%s: keys (-code +document):\n%s", section, d)
+		}
+	}
+}

@@ -217,15 +217,17 @@ func (d *Domain) Newer(e *Domain) bool {
 	return cmp.Or(cmp.Compare(d.Term, e.Term), cmp.Compare(d.Generation, e.Generation)) > 0
 }
 
+func compareLinks(a, b Link) int {
+	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+}
+
 // sort puts everything that has no order of its own in the order of names.
 func (d *Domain) sort() {
 	slices.SortFunc(d.Servers, func(a, b *Server) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range d.Groups {
 		slices.Sort(g.Topology.Hubs)
-		slices.SortFunc(g.Topology.Links, func(a, b Link) int {
-			return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
-		})
+		slices.SortFunc(g.Topology.Links, compareLinks)
 		slices.SortFunc(g.Folders, func(a, b *Folder) int { return cmp.Compare(a.Name, b.Name) })
 		for _, f := range g.Folders {
 			slices.SortFunc(f.Members, func(a, b *Membership) int { return cmp.Compare(a.Server, b.Server) })

@@ -22,6 +22,10 @@ type guard struct {
 	valued int
 	// levels are the open levels of indentation, columns rising.
 	levels []level
+	// begun and ended tell of the one document: the parser drops what follows
+	// an empty one.
+	begun, ended bool
+	scalars      int // keys and values seen
 }
 
 type level struct{ col, keys int }
@@ -37,6 +41,13 @@ func (g *guard) check(tokens token.Tokens) {
 }
 
 func (g *guard) refuse(tk *token.Token) (what, remedy string) {
+	if tk.Type == token.CommentType {
+		return "", ""
+	}
+	if g.ended || g.begun && tk.Type == token.DocumentHeaderType {
+		return "a second document begins here", "keep one document in the file, without '---' or '...' between"
+	}
+	g.begun, g.ended = true, tk.Type == token.DocumentEndType
 	line := tokenPlace(tk).line
 	switch tk.Type {
 	case token.InvalidType:
@@ -50,7 +61,11 @@ func (g *guard) refuse(tk *token.Token) (what, remedy string) {
 		if tk.Prev != nil && tk.Prev.Type == token.SequenceEntryType {
 			return "a list in a list", "write one '-' for each value"
 		}
+	case token.StringType, token.BoolType, token.NullType, token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType,
+		token.HexIntegerType, token.FloatType, token.InfinityType, token.NanType:
+		g.scalars++
 	case token.SingleQuoteType, token.DoubleQuoteType:
+		g.scalars++
 		if p := tk.Prev; p != nil && tokenPlace(p).line == line && (p.Type == token.SingleQuoteType || p.Type == token.DoubleQuoteType) {
 			return "a second value follows a value", "write several values as a list: [a, b]"
 		}

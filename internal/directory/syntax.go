@@ -94,15 +94,13 @@ func parseTree(data []byte, file string) (*node, Problems) {
 	}
 	root := &node{start: place{1, 1}, lastLine: 1}
 	for _, doc := range f.Docs {
-		if doc.Body == nil {
-			continue
+		if doc.Body != nil {
+			root = t.node(doc.Body)
 		}
-		n := t.node(doc.Body)
-		if root.kind != null {
-			t.at(n.start, "a second document begins here", "keep one document in the file, without '---' between")
-			break
-		}
-		root = n
+	}
+	if t.scalars != g.scalars && len(t.problems) == 0 {
+		t.at(place{1, 1}, fmt.Sprintf("the YAML can be read in two ways: it has %d keys and values, or %d", g.scalars, t.scalars),
+			"write it plainly: one key on a line, and nothing behind a closing bracket")
 	}
 	return root, t.problems
 }
@@ -110,6 +108,9 @@ func parseTree(data []byte, file string) (*node, Problems) {
 type tree struct {
 	file     string
 	problems Problems
+	// scalars counts the keys and values that the parser gave, against those
+	// of the text: what it drops must not be taken for absent.
+	scalars int
 }
 
 func (t *tree) at(p place, what, remedy string) {
@@ -177,6 +178,7 @@ func (t *tree) node(n ast.Node) *node {
 		v := &node{start: at, end: at, lastLine: at.line}
 		if tk := n.GetToken(); tk != nil && tk.Type == token.NullType {
 			v.end.col += len(tk.Value)
+			t.scalars++
 		}
 		return v
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
@@ -189,6 +191,7 @@ func (t *tree) node(n ast.Node) *node {
 
 func (t *tree) scalar(tk *token.Token) *node {
 	at := tokenPlace(tk)
+	t.scalars++
 	v := &node{kind: scalar, text: tk.Value, start: at, lastLine: at.line}
 	v.plain = tk.Type != token.StringType && tk.Type != token.SingleQuoteType && tk.Type != token.DoubleQuoteType
 	source := strings.TrimSpace(tk.Origin)
