@@ -1,0 +1,50 @@
+package peer
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"opendfs/internal/repl"
+)
+
+// Meter counts the bytes that TCP carried for each partner, TLS included,
+// handshakes of known members too. Safe for concurrent use.
+type Meter struct {
+	mu       sync.Mutex
+	partners map[repl.MemberID]*Counter
+}
+
+// NewMeter returns a Meter that has counted nothing.
+func NewMeter() *Meter { return &Meter{partners: make(map[repl.MemberID]*Counter)} }
+
+// Counter counts for one partner.
+type Counter struct{ in, out atomic.Uint64 }
+
+// In returns the bytes that came from the partner.
+func (c *Counter) In() uint64 { return c.in.Load() }
+
+// Out returns the bytes that went to the partner.
+func (c *Counter) Out() uint64 { return c.out.Load() }
+
+// Partner returns the counter of a partner, for good.
+func (m *Meter) Partner(id repl.MemberID) *Counter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.partners[id]
+	if c == nil {
+		c = new(Counter)
+		m.partners[id] = c
+	}
+	return c
+}
+
+// All returns the counters of all partners that were met.
+func (m *Meter) All() map[repl.MemberID]*Counter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[repl.MemberID]*Counter, len(m.partners))
+	for id, c := range m.partners {
+		out[id] = c
+	}
+	return out
+}

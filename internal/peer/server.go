@@ -1,0 +1,255 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"opendfs/internal/pki"
+	"opendfs/internal/repl"
+	"opendfs/internal/wire"
+)
+
+// ServerConfig is what a server needs beside what all sessions share.
+type ServerConfig struct {
+	Config
+	// Listen are the addresses, HOST:PORT, to listen on; an empty host is
+	// every interface, IPv4 and IPv6.
+	Listen    []string
+	Handler   Handler
+	Authorize Authorizer
+	// Door lets newcomers in and renews certificates, on the holder of the CA;
+	// nil elsewhere.
+	Door *pki.Door
+	// Greeted is told of each control connection that a partner opens; it must
+	// not block. Nil: nobody asks.
+	Greeted func(partner repl.MemberID, hello wire.Hello)
+}
+
+// Server is the side that answers: all partners, on one port.
+type Server struct {
+	cfg       ServerConfig
+	listeners []net.Listener
+	wg        sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	conns    map[net.Conn]struct{} // all, to be closed; before the handshake too
+	shaking  map[netip.Addr]int    // handshakes under way
+	shakes   int
+	partners map[repl.MemberID]*partnerBounds // of members that were met
+}
+
+// partnerBounds counts what one partner has in flight over all connections.
+type partnerBounds struct {
+	conns, requests, waits, contents atomic.Int64
+	headers                          atomic.Int64 // bytes
+	mu                               sync.Mutex
+	inbounds                         map[*inbound]struct{}
+}
+
+// take adds n to a count if it stays within its limit.
+func take(c *atomic.Int64, n, limit int64) bool {
+	if c.Add(n) > limit {
+		c.Add(-n)
+		return false
+	}
+	return true
+}
+
+// Listen opens the server's addresses. The caller then calls Run.
+func Listen(ctx context.Context, cfg ServerConfig) (*Server, error) {
+	cfg.Config = cfg.orDefaults()
+	s := &Server{
+		cfg: cfg, conns: make(map[net.Conn]struct{}), shaking: make(map[netip.Addr]int),
+		partners: make(map[repl.MemberID]*partnerBounds),
+	}
+	for _, a := range cfg.Listen {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", a)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("listen on %s: another program has this port; stop it, or set `listen` of this server in the domain file", a)
+		} else if err != nil {
+			err = fmt.Errorf("listen on %s: %w; check `listen` of this server in the domain file", a, err)
+		}
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if len(s.listeners) == 0 {
+		return nil, errors.New("listen: no address is given")
+	}
+	return s, nil
+}
+
+// Addresses returns what the server listens on, with the ports that it got.
+func (s *Server) Addresses() []string {
+	var out []string
+	for _, l := range s.listeners {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// Run answers until ctx ends, then closes all connections, waits for all
+// handlers and returns.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		s.wg.Go(func() { failed <- s.accept(ctx, l) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	s.stop()
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.conns {
+		_ = c.Close()
+	}
+}
+
+// Disconnect closes what a partner has open here, after its revocation.
+func (s *Server) Disconnect(partner repl.MemberID) {
+	b := s.bounds(partner)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for in := range b.inbounds {
+		in.close()
+	}
+}
+
+func (s *Server) bounds(partner repl.MemberID) *partnerBounds {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.partners[partner]
+	if b == nil {
+		b = &partnerBounds{inbounds: make(map[*inbound]struct{})}
+		s.partners[partner] = b
+	}
+	return b
+}
+
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
+			}
+			return nil
+		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
+			s.cfg.Log.Error("a connection could not be accepted; raise LimitNOFILE if this goes on", "err", err)
+			if !pause(ctx, s.cfg.Timing.BackoffMin) {
+				return nil
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		from, ok := s.admit(c)
+		if !ok {
+			_ = c.Close()
+			continue
+		}
+		s.wg.Go(func() {
+			defer s.forget(c)
+			s.serve(ctx, c, func() { s.shaken(from) })
+		})
+	}
+}
+
+// admit bounds the handshakes: of strangers nothing is known but an address.
+func (s *Server) admit(c net.Conn) (netip.Addr, bool) {
+	var from netip.Addr
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		from = a.AddrPort().Addr().Unmap()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.shakes >= maxHandshakes || s.shaking[from] >= maxFromOne {
+		return from, false
+	}
+	s.shakes++
+	s.shaking[from]++
+	s.conns[c] = struct{}{}
+	return from, true
+}
+
+func (s *Server) shaken(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shakes--
+	if s.shaking[from]--; s.shaking[from] == 0 {
+		delete(s.shaking, from)
+	}
+}
+
+func (s *Server) forget(c net.Conn) {
+	_ = c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// serve is the whole life of one connection. shaken is called once, when its
+// handshake is over.
+func (s *Server) serve(ctx context.Context, c net.Conn, shaken func()) {
+	var once sync.Once
+	shaken = func(f func()) func() { return func() { once.Do(f) } }(shaken)
+	defer shaken()
+	timing := s.cfg.Timing
+	if err := tuneConn(c, timing.Dead, 0, 0); err != nil {
+		s.cfg.Log.Warn("connection could not be tuned", "from", c.RemoteAddr(), "err", err)
+	}
+	rc := newRawConn(c, timing.Dead)
+	in := &inbound{server: s, streams: make(map[uint32]*stream)}
+	in.conn = &conn{raw: rc, tls: tls.Server(rc, s.cfg.Identity.ServerTLS(s.cfg.policy(), s.cfg.Door != nil))}
+	in.reader = wire.NewReader(in.tls)
+	err := in.shake(ctx, timing.Handshake, func(ctx context.Context) error {
+		if in.tls.ConnectionState().NegotiatedProtocol == pki.ALPNJoin {
+			err := s.cfg.Door.Serve(ctx, in.tls)
+			return errors.Join(err, rc.Flush(), errJoined)
+		}
+		return in.greet()
+	})
+	shaken()
+	switch {
+	case errors.Is(err, errJoined):
+		return
+	case err != nil:
+		if ctx.Err() == nil && !errors.Is(err, io.EOF) {
+			s.cfg.Log.Warn("connection refused", "from", c.RemoteAddr(), "err", err)
+		}
+		return
+	}
+	if err := in.run(ctx); err != nil && ctx.Err() == nil {
+		s.cfg.Log.Info("connection ended", "partner", in.partner, "from", c.RemoteAddr(), "err", silent(err, timing.Dead))
+	}
+}
+
+// errJoined ends a connection that served a join and nothing else.
+var errJoined = errors.New("joined")

@@ -1,0 +1,44 @@
+package peer
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tune sets what every connection of ours has. Buffers are only ever enlarged
+// past the system's limit, where we may: a buffer set within it would end the
+// kernel's own tuning and be worse.
+func tune(c syscall.RawConn, dead time.Duration, receive, send int) error {
+	var err error
+	ctl := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(dead/time.Millisecond))
+		if receive > 0 {
+			enlarge(int(fd), unix.SO_RCVBUFFORCE, receive)
+		}
+		if send > 0 {
+			enlarge(int(fd), unix.SO_SNDBUFFORCE, send)
+		}
+	})
+	return errors.Join(ctl, err)
+}
+
+// enlarge needs CAP_NET_ADMIN; without it the kernel's tuning remains.
+func enlarge(fd, option, size int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size)
+}
+
+func tuneConn(c net.Conn, dead time.Duration, receive, send int) error {
+	t, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return tune(raw, dead, receive, send)
+}
