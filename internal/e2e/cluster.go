@@ -52,6 +52,7 @@ type cluster struct {
 	trees   []*image // trees[i] holds the root of members[i]
 	states  []*image // states[i] holds the state directory of members[i]
 	enabled []bool
+	listen  map[string]string // by server, where it is not where it is reached
 }
 
 var serverNames = []string{"hub", "branch", "depot", "yard"}
@@ -166,7 +167,15 @@ func (c *cluster) domain() string {
 	var b strings.Builder
 	b.WriteString("version: 1\ndomain: corp\nservers:\n")
 	for _, m := range c.members {
-		fmt.Fprintf(&b, "  %s: {address: %q}\n", m.name, m.address)
+		addresses := m.addresses
+		if len(addresses) == 0 {
+			addresses = []string{m.address}
+		}
+		listen := ""
+		if l := c.listen[m.name]; l != "" {
+			listen = fmt.Sprintf(", listen: [%q]", l)
+		}
+		fmt.Fprintf(&b, "  %s: {address: [\"%s\"]%s}\n", m.name, strings.Join(addresses, `", "`), listen)
 	}
 	fmt.Fprintf(&b, "groups:\n  projects:\n    topology: %s\n    folders:\n      docs:\n", c.topology())
 	if c.plan.filters != "" {

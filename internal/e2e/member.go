@@ -15,17 +15,18 @@ import (
 
 // member is one server: a state directory, the root of its folder, and at most one daemon.
 type member struct {
-	t       testing.TB
-	name    string
-	host    *host // nil: this machine
-	address string
-	root    string
-	state   string
-	logs    string
-	prefix  []string // of every command line: setpriv(1) and the like
-	options []string // of `dfs serve`
-	cmd     *exec.Cmd
-	gone    chan struct{} // closed when the daemon has ended
+	t         testing.TB
+	name      string
+	host      *host // nil: this machine
+	address   string
+	addresses []string // in the domain file, where they are not address
+	root      string
+	state     string
+	logs      string
+	prefix    []string // of every command line: setpriv(1) and the like
+	options   []string // of `dfs serve`
+	cmd       *exec.Cmd
+	gone      chan struct{} // closed when the daemon has ended
 }
 
 // newMember makes the directories of a server.
