@@ -148,10 +148,10 @@ func (f *Folder) unmoved(prior *repl.Record) bool {
 		!f.flight.holds(rec.UID) && !f.flight.touches(rec.UID)
 }
 
-// write mints the draft, if this member may. One that is in initial sync mints
-// nothing: what it finds becomes a provisional record, and what a user does to
-// an object that the partner's update has replaced already is found by the walk
-// that ends the initial sync (rule 13).
+// write mints the draft, if this member may. In initial sync what the first
+// walk finds becomes a provisional record, which nobody else ever sees (rule
+// 13), and what hangs on one stays provisional; what users do to objects that
+// the partner's updates brought is an update like any other.
 func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
 	if d.Kind == capture.KindAdopt {
@@ -164,21 +164,20 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		prior, base = &d.Prior.Update, d.Prior.GVSN
 	}
 	switch {
-	case f.cfg.ReadOnly && f.phase != store.PhaseInitialSync:
-		f.stats.LocalRefused++
-		return store.Write{}, false
 	case f.phase == store.PhaseInitialSync:
-		if d.Prior != nil && !d.Prior.Provisional {
+		var ok bool
+		if rec.Provisional, ok = f.provisional(d); !ok {
 			return store.Write{}, false
 		}
-		rec.Provisional = true
-		rec.Fence = repl.FenceInitialSync
+	case f.cfg.ReadOnly:
+		f.stats.LocalRefused++
+		return store.Write{}, false
 	case f.phase == store.PhaseInitialBuild:
 		rec.Fence = repl.FenceInitialBuild
 	}
 	rec.Update = repl.Mint(f.st.Next(), f.now(), prior, rec.Update)
 	if rec.Provisional {
-		rec.Fence = repl.FenceInitialSync
+		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
 	if f.unclean && prior != nil && !repl.SameContent(prior, &rec.Update) {
 		// Whether a user or the crash made this content cannot be told: the
@@ -187,4 +186,22 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		rec.Unclean, rec.History = true, nil
 	}
 	return store.Write{Record: rec, Base: base}, true
+}
+
+// provisional reports whether a draft of a member in initial sync makes a
+// provisional record. It is refused where a shared object went into a directory
+// that nobody else knows, and on a read-only member: the walk that ends the
+// initial sync settles that.
+func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
+	parent, _, err := f.st.Get(d.Update.Parent)
+	if f.storeFailed(err) {
+		return false, false
+	}
+	switch {
+	case d.Prior != nil && !d.Prior.Provisional:
+		return false, !f.cfg.ReadOnly && !(d.Update.Present && parent.Provisional)
+	case d.Prior != nil:
+		return true, true
+	}
+	return f.walking || parent.Provisional || f.cfg.ReadOnly, true
 }

@@ -50,6 +50,7 @@ type diff struct {
 	paged       bool // every page has arrived
 	outstanding int  // updates in plans under way
 	failed      version.Vector
+	leftOut     version.Vector    // held when it began, and not asked for
 	records     map[repl.UID]bool // asked for by UID
 }
 
@@ -157,7 +158,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	if l.diff == nil {
-		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), records: make(map[repl.UID]bool)}
+		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, records: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
 	l.known = page.Vector
@@ -180,7 +181,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Folder: f.cfg.Folder, InitialSync: f.phase == store.PhaseInitialSync, ReadOnly: f.cfg.ReadOnly, Asked: d.records,
+		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records,
 	})
 	if f.storeFailed(err) {
 		return
@@ -280,7 +281,9 @@ func (f *Folder) endDiff(l *link, complete bool) {
 	l.held = d.failed.Minus(f.st.Vector())
 	l.idle = len(l.held) == 0
 	if !l.idle {
-		if now := f.now(); l.retryAt <= now {
+		// What was left out of the question already waits for its time; only a
+		// new failure sets one.
+		if now := f.now(); l.retryAt <= now && len(d.failed.Minus(d.leftOut)) > 0 {
 			l.retryWait = min(max(2*l.retryWait, backoffFirst), backoffLast)
 			l.retryAt = now + repl.Time(l.retryWait)
 		}
