@@ -23,8 +23,8 @@ type Records interface {
 	Children(dir repl.UID, after string, fn func(*repl.Record) bool) error
 	// ByHandle returns the records of the objects with that handle.
 	ByHandle(handle string) ([]repl.Record, error)
-	// Path returns the path beneath the root of a directory, "." for the root;
-	// an error that is volume.ErrNotExist if it or one above it is not alive.
+	// Path returns the path beneath the root by which the records lead to a
+	// directory, "." for the root.
 	Path(dir repl.UID) (string, error)
 	// Canonical returns the directory that a merged one became, else dir.
 	Canonical(dir repl.UID) (repl.UID, error)

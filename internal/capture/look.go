@@ -143,19 +143,19 @@ func (l *look) open(uid repl.UID) (s *spot, missing bool, err error) {
 	if uid, err = l.deps.Records.Canonical(uid); err != nil {
 		return nil, false, err
 	}
-	path, err := l.deps.Records.Path(uid)
-	if errors.Is(err, volume.ErrNotExist) {
-		return nil, true, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
 	rec, known, err := l.deps.Records.Get(uid)
 	if err != nil {
 		return nil, false, err
 	}
-	if path != "." && !known {
+	if uid == l.deps.Root {
+		return l.openAt(uid, ".", nil)
+	}
+	if !known || !seen(&rec) {
 		return nil, true, nil
+	}
+	path, err := l.deps.Records.Path(uid)
+	if err != nil {
+		return nil, false, err
 	}
 	s, missing, err = l.openAt(uid, path, &rec)
 	if !missing || err != nil || rec.Identity.Handle == "" {
@@ -175,7 +175,8 @@ func (l *look) open(uid repl.UID) (s *spot, missing bool, err error) {
 	return s, missing, err
 }
 
-// openAt opens the directory at path if it has the identity on record.
+// openAt opens the directory at path if it has the identity on record. Of the
+// root, without record, the volume knows whether it is the one.
 func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, missing bool, err error) {
 	var dir volume.Dir
 	if path == "." {
@@ -186,7 +187,7 @@ func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, mis
 	if err == nil {
 		var st volume.Stat
 		if st, err = dir.Stat(); err == nil {
-			if rec.Identity.IsZero() || sameIdentity(rec.Identity, st.Identity) {
+			if rec == nil || sameIdentity(rec.Identity, st.Identity) {
 				return &spot{uid: uid, path: path, dir: dir}, false, nil
 			}
 			err = volume.ErrNotExist

@@ -343,7 +343,7 @@ func (l *look) directoryAt(at string) (*spot, error) {
 		return l.here, nil
 	}
 	if at == "." {
-		s, _, err := l.openAt(l.deps.Root, at, &repl.Record{})
+		s, _, err := l.openAt(l.deps.Root, at, nil)
 		return s, err
 	}
 	dir, err := l.deps.Volume.OpenDir(at)
@@ -414,11 +414,11 @@ func (l *look) fate(rec *repl.Record) (fate, string, error) {
 			return obscured, "", err
 		}
 		in, err := l.deps.Records.Path(dir)
-		if err == nil && path.Join(in, r.Name) == at {
-			return dead, "", nil
-		}
-		if err != nil && !errors.Is(err, volume.ErrNotExist) {
+		if err != nil {
 			return obscured, "", err
+		}
+		if path.Join(in, r.Name) == at {
+			return dead, "", nil
 		}
 	}
 	return elsewhere, at, nil

@@ -85,8 +85,8 @@ func (l *ledger) Path(dir repl.UID) (string, error) {
 		return ".", nil
 	}
 	r, ok := l.byUID[dir]
-	if !ok || !r.Present {
-		return "", fmt.Errorf("path of %v: %w", dir, volume.ErrNotExist)
+	if !ok {
+		return "", fmt.Errorf("path of %v: no record", dir)
 	}
 	parent, err := l.Path(r.Parent)
 	return path.Join(parent, r.Name), err
