@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 
@@ -79,6 +80,10 @@ func (d *dialer) greet(ctx context.Context, raw net.Conn, role wire.Role) (*link
 	})
 	if err != nil {
 		c.close()
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			// What it had to say may have been lost with the connection.
+			return nil, fmt.Errorf("the other server closed the connection in the greeting (%w): its log says why; this server may be revoked there", err)
+		}
 		return nil, pki.Explain(err)
 	}
 	l := &link{conn: c, cfg: &d.cfg}

@@ -130,7 +130,7 @@ func TestBackoffDoublesWithJitter(t *testing.T) {
 // A link that passes nothing and closes nothing is noticed by both sides: the
 // client by silence, the server too.
 func TestHalfOpenLinkIsNoticed(t *testing.T) {
-	timing := Timing{Ping: 20 * time.Millisecond, Dead: 600 * time.Millisecond}
+	timing := Timing{Ping: 50 * time.Millisecond, Dead: 1500 * time.Millisecond}
 	w := newWorld(t, "127.0.0.1:0", func(_ *world, c *ServerConfig) { c.Timing = timing })
 	w.shelf.content = func(_ context.Context, it wire.ContentItem) (ContentSource, wire.Status) {
 		return &endless{left: 1 << 40, size: 1 << 40, data: random(1 << 16)}, wire.StatusOK
@@ -179,14 +179,14 @@ func TestHalfOpenLinkIsNoticed(t *testing.T) {
 
 // An idle session lives as long as both sides do.
 func TestIdleSessionStaysUp(t *testing.T) {
-	timing := Timing{Ping: 10 * time.Millisecond, Dead: 250 * time.Millisecond}
+	timing := Timing{Ping: 20 * time.Millisecond, Dead: time.Second}
 	w := newWorld(t, "127.0.0.1:0", func(_ *world, c *ServerConfig) { c.Timing = timing })
 	w.branch.Timing = timing
 	s := w.dial()
 	select {
 	case <-s.Done():
 		t.Fatalf("an idle session ended: %v", s.Err())
-	case <-time.After(4 * timing.Dead):
+	case <-time.After(2 * timing.Dead):
 	}
 }
 
