@@ -70,10 +70,28 @@ func (f *Folder) lookAgain(drafts []capture.Draft) {
 			f.dirty.at(f.root()).self = true
 			continue
 		}
-		f.again(d.Update.Parent, d.Update.Name, true, lockedRetry)
+		f.lookAgainAt(d.Update.Parent, d.Update.Name)
 		if d.Prior != nil && (d.Prior.Parent != d.Update.Parent || d.Prior.Name != d.Update.Name) {
-			f.again(d.Prior.Parent, d.Prior.Name, true, lockedRetry)
+			f.lookAgainAt(d.Prior.Parent, d.Prior.Name)
 		}
+	}
+}
+
+// lookAgainAt looks at a place again, in a while; if the record of its
+// directory is dead, at the directory's own place: what lies there on disk is
+// another object by now.
+func (f *Folder) lookAgainAt(dir repl.UID, name string) {
+	dir, err := f.st.Canonical(dir)
+	if f.storeFailed(err) {
+		return
+	}
+	rec, ok, err := f.st.Get(dir)
+	switch {
+	case f.storeFailed(err) || !ok:
+	case rec.Present:
+		f.again(dir, name, true, lockedRetry)
+	default:
+		f.lookAgainAt(rec.Parent, rec.Name)
 	}
 }
 

@@ -128,7 +128,15 @@ func (b *Batch) Dispose() error {
 			errs = append(errs, b.keep(i, name))
 			continue
 		}
-		errs = append(errs, b.installing.Remove(name))
+		if obj.Type != repl.Directory {
+			errs = append(errs, b.installing.Remove(name))
+			continue
+		}
+		err := b.installing.Rmdir(name)
+		if errors.Is(err, volume.ErrNotEmpty) {
+			err = b.keep(i, name)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -325,3 +325,12 @@ func (u User) mount(path string, on bool) error {
 	n.mounted = on
 	return nil
 }
+
+// Content returns what the open file holds.
+func (w *Writer) Content() string { return string(w.n.data) }
+
+// Offset is where the next Write goes.
+func (w *Writer) Offset() int64 { return w.off }
+
+// Links counts the names that lead to the open file.
+func (w *Writer) Links() int { return len(w.n.links) }

@@ -1,0 +1,184 @@
+package sim
+
+import (
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/journal"
+	"opendfs/internal/repl"
+	"opendfs/internal/sim/disk"
+)
+
+func gap(token uint64) engine.Event {
+	return engine.Journaled{Batch: journal.Batch{Token: token, Gap: &journal.Gap{Reason: "asked by the checker", Planned: true}}}
+}
+
+// check applies every checker to a cluster at rest.
+func (c *Cluster) check() error {
+	for _, checker := range []func() error{c.vectorsEqual, c.recordsEqual, c.treesEqual, c.recordsTellTheDisk, c.nothingLost, c.nothingHalfDone} {
+		if err := checker(); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.members {
+		for i, n := range m.folder.Status().Stats.Verdicts {
+			c.Count.Verdicts[i] += n
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) vectorsEqual() error {
+	want := c.members[0].env.Store.Vector()
+	for _, m := range c.members[1:] {
+		if got := m.env.Store.Vector(); !got.Equal(want) {
+			return fmt.Errorf("vectors differ: m0 %v, m%d %v", want, m.index, got)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) recordsEqual() error {
+	want := byUID(allUpdates(c.members[0].env.Store))
+	for _, m := range c.members[1:] {
+		got := byUID(allUpdates(m.env.Store))
+		for uid, u := range want {
+			if v, ok := got[uid]; !ok || !sameUpdate(&u, &v) {
+				return fmt.Errorf("record %v: m0 has %+v, m%d %+v", uid, u, m.index, v)
+			}
+		}
+		if len(got) != len(want) {
+			return fmt.Errorf("m0 has %d records, m%d %d", len(want), m.index, len(got))
+		}
+	}
+	return nil
+}
+
+func sameUpdate(a, b *repl.Update) bool {
+	x, y := *a, *b
+	if len(x.Meta) == 0 {
+		x.Meta = nil
+	}
+	if len(y.Meta) == 0 {
+		y.Meta = nil
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+func byUID(us []repl.Update) map[repl.UID]repl.Update {
+	out := make(map[repl.UID]repl.Update, len(us))
+	for _, u := range us {
+		out[u.UID] = u
+	}
+	return out
+}
+
+// replicated is the part of a tree that members share.
+func (m *Member) replicated() []disk.Node {
+	var out []disk.Node
+	for _, n := range m.disk.Tree(false) {
+		name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
+		if n.Type != repl.Other && !m.cfg.Filter.Match(name, n.Type == repl.Directory) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func line(n *disk.Node) string {
+	text := fmt.Sprintf("%s %v %q %o", n.Path, n.Type, n.Content, n.Mode)
+	if n.Type == repl.File {
+		text += fmt.Sprint(" ", n.Mtime)
+	}
+	return text
+}
+
+func (c *Cluster) treesEqual() error {
+	want := lines(c.members[0].replicated())
+	for _, m := range c.members[1:] {
+		if got := lines(m.replicated()); got != want {
+			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", want, m.index, got)
+		}
+	}
+	return nil
+}
+
+func lines(nodes []disk.Node) string {
+	var b strings.Builder
+	for i := range nodes {
+		b.WriteString("  " + line(&nodes[i]) + "\n")
+	}
+	return b.String()
+}
+
+// recordsTellTheDisk compares each live record with what lies at its place.
+func (c *Cluster) recordsTellTheDisk() error {
+	for _, m := range c.members {
+		nodes := make(map[string]disk.Node)
+		for _, n := range m.replicated() {
+			nodes[n.Path] = n
+		}
+		for _, u := range allUpdates(m.env.Store) {
+			rec, ok, err := m.env.Store.Get(u.UID)
+			if err != nil || !ok {
+				return fmt.Errorf("m%d record %v: %v", m.index, u.UID, err)
+			}
+			if !rec.Present || rec.Parent.IsZero() {
+				continue
+			}
+			path, err := m.env.Store.Path(rec.UID)
+			if err != nil {
+				return fmt.Errorf("m%d path of %q: %w", m.index, rec.Name, err)
+			}
+			n, ok := nodes[path]
+			if !ok || n.Identity != rec.Identity || rec.Type == repl.File && hashOf(n.Content) != rec.Content {
+				return fmt.Errorf("m%d record of %s is %+v, disk has %+v", m.index, path, rec, n)
+			}
+			delete(nodes, path)
+		}
+		for path := range nodes {
+			return fmt.Errorf("m%d: %s is on disk and on no record", m.index, path)
+		}
+	}
+	return nil
+}
+
+// nothingLost looks for every content that no user has knowingly replaced.
+func (c *Cluster) nothingLost() error {
+	found := make(map[string]bool)
+	for _, m := range c.members {
+		for _, n := range m.disk.Tree(true) {
+			found[n.Content] = true
+		}
+	}
+	var lost []string
+	for content, where := range c.shadow.written {
+		if !c.shadow.replaced[content] && !found[content] {
+			lost = append(lost, content+" of "+where)
+		}
+	}
+	if len(lost) > 0 {
+		sort.Strings(lost)
+		return fmt.Errorf("lost: %v", lost)
+	}
+	return nil
+}
+
+// nothingHalfDone looks for intents, staged and displaced objects.
+func (c *Cluster) nothingHalfDone() error {
+	for _, m := range c.members {
+		intents, err := m.env.Store.Intents()
+		if err != nil || len(intents) > 0 {
+			return fmt.Errorf("m%d has intents %+v, %v", m.index, intents, err)
+		}
+		for _, n := range m.disk.Tree(true) {
+			if strings.HasPrefix(n.Path, ".dfsr/installing/") || strings.HasPrefix(n.Path, ".dfsr/staging/") {
+				return fmt.Errorf("m%d still has %s", m.index, n.Path)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+// Package sim runs whole clusters of real members on one goroutine: the
+// engine, capture, merge, fetch and install as they are, over a simulated
+// volume, store, network and clock. A seed decides every choice: what runs
+// next, what users do and when, what fails. The same seed gives the same run.
+//
+// The checkers look at every rest (check.go). The store is the real one over
+// an in-memory ordered map; the volume is package disk, which passes the
+// contract suite of the real volume. Both lose what was not synced when a
+// member crashes.
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/filter"
+	"opendfs/internal/finding"
+	"opendfs/internal/preserve"
+	"opendfs/internal/repl"
+	"opendfs/internal/sim/disk"
+	"opendfs/internal/store"
+	"opendfs/internal/wire"
+)
+
+// Cluster is a group of members of one folder.
+type Cluster struct {
+	rnd     *rand.Rand
+	now     repl.Time
+	members []*Member
+	cut     map[[2]int]bool // links that are down, lower index first
+	still   bool            // users have gone home
+	shadow  shadow
+	trace   []string
+	Count   Counters
+}
+
+// Counters say what a run has been through.
+type Counters struct {
+	Steps, UserOps, Crashes, Cuts, Yields int
+	Verdicts                              [repl.Verdicts]uint64
+}
+
+// Member is one server of the cluster.
+type Member struct {
+	c      *Cluster
+	index  int
+	id     repl.MemberID
+	disk   *disk.Disk
+	kv     *store.Memory
+	store  *store.Store
+	env    *engine.Env
+	folder *engine.Folder
+	served *engine.Served
+	cfg    engine.Config
+	tasks  []task
+	events []engine.Event
+	up     map[repl.MemberID]bool
+	found  map[string]string // findings raised, by code and object
+	token  uint64
+	open   []openFile // of users
+	// inAction says that an action runs: a crash there unwinds by panic.
+	inAction bool
+	dieAt    int // yields until the member dies; 0: it does not
+}
+
+// task is an action that waits to be run.
+type task struct {
+	action engine.Action
+	asked  repl.Time // when it was given
+}
+
+// crashed unwinds a member that loses power in the middle of an action.
+type crashed struct{ m *Member }
+
+var folderID = repl.FolderID{0xf0, 1}
+
+// Topology says which member asks which.
+type Topology func(i, j int) bool
+
+// Mesh connects every member with every other.
+func Mesh(i, j int) bool { return true }
+
+// Chain connects each member with its neighbours.
+func Chain(i, j int) bool { return i-j == 1 || j-i == 1 }
+
+// Hub connects each member with the first.
+func Hub(i, j int) bool { return i == 0 || j == 0 }
+
+// New makes a cluster of n members; the first is the primary.
+func New(seed uint64, n int, connected Topology) *Cluster {
+	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool)}
+	c.shadow.init()
+	for i := range n {
+		m := &Member{c: c, index: i, id: repl.MemberID{byte(i + 1)}, found: make(map[string]string)}
+		rules, err := filter.New(filter.Defaults())
+		if err != nil {
+			panic(err)
+		}
+		m.cfg = engine.Config{
+			Folder: folderID, Name: "sim/folder", Self: m.id, Membership: repl.GUID{byte(i + 1)}, Path: fmt.Sprintf("/m%d", i),
+			Primary: i == 0, Filter: rules,
+		}
+		for j := range n {
+			if i != j && connected(i, j) {
+				m.cfg.Upstreams = append(m.cfg.Upstreams, repl.MemberID{byte(j + 1)})
+				m.cfg.Downstreams = append(m.cfg.Downstreams, repl.MemberID{byte(j + 1)})
+			}
+		}
+		m.disk = disk.New(c.rnd.Uint64(), c.clock)
+		m.kv = store.NewMemory()
+		c.members = append(c.members, m)
+	}
+	return c
+}
+
+func (c *Cluster) clock() repl.Time {
+	c.now += 1000
+	return c.now
+}
+
+// Read makes the run's chance a source of identifiers.
+func (c *Cluster) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(c.rnd.Uint32())
+	}
+	return len(p), nil
+}
+
+func (c *Cluster) tracef(format string, args ...any) {
+	if len(c.trace) > 4000 {
+		c.trace = c.trace[2000:]
+	}
+	c.trace = append(c.trace, fmt.Sprintf(format, args...))
+}
+
+// Trace is what happened lately.
+func (c *Cluster) Trace() string { return strings.Join(c.trace, "\n") }
+
+// Start brings a member up: from nothing, or from what its last crash left. It
+// may lose power on the way.
+func (m *Member) Start() error {
+	m.disk.Yield, m.disk.Journal = m.yield, m.journal
+	var err error
+	m.guard(func() { err = m.start() })
+	return err
+}
+
+func (m *Member) start() error {
+	var err error
+	if m.store, err = store.Open(m.kv, m.c); err != nil {
+		return err
+	}
+	st, err := m.store.Folder(folderID)
+	if err != nil {
+		return err
+	}
+	vol := m.disk.Open()
+	m.env = &engine.Env{
+		Volume: vol, Store: st, Now: m.c.clock,
+		Upstream: m.upstream, Drain: func() error { return nil },
+	}
+	m.env.Keep = preserve.Open(vol)
+	m.served = engine.NewServed(m.env, folderID)
+	m.up = make(map[repl.MemberID]bool)
+	m.tasks, m.events = nil, nil
+	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
+	if err != nil {
+		return err
+	}
+	m.folder = folder
+	m.c.tracef("m%d starts in %v", m.index, folder.Phase())
+	m.step(engine.Tick{})
+	m.c.connect()
+	return nil
+}
+
+// Raise and Clear make the member its own list of findings.
+func (m *Member) Raise(code finding.Code, object, detail string) {
+	m.found[string(code)+" "+object] = detail
+	m.c.tracef("m%d finding %s %s: %s", m.index, code, object, detail)
+}
+
+// Clear takes a finding back.
+func (m *Member) Clear(code finding.Code, object string) { delete(m.found, string(code)+" "+object) }
+
+// step applies one event.
+func (m *Member) step(ev engine.Event) {
+	m.c.Count.Steps++
+	actions, changed := m.folder.Step(ev)
+	m.served.SetPhase(m.folder.Phase())
+	for _, a := range actions {
+		m.tasks = append(m.tasks, task{a, m.c.now})
+	}
+	if changed {
+		m.c.tracef("m%d changed %v", m.index, m.env.Store.Vector())
+	}
+}
+
+// connect tells members which sessions stand.
+func (c *Cluster) connect() {
+	for _, m := range c.members {
+		if m.folder == nil {
+			continue
+		}
+		for _, id := range m.cfg.Upstreams {
+			up := c.reachable(m, c.byID(id))
+			if up == m.up[id] {
+				continue
+			}
+			m.up[id] = up
+			if up {
+				m.events = append(m.events, engine.LinkUp{Member: id})
+			} else {
+				m.events = append(m.events, engine.LinkDown{Member: id})
+			}
+		}
+	}
+}
+
+func (c *Cluster) byID(id repl.MemberID) *Member { return c.members[int(id[0])-1] }
+
+func (c *Cluster) reachable(a, b *Member) bool {
+	i, j := min(a.index, b.index), max(a.index, b.index)
+	return a.folder != nil && b.folder != nil && !c.cut[[2]int{i, j}]
+}
+
+// runTask runs one waiting action to its end; what it posts is applied later.
+func (m *Member) runTask(i int) {
+	t := m.tasks[i]
+	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
+	m.c.tracef("m%d runs %T", m.index, t.action)
+	m.guard(func() {
+		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
+	})
+}
+
+// guard runs work of the member, in which users act and power may be lost.
+func (m *Member) guard(work func()) {
+	was := m.inAction
+	defer func() {
+		m.inAction = was
+		if r := recover(); r != nil {
+			if dead, ok := r.(crashed); ok && dead.m == m {
+				m.inAction = false
+				m.powerCut()
+				return
+			}
+			panic(r)
+		}
+	}()
+	m.inAction = true
+	work()
+}
+
+// waits reports whether a task is a question that the partner has no news for.
+func (m *Member) waits(t *task) bool {
+	ask, ok := t.action.(*engine.Ask)
+	if !ok || !ask.Request.Wait {
+		return false
+	}
+	up := m.c.byID(ask.Member)
+	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
+		return m.c.now-t.asked < 1e9
+	}
+	if ask.Until > 0 && m.c.now >= ask.Until {
+		return false
+	}
+	return ask.Request.Vector.Covers(up.env.Store.Vector())
+}
+
+// yield is called by the disk before each operation of the member: users act
+// there, and power is lost there.
+func (m *Member) yield(string) {
+	if !m.inAction {
+		return
+	}
+	m.c.Count.Yields++
+	if m.dieAt > 0 {
+		if m.dieAt--; m.dieAt == 0 {
+			m.disk.Kill()
+			panic(crashed{m})
+		}
+	}
+	if !m.c.still && m.c.rnd.IntN(24) == 0 {
+		m.inAction = false
+		m.c.userOp(m)
+		m.inAction = true
+	}
+}
+
+// powerCut loses what was not synced, tree and records independently.
+func (m *Member) powerCut() {
+	m.c.Count.Crashes++
+	m.c.tracef("m%d loses power", m.index)
+	m.disk = m.disk.Crash(m.c.rnd.Uint64())
+	m.kv.Crash()
+	m.folder, m.served, m.tasks, m.events, m.open = nil, nil, nil, nil, nil
+	m.dieAt = 0
+	m.c.shadow.crashed(m)
+	m.c.connect()
+}
+
+func (m *Member) journal(handle []byte, dirPath, name string, wrote bool) {
+	if m.folder == nil {
+		return
+	}
+	m.token++
+	m.events = append(m.events, journaled(m.token, handle, dirPath, name, wrote))
+}

@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/journal"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+var errLost = errors.New("the connection is lost")
+
+// upstream is the session of one member with another.
+func (m *Member) upstream(id repl.MemberID) engine.Upstream {
+	up := m.c.byID(id)
+	if !m.c.reachable(m, up) {
+		return nil
+	}
+	return session{m, up}
+}
+
+// session carries questions at once; the partner may lose power over them.
+type session struct{ from, to *Member }
+
+func (s session) call(work func() error) error {
+	if !s.from.c.reachable(s.from, s.to) {
+		return errLost
+	}
+	err := errLost
+	s.to.guard(func() { err = work() })
+	return err
+}
+
+func (s session) Diff(ctx context.Context, req wire.DiffRequest) (page wire.DiffPage, err error) {
+	err = s.call(func() error {
+		p, err := s.to.served.Diff(ctx, s.from.id, &req)
+		if err == nil {
+			page = *p
+			s.to.events = append(s.to.events, engine.Heard{Member: s.from.id, Vector: req.Vector})
+		}
+		return err
+	})
+	return page, err
+}
+
+func (s session) Records(ctx context.Context, _ repl.FolderID, uids []repl.UID) (reply wire.RecordsReply, err error) {
+	err = s.call(func() error {
+		r, err := s.to.served.Records(ctx, uids)
+		if err == nil {
+			reply = *r
+		}
+		return err
+	})
+	return reply, err
+}
+
+func (s session) Barrier(context.Context, repl.FolderID) (v version.Vector, err error) {
+	err = s.call(func() error {
+		v, err = s.to.served.Vector()
+		return err
+	})
+	return v, err
+}
+
+func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, wire.Status, io.Reader) error) error {
+	for i, item := range items {
+		var data []byte
+		var status wire.Status
+		err := s.call(func() error {
+			data, status = s.read(ctx, item)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := sink(i, status, reader(data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads one content on the partner's disk, where users act meanwhile.
+func (s session) read(ctx context.Context, item wire.ContentItem) ([]byte, wire.Status) {
+	c, status := s.to.served.Content(ctx, item)
+	if status != wire.StatusOK {
+		return nil, status
+	}
+	data, err := io.ReadAll(c)
+	if err := errors.Join(err, c.Close()); err != nil {
+		return nil, wire.StatusChanged
+	}
+	return data, wire.StatusOK
+}
+
+// bytesReader hands out its bytes a few at a time.
+type bytesReader struct{ rest []byte }
+
+func reader(b []byte) io.Reader { return &bytesReader{b} }
+
+func (r *bytesReader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.rest[:min(len(r.rest), 5)])
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func journaled(token uint64, handle []byte, dirPath, name string, wrote bool) engine.Event {
+	return engine.Journaled{Batch: journal.Batch{
+		Token: token, Dirty: []journal.Dirty{{Dir: handle, Path: dirPath, Name: name, Wrote: wrote, Tree: true}},
+	}}
+}

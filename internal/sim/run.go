@@ -1,0 +1,209 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/repl"
+)
+
+// Plan is what a run does.
+type Plan struct {
+	Seed     uint64
+	Members  int
+	Topology Topology
+	Steps    int
+	Faults   bool // power cuts and broken links
+}
+
+// Run plays a plan and returns what it counted, or the first thing that is
+// wrong. The cluster is returned too, for its trace.
+func Run(p Plan) (c *Cluster, err error) {
+	c = New(p.Seed, p.Members, p.Topology)
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("seed %d: panic: %v", p.Seed, r)
+		}
+	}()
+	for _, m := range c.members {
+		m.disk.Journal = nil
+		for range c.rnd.IntN(8) {
+			c.userOp(m)
+		}
+		m.disk.SyncAll()
+	}
+	for _, m := range c.members {
+		if err := m.Start(); err != nil {
+			return c, fmt.Errorf("seed %d: start: %w", p.Seed, err)
+		}
+	}
+	for range p.Steps {
+		if err := c.chance(p.Faults); err != nil {
+			return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+		}
+	}
+	if err := c.Rest(); err != nil {
+		return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+	}
+	return c, nil
+}
+
+// chance lets one thing happen.
+func (c *Cluster) chance(faults bool) error {
+	m := c.members[c.rnd.IntN(len(c.members))]
+	if m.folder == nil {
+		if c.rnd.IntN(4) == 0 {
+			return m.Start()
+		}
+		return nil
+	}
+	switch n := c.rnd.IntN(1000); {
+	case n < 450:
+		m.runSome()
+	case n < 800:
+		m.deliver()
+	case n < 880:
+		c.userOp(m)
+	case n < 980:
+		c.pass(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
+	case !faults:
+	case n < 990:
+		other := c.members[c.rnd.IntN(len(c.members))]
+		c.toggle(m.index, other.index)
+	case n < 995:
+		m.dieAt = 1 + c.rnd.IntN(60)
+	case n < 997:
+		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
+	}
+	return nil
+}
+
+func (c *Cluster) toggle(i, j int) {
+	if i == j {
+		return
+	}
+	c.Count.Cuts++
+	link := [2]int{min(i, j), max(i, j)}
+	c.cut[link] = !c.cut[link]
+	c.connect()
+}
+
+// pass lets time go by.
+func (c *Cluster) pass(d time.Duration) {
+	c.now += repl.Time(d)
+	for _, m := range c.members {
+		if m.folder != nil {
+			m.events = append(m.events, engine.Tick{})
+		}
+	}
+}
+
+// runSome runs one of the tasks that have something to do.
+func (m *Member) runSome() bool {
+	if len(m.tasks) == 0 {
+		return false
+	}
+	first := m.c.rnd.IntN(len(m.tasks))
+	for k := range m.tasks {
+		i := (first + k) % len(m.tasks)
+		if !m.waits(&m.tasks[i]) {
+			m.runTask(i)
+			return true
+		}
+	}
+	return false
+}
+
+// deliver applies the oldest event.
+func (m *Member) deliver() bool {
+	if len(m.events) == 0 {
+		return false
+	}
+	ev := m.events[0]
+	m.events = m.events[1:]
+	m.step(ev)
+	return true
+}
+
+// The bounds of the way to rest: rounds in all, and quiet rounds in a row,
+// each longer than the longest backoff of the engine.
+const (
+	maxRounds   = 400
+	quietRounds = 3
+)
+
+// Rest heals everything, lets the cluster come to rest and checks it; then a
+// walk of every tree must find nothing new.
+func (c *Cluster) Rest() error {
+	clear(c.cut)
+	for _, m := range c.members {
+		m.dieAt = 0
+		for len(m.open) > 0 {
+			_ = m.userCloseOne()
+		}
+		if m.folder == nil {
+			if err := m.Start(); err != nil {
+				return fmt.Errorf("restart m%d: %w", m.index, err)
+			}
+		}
+	}
+	c.still = true
+	defer func() { c.still = false }()
+	c.connect()
+	if err := c.settle(); err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	before := c.members[0].env.Store.Vector()
+	for _, m := range c.members {
+		m.token++
+		m.events = append(m.events, gap(m.token))
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	if after := c.members[0].env.Store.Vector(); !after.Equal(before) {
+		return fmt.Errorf("a walk of trees at rest mints %v", after.Minus(before))
+	}
+	return c.check()
+}
+
+// settle runs everything until nothing happens any more.
+func (c *Cluster) settle() error {
+	quiet := 0
+	for round := range maxRounds {
+		busy := false
+		for _, m := range c.members {
+			for m.deliver() || m.runSome() {
+				busy = true
+			}
+			if m.folder == nil {
+				return fmt.Errorf("m%d stopped on the way to rest", m.index)
+			}
+		}
+		if quiet++; busy && !c.settled() {
+			quiet = 0
+		}
+		if quiet >= quietRounds && c.settled() {
+			return nil
+		}
+		c.pass(time.Duration(1+round) * time.Second)
+	}
+	return fmt.Errorf("no rest after %d rounds: %s", maxRounds, c.unsettled())
+}
+
+func (c *Cluster) settled() bool { return c.unsettled() == "" }
+
+func (c *Cluster) unsettled() string {
+	var text string
+	for _, m := range c.members {
+		if s := m.folder.Status(); !s.Settled() {
+			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
+				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
+		}
+	}
+	return text
+}

@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"os"
+	"strconv"
+	"testing"
+)
+
+// seeds returns how many seeds a test plays, and the first.
+func seeds(t *testing.T, n uint64) (first, count uint64) {
+	t.Helper()
+	first, count = 1, n
+	if os.Getenv("DFS_SIM") == "long" {
+		count *= 50
+	}
+	if s := os.Getenv("SEEDS"); s != "" {
+		k, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("SEEDS=%q: %v", s, err)
+		}
+		count = k
+	}
+	if s := os.Getenv("SEED"); s != "" {
+		k, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("SEED=%q: %v", s, err)
+		}
+		first, count = k, 1
+	}
+	return first, count
+}
+
+func play(t *testing.T, n uint64, plan Plan) {
+	t.Helper()
+	first, count := seeds(t, n)
+	var sum Counters
+	for seed := first; seed < first+count; seed++ {
+		plan.Seed = seed
+		c, err := Run(plan)
+		if err != nil {
+			if count == 1 {
+				t.Log(c.Trace())
+			}
+			t.Fatalf("%v\nreplay: SEED=%d go test ./internal/sim -run '%s$'", err, seed, t.Name())
+		}
+		sum.add(&c.Count)
+	}
+	t.Logf("%d seeds: %+v", count, sum)
+}
+
+func (s *Counters) add(o *Counters) {
+	s.Steps += o.Steps
+	s.UserOps += o.UserOps
+	s.Crashes += o.Crashes
+	s.Cuts += o.Cuts
+	s.Yields += o.Yields
+	for i := range s.Verdicts {
+		s.Verdicts[i] += o.Verdicts[i]
+	}
+}
+
+func TestTwoMembers(t *testing.T) { play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 600}) }
+
+func TestTwoMembersWithFaults(t *testing.T) {
+	play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true})
+}
+
+func TestMeshOfThree(t *testing.T) {
+	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true})
+}
+
+func TestChainOfThree(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true})
+}
+
+func TestHubOfFour(t *testing.T) {
+	play(t, 40, Plan{Members: 4, Topology: Hub, Steps: 1600, Faults: true})
+}

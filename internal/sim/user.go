@@ -1,0 +1,247 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"opendfs/internal/repl"
+	"opendfs/internal/sim/disk"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+
+	"github.com/zeebo/blake3"
+)
+
+// shadow is what users know: which contents they wrote, and which of them a
+// user who had seen them replaced or deleted. Every other must be somewhere.
+type shadow struct {
+	next     int
+	written  map[string]string // content to where it was written
+	replaced map[string]bool
+}
+
+func (s *shadow) init() { s.written, s.replaced = make(map[string]string), make(map[string]bool) }
+
+// openFile is a file that a user holds open for writing.
+type openFile struct {
+	path string
+	w    io.WriteCloser
+}
+
+// fresh makes a content that nobody has written before. All have one length,
+// so that one replaces another wholly.
+func (c *Cluster) fresh(where string) string {
+	c.shadow.next++
+	text := fmt.Sprintf("content-%08d", c.shadow.next)
+	c.shadow.written[text] = where
+	return text
+}
+
+// gone notes that a user who sees the content replaces or removes it.
+func (c *Cluster) gone(content string) {
+	if _, ok := c.shadow.written[content]; ok {
+		c.shadow.replaced[content] = true
+	}
+}
+
+// crashed excuses what only an unsynced page cache had, and what no record of
+// the member promised.
+func (s *shadow) crashed(m *Member) {
+	promised := m.durableHashes()
+	left := make(map[string]bool)
+	for _, other := range m.c.members {
+		for _, n := range other.disk.Tree(true) {
+			left[n.Content] = true
+		}
+	}
+	for content := range s.written {
+		if !left[content] && !promised[hashOf(content)] {
+			s.replaced[content] = true
+		}
+	}
+}
+
+func hashOf(content string) repl.Hash { return repl.Hash(blake3.Sum256([]byte(content))) }
+
+// durableHashes lists the contents of the records that survived.
+func (m *Member) durableHashes() map[repl.Hash]bool {
+	out := make(map[repl.Hash]bool)
+	s, err := store.Open(m.kv, m.c)
+	if err != nil {
+		panic(err)
+	}
+	f, err := s.Folder(folderID)
+	if err != nil {
+		panic(err)
+	}
+	for _, u := range allUpdates(f) {
+		if u.Present && u.Type == repl.File {
+			out[u.Content] = true
+		}
+	}
+	return out
+}
+
+func allUpdates(f *store.Folder) []repl.Update {
+	all, _, more, err := f.Updates(f.Vector(), version.GVSN{}, 1<<20)
+	if err != nil || more {
+		panic(fmt.Sprintf("list updates: %v, more %v", err, more))
+	}
+	return all
+}
+
+var names = []string{"a", "b", "c", "d"}
+
+// somePath draws a path of at most three components.
+func (c *Cluster) somePath() string {
+	parts := []string{names[c.rnd.IntN(len(names))]}
+	for len(parts) < 3 && c.rnd.IntN(3) == 0 {
+		parts = append(parts, names[c.rnd.IntN(len(names))])
+	}
+	return strings.Join(parts, "/")
+}
+
+// userOp lets a user of the member do one thing, which may well fail.
+func (c *Cluster) userOp(m *Member) {
+	c.Count.UserOps++
+	u, path := m.disk.User(), c.somePath()
+	var what string
+	var err error
+	switch n := c.rnd.IntN(20); {
+	case n < 6:
+		what, err = "write", c.userWrite(m, path)
+	case n < 8:
+		what, err = "save", c.userSave(m, path)
+	case n < 10:
+		what, err = "remove", c.userRemove(m, path)
+	case n < 13:
+		to := c.somePath()
+		what, err = "rename to "+to, c.userRename(m, path, to)
+	case n < 15:
+		what, err = "mkdir", u.Mkdir(path)
+	case n < 16:
+		what, err = "chmod", m.userChmod(path, uint32(0o600+c.rnd.IntN(64)))
+	case n < 17:
+		what, err = "symlink", u.Symlink(c.somePath(), path)
+	case n < 18:
+		what, err = "remove all", c.userRemoveAll(m, path)
+	case n < 19:
+		what, err = "open", m.userOpen(path)
+	default:
+		what, err = "write to the open file", m.userWriteOpen()
+	}
+	c.tracef("m%d user: %s %s: %v", m.index, path, what, err)
+}
+
+func (c *Cluster) userWrite(m *Member, path string) error {
+	old, err := m.disk.User().Read(path)
+	if err != nil && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	text := c.fresh(fmt.Sprintf("m%d %s", m.index, path))
+	if err := m.disk.User().WriteFile(path, []byte(text)); err != nil {
+		c.gone(text)
+		return err
+	}
+	c.gone(string(old))
+	return nil
+}
+
+// userSave is what editors do: write another file, rename it over the old one.
+func (c *Cluster) userSave(m *Member, path string) error {
+	tmp := path + ".tmp"
+	if err := c.userWrite(m, tmp); err != nil {
+		return err
+	}
+	return c.userRename(m, tmp, path)
+}
+
+func (c *Cluster) userRename(m *Member, from, to string) error {
+	old, rerr := m.disk.User().Read(to)
+	if err := m.disk.User().Rename(from, to); err != nil {
+		return err
+	}
+	if rerr == nil && from != to {
+		c.gone(string(old))
+	}
+	return nil
+}
+
+func (c *Cluster) userRemove(m *Member, path string) error {
+	old, rerr := m.disk.User().Read(path)
+	if err := m.disk.User().Remove(path); err != nil {
+		return err
+	}
+	if rerr == nil {
+		c.gone(string(old))
+	}
+	return nil
+}
+
+func (c *Cluster) userRemoveAll(m *Member, path string) error {
+	before := m.disk.Tree(false)
+	if err := m.disk.User().RemoveAll(path); err != nil {
+		return err
+	}
+	for _, n := range before {
+		if n.Path == path || strings.HasPrefix(n.Path, path+"/") {
+			c.gone(n.Content)
+		}
+	}
+	return nil
+}
+
+// userChmod changes a file's or a directory's mode; a link has none.
+func (m *Member) userChmod(path string, mode uint32) error {
+	for _, n := range m.disk.Tree(false) {
+		if n.Path == path && n.Type == repl.Symlink {
+			return os.ErrInvalid
+		}
+	}
+	return m.disk.User().Chmod(path, mode)
+}
+
+func (m *Member) userOpen(path string) error {
+	if len(m.open) > 2 {
+		return m.userCloseOne()
+	}
+	w, err := m.disk.User().OpenForWrite(path)
+	if err == nil {
+		m.open = append(m.open, openFile{path, w})
+	}
+	return err
+}
+
+func (m *Member) userCloseOne() error {
+	if len(m.open) == 0 {
+		return os.ErrNotExist
+	}
+	f := m.open[0]
+	m.open = m.open[1:]
+	return f.w.Close()
+}
+
+// userWriteOpen overwrites what the oldest open file holds, wherever its name
+// has gone meanwhile.
+func (m *Member) userWriteOpen() error {
+	if len(m.open) == 0 {
+		return os.ErrNotExist
+	}
+	w := m.open[0].w.(*disk.Writer)
+	old := w.Content()
+	text := m.c.fresh(fmt.Sprintf("m%d open %s", m.index, m.open[0].path))
+	if w.Links() == 0 || w.Offset() != 0 {
+		m.c.gone(text) // nobody can find it again, or it was written behind another
+		return m.userCloseOne()
+	}
+	if _, err := w.Write([]byte(text)); err != nil {
+		m.c.gone(text)
+		return err
+	}
+	m.c.gone(old)
+	return m.userCloseOne()
+}
