@@ -1,8 +1,9 @@
 package merge
 
 import (
+	"flag"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,6 +43,9 @@ func (m *member) acts(names []string) []act {
 			}
 			add(func() { m.create(dir, name, repl.File, false) }, "create %s/%s", short(dir), name)
 			add(func() { m.create(dir, name, repl.File, true) }, "create %s/%s again", short(dir), name)
+			if len(names) > 2 {
+				add(func() { m.create(dir, name, repl.Symlink, false) }, "link %s/%s", short(dir), name)
+			}
 			add(func() { m.create(dir, name, repl.Directory, false) }, "mkdir %s/%s", short(dir), name)
 			for _, r := range live {
 				if r.Type == repl.Directory && m.within(dir, r.UID) {
@@ -54,7 +58,7 @@ func (m *member) acts(names []string) []act {
 	for i, r := range live {
 		add(func() { m.remove(r) }, "remove %s", short(r.UID))
 		add(func() { m.chmod(r) }, "chmod %s", short(r.UID))
-		if r.Type == repl.File {
+		if r.Type != repl.Directory {
 			add(func() { m.edit(r) }, "edit %s", short(r.UID))
 		}
 		for j, o := range live {
@@ -81,7 +85,7 @@ func (m *member) within(dir, top repl.UID) bool {
 }
 
 func TestMembersConverge(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	more(t, 3000, func(t *rapid.T) {
 		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1, 1000}).Draw(t, "step")))
 		members := []*member{w.member("A"), w.member("B"), w.member("C")}[:rapid.IntRange(2, 3).Draw(t, "members")]
 		names := []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "names")]
@@ -119,4 +123,86 @@ func TestMembersConverge(t *testing.T) {
 	})
 }
 
-var _ = slices.Sort[[]int]
+// more checks a property this often, unless -rapid.checks says how often.
+func more(t *testing.T, checks int, property func(*rapid.T)) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f == nil || f.Value.String() != f.DefValue {
+		rapid.Check(t, property)
+		return
+	}
+	if testing.Short() {
+		checks /= 10
+	}
+	for _, v := range []string{strconv.Itoa(checks), f.DefValue} {
+		if err := f.Value.Set(v); err != nil {
+			t.Fatal(err)
+		}
+		if v != f.DefValue {
+			rapid.Check(t, property)
+		}
+	}
+}
+
+// TestNewcomerFollows: a member whose own tree is provisional takes in what two
+// others make of theirs, meets their conflicts before they have settled them,
+// and ends with their tree; all that only it had is kept (rule 13).
+func TestNewcomerFollows(t *testing.T) {
+	more(t, 1500, func(t *rapid.T) {
+		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1}).Draw(t, "step")))
+		a, b, c := w.member("A"), w.member("B"), w.member("C")
+		c.initial = rapid.Bool().Draw(t, "newcomer") // else it only reads
+		names := []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "names")]
+		fail := func(err error) {
+			if err != nil {
+				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
+			}
+		}
+		user := func(m *member) {
+			possible := m.acts(names)
+			chosen := possible[rapid.IntRange(0, len(possible)-1).Draw(t, "act")]
+			w.logf("%s", chosen.what)
+			w.now += w.step
+			chosen.do()
+		}
+		if c.initial {
+			for range rapid.IntRange(0, 8).Draw(t, "own") {
+				user(c)
+			}
+			c.forgetTombstones()
+		}
+		c.readOnly = !c.initial
+		how := delivery{reverse: rapid.Bool().Draw(t, "reverse"), size: rapid.IntRange(0, 3).Draw(t, "size")}
+		for range rapid.IntRange(1, 20).Draw(t, "acts") {
+			m := rapid.SampledFrom([]*member{a, a, b, b, c}).Draw(t, "member")
+			switch from := rapid.SampledFrom([]*member{a, b}).Draw(t, "from"); {
+			case m == c || rapid.IntRange(0, 6).Draw(t, "kind") == 0 && m != from:
+				fail(m.pull(from.snapshot(), how))
+				fail(m.sound())
+				fail(vectorSound(a, b, c))
+			default:
+				user(m)
+			}
+		}
+		fail(exchange(false, how, a, b))
+		fail(c.pull(a.snapshot(), how))
+		fail(c.sound())
+		if len(c.held) > 0 {
+			fail(fmt.Errorf("C still holds %v", c.held))
+		}
+		if c.initial {
+			c.endInitialSync()
+			c.vec = a.vec.Clone()
+		}
+		fail(w.atRest(a, b, c))
+	})
+}
+
+// forgetTombstones leaves what an initial build finds: live objects.
+func (m *member) forgetTombstones() {
+	for _, uid := range m.uids() {
+		if !m.recs[uid].Present {
+			delete(m.recs, uid)
+		}
+	}
+}

@@ -403,8 +403,8 @@ func (m *member) take(s snapshot, batch []repl.Update) error {
 			if len(plan.Parked) > 0 && !m.readOnly && !m.initial {
 				return fmt.Errorf("%s parks %v: %s", m.name, plan.Parked[0].GVSN, plan.Parked[0].Why)
 			}
-			for _, u := range plan.Waiting {
-				m.held.Add(u.GVSN)
+			for i := range plan.Waiting {
+				m.hold(&plan.Waiting[i])
 			}
 			return nil
 		}
@@ -424,6 +424,25 @@ func (m *member) take(s snapshot, batch []repl.Update) error {
 			}
 		}
 		batch = next
+	}
+}
+
+// hold keeps an update out of the vector with every version of its object that
+// it replaced and that this member does not have: one of them may be another
+// partner's record, and is no more known here than the update itself (rule 1).
+func (m *member) hold(u *repl.Update) {
+	mine := m.recs[u.UID]
+	for _, g := range u.History.With(u.GVSN) {
+		var low uint64
+		if g.Originator == u.UID.Originator {
+			low = u.UID.Version - 1
+		}
+		for _, h := range mine.History.With(mine.GVSN) {
+			if h.Originator == g.Originator {
+				low = h.Version
+			}
+		}
+		m.held.AddInterval(g.Originator, version.Interval{Low: low, High: g.Version})
 	}
 }
 
@@ -511,7 +530,7 @@ func (m *member) do(c *repl.Change, s snapshot) error {
 		u = c.Minted(m.gvsn(), m.world.now)
 	}
 	rec := repl.Record{Update: u, Presence: repl.Absent}
-	rec.Provisional = c.Was.Provisional && !u.Present
+	rec.Provisional = c.Was.Provisional && u.GVSN == c.Was.GVSN
 	if u.Present {
 		rec.Presence, rec.Identity = repl.OnDisk, handle(n.id)
 	}

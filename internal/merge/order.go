@@ -91,7 +91,7 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 func (a *arranger) link() {
 	dirs := make(map[repl.UID]int)    // directories that are made or moved
 	left := make(map[repl.Place]int)  // places that are left
-	removed := make(map[repl.UID]int) // directories that are removed, by the UID they have on disk
+	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk
 	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
 	fresh := make(map[repl.UID]int)   // merged directories that had no record
 	moves := false                    // a directory moves, with all that lies in it
@@ -111,7 +111,7 @@ func (a *arranger) link() {
 			fresh[c.Update.UID] = i
 		}
 		if c.From.IsZero() && c.To.IsZero() && a.d.load(c.Update.UID).taken {
-			owner[c.Update.UID] = i
+			owner[c.Update.UID], removed[c.Update.UID] = i, i
 		}
 	}
 	for i := range a.changes {
@@ -130,12 +130,14 @@ func (a *arranger) link() {
 			}
 		}
 		// What is looked up through merged directories needs their records.
-		for _, dir := range [2]repl.UID{c.Update.Parent, c.Update.Heir} {
-			if f, ok := fresh[dir]; ok {
-				a.wait(i, f, false)
-			} else if h, ok := dirs[dir]; ok && dir == c.Update.Heir {
-				a.wait(i, h, false)
-			}
+		above := c.Update.Parent
+		if !c.Update.Present {
+			above = c.Update.Heir
+		}
+		if f, ok := fresh[above]; ok {
+			a.wait(i, f, false)
+		} else if h, ok := dirs[above]; ok && !c.Update.Present {
+			a.wait(i, h, false)
 		}
 		if r, ok := removed[c.From.Dir]; ok && r != i && c.From != c.To {
 			a.wait(r, i, false)

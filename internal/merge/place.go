@@ -113,31 +113,32 @@ func (d *decider) merge(l, w *entry) {
 			d.dependents[w.uid] = append(d.dependents[w.uid], e)
 		}
 	}
+	sources := d.aliases[l.uid]
 	if l.had && from != w {
-		d.alias(from, w)
-		d.join(l, from, w)
-	} else {
-		for _, a := range d.aliases[l.uid] {
-			d.alias(d.load(a), w)
-		}
+		sources = append([]repl.UID{from.uid}, sources...)
+	}
+	for _, s := range sources {
+		d.alias(s, w)
+	}
+	for _, s := range sources {
+		d.join(s, w)
 	}
 }
 
-// join lists the places at which objects of the view meet because from, or
-// what was merged into e in it, is in w now. It reads the smaller of the two
-// directories.
-func (d *decider) join(e, from, w *entry) {
+// join lists the places at which objects of the view meet because what is in
+// its directory from, or a part of it, is in w now. It reads the smaller side.
+func (d *decider) join(from repl.UID, w *entry) {
 	others := make([]repl.UID, 0, 4)
 	if w.uid == d.root || w.wasLive() {
 		others = append(others, w.uid)
 	}
 	for _, a := range d.aliases[w.uid] {
-		if a != from.uid {
+		if a != from {
 			others = append(others, a)
 		}
 	}
 	for limit := 128; ; limit *= 8 {
-		names, whole := d.names(limit, from.uid)
+		names, whole := d.names(limit, from)
 		if !whole {
 			if names, whole = d.names(limit, others...); !whole {
 				continue

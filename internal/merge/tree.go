@@ -1,6 +1,10 @@
 package merge
 
-import "opendfs/internal/repl"
+import (
+	"slices"
+
+	"opendfs/internal/repl"
+)
 
 // checkTree mends what a touched object breaks in the tree.
 func (d *decider) checkTree(e *entry) {
@@ -54,12 +58,13 @@ func (d *decider) unknown(p, e *entry) {
 
 // moved reports whether a live directory hangs on another one than in the view.
 func (d *decider) moved(e *entry) bool {
-	return !e.wasLive() || e.was.Parent != e.now.Parent
+	return !e.wasLive() || e.mint || d.canonWas(e.was.Parent) != d.canon(e.now.Parent)
 }
 
 // refuse takes an update out that cannot be true.
 func (d *decider) refuse(e *entry, err error) {
-	if e.state != active {
+	if e.state != active || e.mint {
+		d.withhold("it leads to "+e.uid.String()+": "+err.Error(), e)
 		return
 	}
 	d.bad = append(d.bad, repl.BadUpdate{GVSN: e.in.GVSN, Err: err})
@@ -133,15 +138,32 @@ func (d *decider) checkDeath(e *entry) {
 	case stranger != nil:
 		d.dangle(stranger, e)
 	case len(asked) > 0:
-		for _, c := range asked {
-			d.request(c)
-		}
+		d.requestAll(asked)
 		d.withhold("", e)
 	case answered != nil:
 		d.dangle(answered, e)
 	default:
 		for _, c := range own {
 			d.dropTree(c, repl.KeepPreExisting)
+		}
+	}
+}
+
+// requestAll asks for objects in a dying directory and, as far as there is
+// room, for what lies below them: one question instead of one a level.
+func (d *decider) requestAll(asked []*entry) {
+	for len(asked) > 0 && len(d.need) < maxNeed && d.err == nil {
+		c := asked[0]
+		asked = asked[1:]
+		d.request(c)
+		if c.now.Type != repl.Directory {
+			continue
+		}
+		below := d.untouchedIn(c, c)
+		for i := range below {
+			if b := d.loadRecord(&below[i]); !b.provisional() && !d.answered(b) && d.partnerKnows(b) {
+				asked = append(asked, b)
+			}
 		}
 	}
 }
@@ -199,9 +221,9 @@ func (d *decider) checkHeir(e *entry) {
 			return
 		}
 	}
-	d.alias(from, w)
+	d.alias(from.uid, w)
 	d.checkRing(w)
-	d.join(e, from, w)
+	d.join(from.uid, w)
 }
 
 // heirIsDead settles that what lives in a merged directory hangs on a dead heir.
@@ -225,17 +247,8 @@ func (d *decider) heirIsDead(e, from, w *entry) {
 }
 
 // alias notes that the overlay finds objects of the view's directory from in w.
-func (d *decider) alias(from, w *entry) {
-	list := d.aliases[w.uid]
-	add := append([]repl.UID{from.uid}, d.aliases[from.uid]...)
-	for _, a := range add {
-		known := false
-		for _, b := range list {
-			known = known || a == b
-		}
-		if !known && a != w.uid {
-			list = append(list, a)
-		}
+func (d *decider) alias(from repl.UID, w *entry) {
+	if from != w.uid && !slices.Contains(d.aliases[w.uid], from) {
+		d.aliases[w.uid] = append(d.aliases[w.uid], from)
 	}
-	d.aliases[w.uid] = list
 }
