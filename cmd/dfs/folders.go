@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"opendfs/internal/directory"
+	"opendfs/internal/engine"
+	"opendfs/internal/filter"
+	"opendfs/internal/journal"
+	"opendfs/internal/peer"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+)
+
+// folders keeps one engine.Runner for each enabled membership of this server,
+// and follows the domain as it changes.
+type folders struct {
+	state *stateDir
+	find  *findings
+	log   *slog.Logger
+	hub   *journal.Hub
+	// session returns the session with an upstream, nil if there is none.
+	session func(repl.MemberID) *peer.Session
+	// damaged is told once that the database cannot be trusted any more.
+	damaged func(error)
+
+	// linking serialises the hand-over of sessions to runners, so that the one
+	// that a runner has is never older than the partner's.
+	linking sync.Mutex
+
+	mu      sync.Mutex
+	store   *store.Store               // guarded by mu; nil while there is none
+	domain  *directory.Domain          // guarded by mu
+	keepers map[repl.FolderID]*keeper  // guarded by mu
+	off     []directory.MembershipView // guarded by mu; disabled memberships
+}
+
+// membership is what the domain says of one membership of this server, in a
+// form that can be compared.
+type membership struct {
+	engine.Config
+	Rules filter.Rules
+}
+
+// memberships lists the enabled memberships of a server.
+func memberships(d *directory.Domain, self directory.UUID) (on []membership, off []directory.MembershipView) {
+	ids := func(servers []*directory.Server) []repl.MemberID {
+		var out []repl.MemberID
+		for _, s := range servers {
+			out = append(out, repl.MemberID(s.ID))
+		}
+		return out
+	}
+	for _, v := range d.Memberships(self) {
+		if !v.Enabled {
+			off = append(off, v)
+			continue
+		}
+		on = append(on, membership{
+			Config: engine.Config{
+				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
+				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
+				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
+			},
+			Rules: filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
+		})
+	}
+	return on, off
+}
+
+// follow starts, restarts and stops folders as the domain says. The records of
+// a membership that is gone are dropped: what lies on disk stays.
+func (f *folders) follow(ctx context.Context, d *directory.Domain, self directory.UUID) {
+	on, off := memberships(d, self)
+	f.mu.Lock()
+	f.domain, f.off = d, off
+	st := f.store
+	var gone []*keeper
+	for id, k := range f.keepers {
+		i := slices.IndexFunc(on, func(m membership) bool { return m.Folder == id })
+		if i < 0 || !reflect.DeepEqual(on[i], k.membership) {
+			gone = append(gone, k)
+			delete(f.keepers, id)
+		}
+	}
+	f.mu.Unlock()
+	stopAll(gone)
+	for _, k := range gone {
+		f.find.clearObject(k.Name)
+	}
+	if st == nil {
+		return
+	}
+	f.dropLeft(st, on, off)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range on {
+		if f.keepers[m.Folder] == nil {
+			f.keepers[m.Folder] = f.start(ctx, st, m)
+		}
+	}
+}
+
+// dropLeft forgets the records of folders of which this server is no member.
+func (f *folders) dropLeft(st *store.Store, on []membership, off []directory.MembershipView) {
+	for _, id := range st.Folders() {
+		kept := slices.ContainsFunc(on, func(m membership) bool { return m.Folder == id }) ||
+			slices.ContainsFunc(off, func(v directory.MembershipView) bool { return repl.FolderID(v.Folder.ID) == id })
+		if kept {
+			continue
+		}
+		f.log.Info("membership ended; its records are dropped, its files stay", "folder", id)
+		if err := st.DropFolder(id); err != nil {
+			f.log.Error("records of a folder could not be dropped", "folder", id, "err", err)
+		}
+	}
+}
+
+func stopAll(list []*keeper) {
+	var all sync.WaitGroup
+	for _, k := range list {
+		all.Go(k.stop)
+	}
+	all.Wait()
+}
+
+// open gives the folders their database.
+func (f *folders) open(st *store.Store) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.store = st
+}
+
+// close stops every folder and lets the database go.
+func (f *folders) close() {
+	f.mu.Lock()
+	var all []*keeper
+	for id, k := range f.keepers {
+		all = append(all, k)
+		delete(f.keepers, id)
+	}
+	f.store = nil
+	f.mu.Unlock()
+	stopAll(all)
+}
+
+// runner returns a folder that runs, nil if it does not.
+func (f *folders) runner(id repl.FolderID) (*keeper, *engine.Runner) {
+	f.mu.Lock()
+	k := f.keepers[id]
+	f.mu.Unlock()
+	if k == nil {
+		return nil, nil
+	}
+	return k, k.current()
+}
+
+// all lists the keepers in the order of their names.
+func (f *folders) all() []*keeper {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []*keeper
+	for _, k := range f.keepers {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b *keeper) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// disabled lists the memberships that the domain has switched off.
+func (f *folders) disabled() []directory.MembershipView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.off
+}
+
+// named finds a folder by GROUP/FOLDER.
+func (f *folders) named(name string) (*keeper, error) {
+	var names []string
+	for _, k := range f.all() {
+		if k.Name == name {
+			return k, nil
+		}
+		names = append(names, k.Name)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("folder %q: this server is a member of no folder", name)
+	}
+	return nil, fmt.Errorf("folder %q: this server is not a member of it; it is a member of %s", name, strings.Join(names, ", "))
+}
+
+// linked hands a session, or its loss, to every folder that pulls from m.
+func (f *folders) linked(m repl.MemberID, s *peer.Session) {
+	f.linking.Lock()
+	defer f.linking.Unlock()
+	for _, k := range f.all() {
+		if slices.Contains(k.Upstreams, m) {
+			k.link(m, s)
+		}
+	}
+}

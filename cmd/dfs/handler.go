@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"opendfs/internal/directory"
+	"opendfs/internal/engine"
+	"opendfs/internal/peer"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+// handler answers partners from the folders that run here. Which folder a
+// partner may name was checked by the server.
+type handler struct {
+	folders *folders
+	dir     *directory.File
+	heard   *heard
+	// directoryNews is closed and replaced when there is a newer domain.
+	directoryNews *news
+}
+
+var _ peer.Handler = (*handler)(nil)
+
+// runner finds the folder's runner, or tells the partner to come back.
+func (h *handler) runner(folder repl.FolderID) (*engine.Runner, *keeper, error) {
+	k, r := h.folders.runner(folder)
+	if r == nil {
+		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the folder does not run here at present")
+	}
+	return r, k, nil
+}
+
+// Diff is that of peer.Handler. The first question of an exchange tells what
+// the partner knows.
+func (h *handler) Diff(ctx context.Context, partner repl.MemberID, req *wire.DiffRequest) (*wire.DiffPage, error) {
+	r, _, err := h.runner(req.Folder)
+	if err != nil {
+		return nil, err
+	}
+	h.heard.note(partner, req.Folder, time.Now())
+	if req.After.IsZero() {
+		r.Heard(ctx, partner, req.Vector)
+	}
+	return r.Served.Diff(ctx, partner, req)
+}
+
+// Changed is that of peer.Handler.
+func (h *handler) Changed(folder repl.FolderID) (<-chan struct{}, error) {
+	r, _, err := h.runner(folder)
+	if err != nil {
+		return nil, err
+	}
+	return r.Changed(), nil
+}
+
+// Records is that of peer.Handler.
+func (h *handler) Records(ctx context.Context, _ repl.MemberID, folder repl.FolderID, uids []repl.UID) (*wire.RecordsReply, error) {
+	r, _, err := h.runner(folder)
+	if err != nil {
+		return nil, err
+	}
+	return r.Served.Records(ctx, uids)
+}
+
+// Content is that of peer.Handler.
+func (h *handler) Content(ctx context.Context, _ repl.MemberID, folder repl.FolderID, item wire.ContentItem) (peer.ContentSource, wire.Status) {
+	r, k, err := h.runner(folder)
+	if err != nil {
+		return nil, wire.StatusBusy
+	}
+	c, status := r.Served.Content(ctx, item)
+	if status != wire.StatusOK {
+		return nil, status
+	}
+	s := &source{c, &k.served}
+	if item.Offset > 0 {
+		if _, err := io.CopyN(io.Discard, c, item.Offset); err != nil {
+			_ = s.Close() // it was only read
+			return nil, wire.StatusChanged
+		}
+	}
+	return s, wire.StatusOK
+}
+
+// source is a version's content on its way to a partner.
+type source struct {
+	*engine.Content
+	served *atomic.Uint64
+}
+
+// Read counts what is sent.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Content.Read(p)
+	s.served.Add(uint64(n))
+	return n, err
+}
+
+// Close vouches for what was read only if its end was reached and the file is
+// what it was before (rule 24).
+func (s *source) Close() error {
+	var more [1]byte
+	_, err := s.Content.Read(more[:])
+	if errors.Is(err, io.EOF) {
+		return s.Content.Close()
+	}
+	return errors.Join(engine.ErrChanged, err, s.Content.Close())
+}
+
+// Barrier is that of peer.Handler.
+func (h *handler) Barrier(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (version.Vector, error) {
+	r, _, err := h.runner(folder)
+	if err != nil {
+		return nil, err
+	}
+	h.heard.note(partner, folder, time.Now())
+	if err := r.Drain(ctx); err != nil {
+		return nil, err
+	}
+	if err := captured(ctx, r, func(*engine.Status) {}); err != nil {
+		return nil, err
+	}
+	return r.Served.Vector()
+}
+
+// Status is that of peer.Handler.
+func (h *handler) Status(ctx context.Context, _ repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error) {
+	r, _, err := h.runner(folder)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.Served.Vector()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.StatusReply{Phase: s.Phase, Vector: v, Pending: uint64(s.Dirty + s.Looking + s.Later + s.InFlight)}, nil
+}
+
+// Directory is that of peer.Handler.
+func (h *handler) Directory(ctx context.Context, _ repl.MemberID, term, generation uint64) (*wire.DirectoryCopy, error) {
+	doc, err := h.dir.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := doc.Domain
+	c := &wire.DirectoryCopy{Term: d.Term, Generation: d.Generation}
+	if d.Newer(&directory.Domain{Term: term, Generation: generation}) {
+		// A change in between makes the copy newer still; its header says so.
+		c.Signed = h.dir.Signed()
+	}
+	return c, nil
+}
+
+// DirectoryChanged is that of peer.Handler.
+func (h *handler) DirectoryChanged() <-chan struct{} { return h.directoryNews.next() }
+
+// captureEvery is how often a folder is asked whether it has captured.
+const captureEvery = 10 * time.Millisecond
+
+// captured returns once nothing that the folder was told of its tree is left to
+// be looked at. tell sees each status until then.
+func captured(ctx context.Context, r *engine.Runner, tell func(*engine.Status)) error {
+	tick := time.NewTicker(captureEvery)
+	defer tick.Stop()
+	for {
+		s, err := r.Status(ctx)
+		if err != nil {
+			return err
+		}
+		tell(&s)
+		if !s.Walking && s.Dirty+s.Looking+s.Later == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until changes are captured: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// news tells any number of listeners that something has changed.
+type news struct {
+	mu sync.Mutex
+	c  chan struct{} // guarded by mu
+}
+
+func newNews() *news { return &news{c: make(chan struct{})} }
+
+// next is closed at the next change.
+func (n *news) next() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.c
+}
+
+// tell wakes whoever listens.
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.c)
+	n.c = make(chan struct{})
+}
+
+// heard notes when downstream partners last asked.
+type heard struct {
+	mu sync.Mutex
+	at map[heardKey]time.Time // guarded by mu
+}
+
+// heardKey names a partner and a folder; no folder: the partner itself.
+type heardKey struct {
+	partner repl.MemberID
+	folder  repl.FolderID
+}
+
+func newHeard() *heard { return &heard{at: make(map[heardKey]time.Time)} }
+
+func (h *heard) note(partner repl.MemberID, folder repl.FolderID, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at[heardKey{partner, folder}] = now
+	h.at[heardKey{partner: partner}] = now
+}
+
+func (h *heard) last(partner repl.MemberID, folder repl.FolderID) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at[heardKey{partner, folder}]
+}

@@ -1,0 +1,367 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"opendfs/internal/control"
+	"opendfs/internal/directory"
+	"opendfs/internal/finding"
+	"opendfs/internal/peer"
+	"opendfs/internal/pki"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+)
+
+// member is the daemon: everything that `dfs serve` runs. serve constructs it,
+// run is the parent of all that it does.
+type member struct {
+	*admin
+	state    *stateDir
+	log      *slog.Logger
+	started  time.Time
+	find     *findings
+	folders  *folders
+	partners *partners
+	server   peer.ServerConfig
+	api      *control.Server
+	heard    *heard
+	news     *news // of the domain
+	damage   chan error
+	hup      chan os.Signal
+	counts   backlogCounts
+	// followed is the domain that the folders and partners go by; nil at first.
+	followed atomic.Pointer[directory.Domain]
+
+	// Owned by run.
+	listen []string
+
+	mu sync.Mutex
+	db *store.Store // guarded by mu; nil while there is none
+}
+
+// The rhythm of the member itself.
+const (
+	chores      = time.Minute
+	listenRetry = 10 * time.Second
+)
+
+// run runs the member until ctx ends or something breaks that it cannot mend.
+func (m *member) run(ctx context.Context, f *faces) (err error) {
+	notify := newNotifier(m.log)
+	peers := m.startPeers(ctx, f.peers)
+	defer func() { err = errors.Join(err, m.drain(peers, notify)) }()
+	if err := m.openDatabase(ctx); err != nil {
+		return err
+	}
+	m.noticeRefused()
+	m.log.Info("member runs", "server", m.id.Name(), "domain", m.domain().Domain.Name, "listen", f.peers.Addresses(), "state", m.state.path, "version", programVersion())
+	watch := m.dir.Watch(ctx)
+	chore, feed := time.NewTicker(chores), notify.feeding()
+	defer chore.Stop()
+	defer feed.Stop()
+	relisten := time.NewTimer(0)
+	defer relisten.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case d, open := <-watch:
+			if !open {
+				return nil
+			}
+			m.follow(ctx, d)
+			m.news.tell()
+			relisten.Reset(0)
+			if m.followed.Swap(d) == nil {
+				notify.ready()
+			}
+		case <-relisten.C:
+			peers = m.followListen(ctx, peers, relisten)
+		case <-peers.ended:
+			return peers.err
+		case err := <-m.damage:
+			if err := m.rebuild(ctx, err); err != nil {
+				return err
+			}
+		case <-m.hup:
+			m.refresh()
+		case <-chore.C:
+			m.renew(ctx)
+		case <-feed.C:
+			notify.feed(m.alive())
+		}
+	}
+}
+
+// follow makes everything as the domain says.
+func (m *member) follow(ctx context.Context, d *directory.Domain) {
+	if d.Server(m.self()) == nil {
+		m.find.Raise(finding.PartnerRefused, m.id.Name(), "this server was removed from the domain")
+	} else {
+		m.find.Clear(finding.PartnerRefused, m.id.Name())
+	}
+	m.folders.follow(ctx, d, m.self())
+	m.partners.follow(ctx, d)
+}
+
+// refresh reads domain.yaml again.
+func (m *member) refresh() {
+	changed, err := m.dir.Refresh()
+	m.log.Info("domain.yaml read again", "changed", changed, "err", err)
+	m.noticeRefused()
+}
+
+// noticeRefused raises or clears that domain.yaml is not what runs.
+func (m *member) noticeRefused() {
+	if err := m.dir.Refused(); err != nil {
+		m.find.Raise(finding.DirectoryEditRefused, "", err.Error())
+		return
+	}
+	m.find.Clear(finding.DirectoryEditRefused, "")
+}
+
+// runningPeers is a peer server that answers.
+type runningPeers struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when Run has returned err
+	err    error
+}
+
+func (r *runningPeers) stop() {
+	r.cancel()
+	<-r.ended
+}
+
+func (m *member) startPeers(ctx context.Context, s *peer.Server) *runningPeers {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &runningPeers{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		r.err = s.Run(ctx)
+	}()
+	return r
+}
+
+// followListen listens elsewhere if the domain says so.
+func (m *member) followListen(ctx context.Context, now *runningPeers, again *time.Timer) *runningPeers {
+	self := m.domain().Domain.Server(m.self())
+	if self == nil || slices.Equal(self.ListenAddresses(), m.listen) {
+		return now
+	}
+	now.stop()
+	server := m.server
+	server.Listen = self.ListenAddresses()
+	s, err := peer.Listen(ctx, server)
+	if err != nil {
+		m.log.Error("listen elsewhere", "err", err)
+		again.Reset(listenRetry)
+		return nobody()
+	}
+	m.listen = server.Listen
+	m.log.Info("listening elsewhere", "listen", s.Addresses())
+	return m.startPeers(ctx, s)
+}
+
+// nobody is a peer server that could not listen.
+func nobody() *runningPeers {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &runningPeers{cancel: cancel, ended: make(chan struct{})}
+	context.AfterFunc(ctx, func() { close(r.ended) })
+	return r
+}
+
+// drain stops everything, within drainTime.
+func (m *member) drain(peers *runningPeers, n *notifier) error {
+	n.stopping()
+	began := time.Now()
+	done := make(chan error, 1)
+	go func() {
+		m.partners.close()
+		peers.stop()
+		m.folders.close()
+		done <- m.closeDatabase()
+	}()
+	select {
+	case err := <-done:
+		m.log.Info("member stopped", "after", time.Since(began).Round(time.Millisecond))
+		return err
+	case <-time.After(drainTime):
+		// Whatever is still under way is settled by the next start.
+		m.log.Warn("member stops without waiting any longer", "after", drainTime)
+		return nil
+	}
+}
+
+// openDatabase opens the database and starts the folders' use of it. A damaged
+// or foreign one is moved aside.
+func (m *member) openDatabase(_ context.Context) error {
+	st, err := m.openStore()
+	if errors.Is(err, store.ErrCorrupt) {
+		aside, merr := store.MoveAside(m.state.file(dbName), time.Now())
+		if merr != nil {
+			return errors.Join(err, merr)
+		}
+		m.find.Raise(finding.StateRebuilt, "", fmt.Sprintf("%v; it is now %s", err, aside))
+		st, err = m.openStore()
+	}
+	switch {
+	case errors.Is(err, store.ErrNewer):
+		return control.Hint(err, "install that version again, or a later one")
+	case err != nil:
+		return err
+	}
+	m.mu.Lock()
+	m.db = st
+	m.mu.Unlock()
+	m.folders.open(st)
+	return nil
+}
+
+func (m *member) openStore() (*store.Store, error) {
+	kv, err := store.OpenPebble(m.state.file(dbName), store.Options{Logger: m.log.With("part", "store"), Fatal: m.damaged})
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(kv, rand.Reader)
+	if err != nil {
+		return nil, errors.Join(err, kv.Close())
+	}
+	return st, nil
+}
+
+func (m *member) closeDatabase() error {
+	m.mu.Lock()
+	st := m.db
+	m.db = nil
+	m.mu.Unlock()
+	if st == nil {
+		return nil
+	}
+	return st.Close()
+}
+
+// database is the database, nil while there is none.
+func (m *member) database() *store.Store {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.db
+}
+
+// damaged takes the report that the database cannot be trusted; the first of
+// several counts.
+func (m *member) damaged(err error) {
+	select {
+	case m.damage <- err:
+	default:
+	}
+}
+
+// rebuild replaces a database that has broken while it was used.
+func (m *member) rebuild(ctx context.Context, cause error) error {
+	m.log.Error("the database cannot be used any more; it is opened anew", "err", cause)
+	m.folders.close()
+	if err := m.closeDatabase(); err != nil {
+		m.log.Warn("the broken database did not close in order", "err", err)
+	}
+	if errors.Is(cause, store.ErrCorrupt) {
+		aside, err := store.MoveAside(m.state.file(dbName), time.Now())
+		if err != nil {
+			return errors.Join(cause, err)
+		}
+		m.find.Raise(finding.StateRebuilt, "", fmt.Sprintf("%v; it is now %s", cause, aside))
+	}
+	if err := m.openDatabase(ctx); err != nil {
+		return err
+	}
+	select { // what the old one said last is about the old one
+	case <-m.damage:
+	default:
+	}
+	m.folders.follow(ctx, m.domain().Domain, m.self())
+	return nil
+}
+
+// session is the session with an upstream server, nil if there is none.
+func (m *member) session(id repl.MemberID) *peer.Session { return m.partners.session(id) }
+
+// revoked reports whether a server's identity is none of the domain's.
+func (m *member) revoked(id repl.MemberID) bool {
+	return m.domain().Domain.Server(directory.UUID(id)) == nil
+}
+
+// generation is what partners are told of this server's domain.
+func (m *member) generation() (term, generation uint64) {
+	d := m.domain().Domain
+	return d.Term, d.Generation
+}
+
+// mayServe is the peer.Authorizer.
+func (m *member) mayServe(folder repl.FolderID, downstream repl.MemberID) bool {
+	return m.domain().Domain.MayServe(directory.UUID(folder), m.self(), directory.UUID(downstream))
+}
+
+// alive reports whether every folder's loop has done something lately.
+func (m *member) alive() bool {
+	for _, k := range m.folders.all() {
+		if r := k.current(); r != nil && time.Since(r.Beat()) > loopDead {
+			m.log.Error("a folder's loop stands still", "folder", k.Name, "since", r.Beat())
+			return false
+		}
+	}
+	return true
+}
+
+// renew renews this server's certificate when two thirds of its life are over.
+func (m *member) renew(ctx context.Context) {
+	now := time.Now()
+	if !m.id.RenewalDue(now) {
+		m.find.Clear(finding.CertificateExpiring, m.id.Name())
+		return
+	}
+	err := m.renewNow(ctx, now)
+	if err == nil {
+		m.log.Info("certificate renewed", "until", m.id.NotAfter())
+		m.find.Clear(finding.CertificateExpiring, m.id.Name())
+		return
+	}
+	m.find.Raise(finding.CertificateExpiring, m.id.Name(), fmt.Sprintf("on %s: %v", m.id.NotAfter().Format(time.DateOnly), err))
+}
+
+func (m *member) renewNow(ctx context.Context, now time.Time) error {
+	r, err := pki.NewRequest()
+	if err != nil {
+		return err
+	}
+	var cert []byte
+	if m.ca != nil {
+		cert, err = m.ca.Issue(r.DER, m.id.Member(), m.id.Name(), now)
+	} else {
+		master, _ := m.dir.Master()
+		s := m.session(repl.MemberID(master))
+		if s == nil {
+			return errors.New("no session with the server that holds the CA")
+		}
+		ctx, cancel := context.WithTimeout(ctx, renewTime)
+		defer cancel()
+		cert, err = s.Renew(ctx, r.DER)
+	}
+	if err != nil {
+		return err
+	}
+	return m.id.Renew(r, cert)
+}
+
+const (
+	renewTime = 10 * time.Second
+	// loopDead is how long a loop may do nothing; it is fed each second.
+	loopDead = 30 * time.Second
+)

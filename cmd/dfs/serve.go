@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"opendfs/internal/control"
+	"opendfs/internal/journal"
+	"opendfs/internal/peer"
+	"opendfs/internal/pki"
+	"opendfs/internal/repl"
+
+	"github.com/spf13/cobra"
+)
+
+// The defaults of a member.
+const (
+	defaultMetrics = "127.0.0.1:7441"
+	// drainTime is how long a stop may take.
+	drainTime = 5 * time.Second
+	// runSocket is a second socket of the member whose state is the default.
+	runSocket = "/run/dfs/" + control.SocketName
+)
+
+// serveOptions are what `dfs serve` is given.
+type serveOptions struct {
+	state   string
+	metrics string // HOST:PORT or "off"
+	level   slog.Level
+}
+
+func serveCommand(o *options) *cobra.Command {
+	s := serveOptions{}
+	level := "info"
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "run this server's member until it is stopped",
+		Long: strings.TrimSpace(`
+Runs the member of this server: it replicates the folders that the domain names,
+answers its partners on the port of its address, and this machine's commands on
+its control socket. It logs to standard error: text on a terminal, JSON
+otherwise. SIGTERM stops it within five seconds, SIGHUP reads domain.yaml again.
+
+Under systemd it is the service dfs (systemctl enable --now dfs).`),
+		Args: cobra.NoArgs,
+		RunE: does(func(c *cobra.Command, _ []string) error {
+			if err := s.level.UnmarshalText([]byte(level)); err != nil {
+				return usageError("--log-level %q: use debug, info, warn or error", level)
+			}
+			s.state = o.state
+			return serve(c.Context(), s, newLog(c.ErrOrStderr(), s.level))
+		}),
+	}
+	c.Flags().StringVar(&s.metrics, "metrics", defaultMetrics, "address of the Prometheus metrics, or off")
+	c.Flags().StringVar(&level, "log-level", level, "debug, info, warn or error")
+	return c
+}
+
+// serve constructs the member, in reading order, and runs it until ctx ends.
+func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
+	state, err := holdState(o.state, false)
+	if err != nil {
+		return servedAlready(err)
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	if fs, err := state.onNetwork(); err != nil {
+		return err
+	} else if fs != "" {
+		return control.Hint(fmt.Errorf("state directory %s is on a network filesystem (%s), whose locks and flushes the database cannot rely on", state.path, fs),
+			"move it to a local disk and name that with --state")
+	}
+	raiseFileLimit(log)
+	limitMemory(log)
+
+	admin, err := openAdmin(state, log)
+	if err != nil {
+		return err
+	}
+	self := admin.domain().Domain.Server(admin.self())
+	if self == nil {
+		return control.Hint(fmt.Errorf("this server, %q, is not in the domain any more", admin.id.Name()), "have it invited again, and join with a new state directory")
+	}
+	m := &member{
+		admin: admin, state: state, log: log, started: time.Now(), find: newFindings(log),
+		news: newNews(), heard: newHeard(), damage: make(chan error, 1), hup: make(chan os.Signal, 1),
+	}
+	m.folders = &folders{
+		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
+		session: m.session, damaged: m.damaged,
+	}
+	link := peer.Config{
+		Identity: admin.id, Revoked: m.revoked, Product: programVersion(), Generation: m.generation, Meter: peer.NewMeter(), Log: log.With("part", "peer"),
+	}
+	m.partners = &partners{
+		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
+	}
+	m.server = peer.ServerConfig{
+		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news}, Authorize: m.mayServe, Door: admin.door(log), Greeted: m.partners.greeted,
+	}
+	m.listen = self.ListenAddresses()
+	m.api = control.NewServer(m)
+
+	faces, err := openFaces(m, o)
+	if err != nil {
+		return err
+	}
+	defer faces.close()
+	signal.Notify(m.hup, syscall.SIGHUP)
+	defer signal.Stop(m.hup)
+	return m.run(ctx, faces)
+}
+
+// servedAlready adds what to do when the state directory is in use.
+func servedAlready(err error) error {
+	if used := new(inUseError); errors.As(err, &used) {
+		return control.Hint(err, "stop that one first, or name another state directory with --state")
+	}
+	return err
+}
+
+// door lets newcomers in, on the server that holds the CA.
+func (a *admin) door(log *slog.Logger) *pki.Door {
+	if a.ca == nil {
+		return nil
+	}
+	return &pki.Door{Authority: a.ca, Invitations: a.invites, Accept: a.accept, Now: time.Now, Log: log}
+}
+
+// faces are where a member is reached: by partners, by this machine's commands
+// and by Prometheus. All are open before anything runs, so that a port in use
+// is one clear line.
+type faces struct {
+	peers   *peer.Server
+	sockets []interface{ Close() error }
+	serving sync.WaitGroup
+	api     *control.Server
+	metrics *metricsServer
+}
+
+func openFaces(m *member, o serveOptions) (_ *faces, err error) {
+	f := &faces{api: m.api}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	paths := []string{socketOf(m.state.path)}
+	if m.state.path == defaultState {
+		if st, err := os.Stat(filepath.Dir(runSocket)); err == nil && st.IsDir() {
+			paths = append(paths, runSocket)
+		}
+	}
+	for _, path := range paths {
+		l, err := control.Listen(path)
+		if err != nil {
+			return nil, err
+		}
+		f.sockets = append(f.sockets, l)
+		f.serving.Go(func() {
+			if err := m.api.Serve(l); err != nil {
+				m.log.Error("control socket ended", "socket", path, "err", err)
+			}
+		})
+	}
+	server := m.server
+	server.Listen = m.listen
+	if f.peers, err = peer.Listen(context.Background(), server); err != nil {
+		return nil, control.Hint(err, "is another member running on this machine? Two on one machine need two ports")
+	}
+	f.metrics = serveMetrics(o.metrics, m.Status, m.log)
+	return f, nil
+}
+
+// close ends all faces but the partners', which end with their context.
+func (f *faces) close() {
+	_ = f.api.Close() // calls that are cut off are asked again by their callers
+	for _, s := range f.sockets {
+		_ = s.Close()
+	}
+	f.serving.Wait()
+	f.metrics.close()
+}

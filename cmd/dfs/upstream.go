@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/fetch"
+	"opendfs/internal/peer"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+	"opendfs/internal/wire"
+)
+
+// upstream is a session as the engine asks it: in requests that the protocol's
+// limits allow.
+type upstream struct{ s *peer.Session }
+
+var (
+	_ engine.Upstream = upstream{}
+	_ fetch.Upstream  = upstream{}
+)
+
+// Diff is that of engine.Upstream.
+func (u upstream) Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage, error) {
+	p, err := u.s.Diff(ctx, &req)
+	if err != nil {
+		return wire.DiffPage{}, err
+	}
+	return *p, nil
+}
+
+// Records is that of engine.Upstream. The vector is that of the first answer,
+// which every later one covers.
+func (u upstream) Records(ctx context.Context, folder repl.FolderID, uids []repl.UID) (wire.RecordsReply, error) {
+	var all wire.RecordsReply
+	for len(uids) > 0 {
+		r, err := u.s.Records(ctx, folder, uids[:min(len(uids), wire.MaxUIDs)])
+		if err != nil {
+			return wire.RecordsReply{}, err
+		}
+		if all.Answered == 0 {
+			all.Vector = r.Vector
+		}
+		all.Updates = append(all.Updates, r.Updates...)
+		all.Unknown = append(all.Unknown, r.Unknown...)
+		all.Answered += r.Answered
+		uids = uids[r.Answered:]
+	}
+	return all, nil
+}
+
+// Barrier is that of engine.Upstream.
+func (u upstream) Barrier(ctx context.Context, folder repl.FolderID) (version.Vector, error) {
+	return u.s.Barrier(ctx, folder)
+}
+
+// Content is that of fetch.Upstream.
+func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, status wire.Status, r io.Reader) error) error {
+	for base := 0; base < len(items); base += wire.MaxItems {
+		some := items[base:min(base+wire.MaxItems, len(items))]
+		err := u.s.Content(ctx, folder, some, func(d peer.Delivery, r io.Reader) error {
+			return sink(base+d.Index, d.Status, r)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+
+	"opendfs/internal/control/controlpb"
+	"opendfs/internal/control/controlpb/controlpbconnect"
+
+	"connectrpc.com/connect"
+)
+
+// ErrNotRunning says that no daemon answers on the socket.
+var ErrNotRunning = errors.New("the member is not running")
+
+// Client asks a running member. Its methods may be called from several
+// goroutines. Their errors are the daemon's *Problem, ErrNotRunning where
+// nobody answers, or the connection's own.
+type Client struct {
+	rpc  controlpbconnect.ControlClient
+	http *http.Client
+	path string
+}
+
+// NewClient makes a client of the socket at path; it connects when it is asked.
+func NewClient(path string) *Client {
+	h := &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(path) },
+	}}
+	return &Client{controlpbconnect.NewControlClient(h, "http://dfs"), h, path}
+}
+
+// Close lets the connection go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// explain makes the client's error of the connection's.
+func (c *Client) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("ask the member at %s: %w", c.path, ErrNotRunning)
+	case errors.Is(err, fs.ErrPermission):
+		return &Problem{Err: fmt.Errorf("ask the member at %s: permission denied", c.path), Hint: "run the command as root, or as the user who runs the member"}
+	}
+	return fromWire(err)
+}
+
+func ask[Q, R any](ctx context.Context, c *Client, call func(context.Context, *connect.Request[Q]) (*connect.Response[R], error), q *Q) (*R, error) {
+	r, err := call(ctx, connect.NewRequest(q))
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return r.Msg, nil
+}
+
+// Status is that of Member.
+func (c *Client) Status(ctx context.Context) (*controlpb.StatusReply, error) {
+	return ask(ctx, c, c.rpc.Status, &controlpb.StatusRequest{})
+}
+
+// Wait calls tell with each reply until one is done or ctx ends, whose error
+// it then returns.
+func (c *Client) Wait(ctx context.Context, q *controlpb.WaitRequest, tell func(*controlpb.WaitReply)) error {
+	s, err := c.rpc.Wait(ctx, connect.NewRequest(q))
+	if err != nil {
+		return c.waitError(ctx, err)
+	}
+	defer func() { _ = s.Close() }() // what it had to say has been said
+	for s.Receive() {
+		tell(s.Msg())
+		if s.Msg().Done {
+			return nil
+		}
+	}
+	if err := s.Err(); err != nil {
+		return c.waitError(ctx, err)
+	}
+	return fmt.Errorf("wait: %w: it stopped meanwhile", ErrNotRunning)
+}
+
+func (c *Client) waitError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.explain(err)
+}
+
+// Backlog is that of Member.
+func (c *Client) Backlog(ctx context.Context, q *controlpb.BacklogRequest) (*controlpb.BacklogReply, error) {
+	return ask(ctx, c, c.rpc.Backlog, q)
+}
+
+// Queue is that of Member.
+func (c *Client) Queue(ctx context.Context, q *controlpb.QueueRequest) (*controlpb.QueueReply, error) {
+	return ask(ctx, c, c.rpc.Queue, q)
+}
+
+// Record is that of Member.
+func (c *Client) Record(ctx context.Context, q *controlpb.RecordRequest) (*controlpb.RecordReply, error) {
+	return ask(ctx, c, c.rpc.Record, q)
+}
+
+// Explain is that of Member.
+func (c *Client) Explain(ctx context.Context, q *controlpb.ExplainRequest) (*controlpb.ExplainReply, error) {
+	return ask(ctx, c, c.rpc.Explain, q)
+}
+
+// Apply is that of Member.
+func (c *Client) Apply(ctx context.Context, q *controlpb.ApplyRequest) (*controlpb.ApplyReply, error) {
+	return ask(ctx, c, c.rpc.Apply, q)
+}
+
+// Invite is that of Member.
+func (c *Client) Invite(ctx context.Context, q *controlpb.InviteRequest) (*controlpb.InviteReply, error) {
+	return ask(ctx, c, c.rpc.Invite, q)
+}

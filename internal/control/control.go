@@ -1,0 +1,154 @@
+// Package control is the management API of a member: one server in front of a
+// running daemon, and the typed client that every command of `dfs` uses. It
+// speaks Connect over HTTP/1.1 on a unix socket, so that curl can ask too;
+// controlpb/control.proto is its specification.
+//
+// # Contract
+//
+// The socket has mode 0600. Beside that, each connection is believed for the
+// kernel's word about who made it: root and the user that runs the daemon may
+// do everything, anybody else gets CodePermissionDenied.
+//
+// An error carries a Hint, what to do about it, where there is something to be
+// done, and says whether the caller's words were wrong (Usage) or the state of
+// things. Both survive the wire: what Member returns as a *Problem the client
+// returns as an equal *Problem.
+//
+// The package decides nothing about replication, knows no engine and opens no
+// file but its socket.
+package control
+
+import (
+	"context"
+	"errors"
+
+	"opendfs/internal/control/controlpb"
+	"opendfs/internal/control/controlpb/controlpbconnect"
+
+	"connectrpc.com/connect"
+)
+
+// Member is the daemon behind the API. Its methods may be called from several
+// goroutines; what they return is not changed afterwards. An error that is not
+// a *Problem is an unforeseen one.
+type Member interface {
+	Status(context.Context, *controlpb.StatusRequest) (*controlpb.StatusReply, error)
+	// Wait calls tell whenever what is waited for has changed, and lastly with
+	// Done. It returns the error of tell, or that of the context.
+	Wait(ctx context.Context, req *controlpb.WaitRequest, tell func(*controlpb.WaitReply) error) error
+	Backlog(context.Context, *controlpb.BacklogRequest) (*controlpb.BacklogReply, error)
+	Queue(context.Context, *controlpb.QueueRequest) (*controlpb.QueueReply, error)
+	Record(context.Context, *controlpb.RecordRequest) (*controlpb.RecordReply, error)
+	Explain(context.Context, *controlpb.ExplainRequest) (*controlpb.ExplainReply, error)
+	Apply(context.Context, *controlpb.ApplyRequest) (*controlpb.ApplyReply, error)
+	Invite(context.Context, *controlpb.InviteRequest) (*controlpb.InviteReply, error)
+}
+
+// Problem is an error that says what to do about it.
+type Problem struct {
+	Err   error
+	Hint  string // may be empty
+	Usage bool   // the caller's words are wrong
+}
+
+// Error is the error's text alone; the hint is shown on a line of its own.
+func (p *Problem) Error() string { return p.Err.Error() }
+
+// Unwrap returns the error.
+func (p *Problem) Unwrap() error { return p.Err }
+
+// Hint adds to an error what to do about it; nil stays nil.
+func Hint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &Problem{Err: err, Hint: hint}
+}
+
+// toWire makes the API's form of an error.
+func toWire(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	code := connect.CodeFailedPrecondition
+	info := &controlpb.ErrorInfo{}
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+		info.Hint, info.Usage = p.Hint, p.Usage
+		if p.Usage {
+			code = connect.CodeInvalidArgument
+		}
+	case ctx.Err() != nil:
+		code = connect.CodeCanceled
+	}
+	e := connect.NewError(code, err)
+	if d, derr := connect.NewErrorDetail(info); derr == nil {
+		e.AddDetail(d)
+	}
+	return e
+}
+
+// fromWire is the inverse of toWire.
+func fromWire(err error) error {
+	var e *connect.Error
+	if err == nil || !errors.As(err, &e) {
+		return err
+	}
+	p := &Problem{Err: errors.New(e.Message())}
+	for _, d := range e.Details() {
+		if v, derr := d.Value(); derr == nil {
+			if info, ok := v.(*controlpb.ErrorInfo); ok {
+				p.Hint, p.Usage = info.Hint, info.Usage
+				return p
+			}
+		}
+	}
+	// Not from the daemon: the connection's own.
+	return err
+}
+
+// handler is Member as the generated service.
+type handler struct{ m Member }
+
+var _ controlpbconnect.ControlHandler = handler{}
+
+func unary[Q, R any](ctx context.Context, req *connect.Request[Q], call func(context.Context, *Q) (*R, error)) (*connect.Response[R], error) {
+	reply, err := call(ctx, req.Msg)
+	if err != nil {
+		return nil, toWire(ctx, err)
+	}
+	return connect.NewResponse(reply), nil
+}
+
+func (h handler) Status(ctx context.Context, r *connect.Request[controlpb.StatusRequest]) (*connect.Response[controlpb.StatusReply], error) {
+	return unary(ctx, r, h.m.Status)
+}
+
+func (h handler) Wait(ctx context.Context, r *connect.Request[controlpb.WaitRequest], s *connect.ServerStream[controlpb.WaitReply]) error {
+	return toWire(ctx, h.m.Wait(ctx, r.Msg, s.Send))
+}
+
+func (h handler) Backlog(ctx context.Context, r *connect.Request[controlpb.BacklogRequest]) (*connect.Response[controlpb.BacklogReply], error) {
+	return unary(ctx, r, h.m.Backlog)
+}
+
+func (h handler) Queue(ctx context.Context, r *connect.Request[controlpb.QueueRequest]) (*connect.Response[controlpb.QueueReply], error) {
+	return unary(ctx, r, h.m.Queue)
+}
+
+func (h handler) Record(ctx context.Context, r *connect.Request[controlpb.RecordRequest]) (*connect.Response[controlpb.RecordReply], error) {
+	return unary(ctx, r, h.m.Record)
+}
+
+func (h handler) Explain(ctx context.Context, r *connect.Request[controlpb.ExplainRequest]) (*connect.Response[controlpb.ExplainReply], error) {
+	return unary(ctx, r, h.m.Explain)
+}
+
+func (h handler) Apply(ctx context.Context, r *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error) {
+	return unary(ctx, r, h.m.Apply)
+}
+
+func (h handler) Invite(ctx context.Context, r *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error) {
+	return unary(ctx, r, h.m.Invite)
+}
