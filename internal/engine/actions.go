@@ -282,7 +282,7 @@ func (a *Install) prepare(ctx Context, b *install.Batch) error {
 			put.AddIntents = append(put.AddIntents, intent(it))
 		}
 	}
-	return b.SyncTemps(a.batch.bulk, ctx.Workers, func() error {
+	return b.SyncTemps(a.batch.bulk, ctx.Workers > 0, func() error {
 		if len(put.AddIntents) == 0 {
 			return nil
 		}

@@ -2,19 +2,16 @@ package engine
 
 import (
 	"errors"
+	"maps"
+	"slices"
 
 	"opendfs/internal/capture"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // What makes captured objects durable before they are said to exist (rule 14).
-const (
-	syncAtOnce  = 16
-	syncAllFrom = 256 // drafts from which on the whole volume is synced at once
-)
+const syncAllFrom = 256 // drafts from which on the whole volume is synced at once
 
 // makeDurable syncs what drafts are about: the files' data and the directories
 // whose entries changed. A file that is gone meanwhile needs no sync: its own
@@ -23,10 +20,7 @@ func (e *Env) makeDurable(drafts []capture.Draft) error {
 	if len(drafts) >= syncAllFrom {
 		return e.Volume.Sync()
 	}
-	g := errgroup.Group{}
-	if g.SetLimit(syncAtOnce); e.Workers == 0 {
-		g.SetLimit(1)
-	}
+	var flushes []func() error
 	dirs := make(map[repl.UID]volume.Dir)
 	var err error
 	for i := range drafts {
@@ -45,17 +39,18 @@ func (e *Env) makeDurable(drafts []capture.Draft) error {
 		}
 		if dir != nil && d.Update.Present && d.Kind != capture.KindMove {
 			name, kind := d.Update.Name, d.Update.Type
-			g.Go(func() error { return syncObject(dir, name, kind) })
+			flushes = append(flushes, func() error { return syncObject(dir, name, kind) })
 		}
 	}
-	for _, d := range dirs {
-		if d != nil {
-			g.Go(d.Sync)
+	opened := slices.SortedFunc(maps.Keys(dirs), repl.UID.Compare)
+	for _, uid := range opened {
+		if d := dirs[uid]; d != nil {
+			flushes = append(flushes, d.Sync)
 		}
 	}
-	err = errors.Join(err, g.Wait())
-	for _, d := range dirs {
-		if d != nil {
+	err = errors.Join(err, volume.Together(e.Workers > 0, flushes))
+	for _, uid := range opened {
+		if d := dirs[uid]; d != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}

@@ -3,44 +3,26 @@ package install
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
-
-	"golang.org/x/sync/errgroup"
 )
 
-// syncAtOnce is how many files are synced side by side: the flushes of one
-// batch share the journal's commits (fs-facts: 16 in flight take a quarter of
-// the time of one after the other).
-const syncAtOnce = 16
-
 // SyncTemps makes the staged contents durable, and does also beside it. With
-// bulk it syncs the whole volume at once; workers 0 does one after the other.
-func (b *Batch) SyncTemps(bulk bool, workers int, also func() error) error {
-	var g errgroup.Group
-	if g.SetLimit(syncAtOnce); workers == 0 {
-		g.SetLimit(1)
-	}
-	temps := 0
+// bulk it syncs the whole volume at once; without parallel, one after the other.
+func (b *Batch) SyncTemps(bulk, parallel bool, also func() error) error {
+	flushes := []func() error{also}
 	for i := range b.Items {
-		if b.Items[i].Temp != nil {
-			temps++
+		if t := b.Items[i].Temp; t != nil {
+			flushes = append(flushes, t.Sync)
 		}
 	}
-	g.Go(also)
-	switch {
-	case temps == 0:
-	case bulk:
-		g.Go(b.Volume.Sync)
-	default:
-		for i := range b.Items {
-			if t := b.Items[i].Temp; t != nil {
-				g.Go(t.Sync)
-			}
-		}
+	if bulk && len(flushes) > 1 {
+		flushes = []func() error{also, b.Volume.Sync}
 	}
-	return g.Wait()
+	return volume.Together(parallel, flushes)
 }
 
 // Displaced reports whether there is anything for Dispose.
@@ -59,8 +41,8 @@ func (b *Batch) Displaced() bool {
 func (b *Batch) SyncDirs(bulk bool) error {
 	b.Touched = make(map[repl.UID]volume.Stat, len(b.touched))
 	wanted := b.directoryTimes()
-	for uid, before := range b.touched {
-		if err := b.settle(uid, before, wanted, bulk); err != nil {
+	for _, uid := range slices.SortedFunc(maps.Keys(b.touched), repl.UID.Compare) {
+		if err := b.settle(uid, b.touched[uid], wanted, bulk); err != nil {
 			return err
 		}
 	}
@@ -144,8 +126,8 @@ func (b *Batch) Dispose() error {
 // Close releases the batch's directories and temporary files.
 func (b *Batch) Close() error {
 	var errs []error
-	for _, d := range b.dirs {
-		errs = append(errs, d.Close())
+	for _, uid := range slices.SortedFunc(maps.Keys(b.dirs), repl.UID.Compare) {
+		errs = append(errs, b.dirs[uid].Close())
 	}
 	if b.installing != nil {
 		errs = append(errs, b.installing.Close())
