@@ -45,11 +45,11 @@ func (s *shelf) Path(dir repl.UID) (string, error) {
 	return s.byUID[dir].Name, nil
 }
 
-// benchTree is a tree of directories with files of 4 KiB.
-func benchTree(b *testing.B, dirs, files int) (*world, *shelf) {
+// benchTree is a tree of directories with files of size bytes.
+func benchTree(b testing.TB, dirs, files, size int) (*world, *shelf) {
 	w := newWorldAt(b, inMemory(b))
 	w.deps.Volume, w.ahead = w.plain, time.Hour // at rest
-	text := bytes.Repeat([]byte("0123456789abcdef"), 256)
+	text := bytes.Repeat([]byte("x"), size)
 	for d := range dirs {
 		dir := w.abs(fmt.Sprintf("directory-%04d", d))
 		w.must(os.Mkdir(dir, 0o755))
@@ -103,7 +103,7 @@ func (s *shelf) clear() {
 }
 
 func BenchmarkInitialBuild(b *testing.B) {
-	w, s := benchTree(b, 20, 500)
+	w, s := benchTree(b, 20, 500, 4096)
 	n, begin := 0, cpu(b)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -115,7 +115,7 @@ func BenchmarkInitialBuild(b *testing.B) {
 }
 
 func walkBench(b *testing.B, dirs, files int) {
-	w, s := benchTree(b, dirs, files)
+	w, s := benchTree(b, dirs, files, 4096)
 	total := s.build(w)
 	works := w.walk()
 	for _, r := range s.in[s.root] {

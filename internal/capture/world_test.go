@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"opendfs/internal/filter"
 	"opendfs/internal/repl"
+	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
@@ -27,6 +29,9 @@ type ledger struct {
 	at     map[repl.Place]repl.UID // live records
 	next   uint64
 	minted int
+	// store is the product's own store, if the story is told on it, too: it says
+	// more of what can be stored.
+	store *store.Folder
 }
 
 func newLedger() *ledger {
@@ -150,13 +155,19 @@ func (l *ledger) commit(group []Draft, now repl.Time) error {
 			delete(l.at, repl.Place{Dir: d.Prior.Parent, Name: d.Prior.Name})
 		}
 	}
+	var b store.Batch
 	for i := range group {
-		l.store(&group[i], now)
+		b.Writes = append(b.Writes, l.put(&group[i], now))
+	}
+	if l.store != nil {
+		b.NoSync = true
+		return l.store.Put(&b)
 	}
 	return nil
 }
 
-func (l *ledger) store(d *Draft, now repl.Time) {
+// put writes the record of one draft and returns it for the store.
+func (l *ledger) put(d *Draft, now repl.Time) store.Write {
 	u := d.Update
 	if d.Kind != KindAdopt {
 		var prior *repl.Update
@@ -165,17 +176,37 @@ func (l *ledger) store(d *Draft, now repl.Time) {
 		}
 		l.next++
 		l.minted++
-		u = repl.Mint(version.GVSN{Originator: version.Originator{1}, Version: l.next}, now, prior, d.Update)
+		g := version.GVSN{Originator: version.Originator{1}, Version: l.next}
+		if l.store != nil {
+			g = l.store.Next()
+		}
+		u = repl.Mint(g, now, prior, d.Update)
 	} else if d.Prior == nil || !sameUpdate(&d.Update, &d.Prior.Update) {
 		panic("adopt of " + d.Update.Name + " changes the update")
 	}
 	if err := u.Check(); err != nil && u.UID != l.root {
 		panic(err)
 	}
-	l.byUID[u.UID] = &repl.Record{Update: u, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
+	rec := repl.Record{Update: u, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
+	l.byUID[u.UID] = &rec
 	if u.Present && u.UID != l.root {
 		l.at[repl.Place{Dir: u.Parent, Name: u.Name}] = u.UID
 	}
+	w := store.Write{Record: rec}
+	if d.Prior != nil {
+		w.Base = d.Prior.GVSN
+	}
+	return w
+}
+
+// onStore has the records kept in the product's store, too, and read from it.
+func (w *world) onStore() {
+	w.t.Helper()
+	st, err := store.Open(store.NewMemory(), rand.NewChaCha8([32]byte{}))
+	w.must(err)
+	w.book.store, err = st.Folder(folder)
+	w.must(err)
+	w.deps.Records = w.book.store
 }
 
 func sameUpdate(a, b *repl.Update) bool {
@@ -394,6 +425,10 @@ func (w *world) run(what any, call func(emit func(Draft) error) (Result, error))
 	flush := func() {
 		for _, g := range groups {
 			if err := w.book.commit(g, w.deps.Now()); err != nil {
+				var broken *store.InvariantError
+				if errors.As(err, &broken) {
+					w.t.Fatalf("%s: %v", w.label, err)
+				}
 				w.t.Logf("overtaken: %v", err)
 				for i := range g {
 					w.waits = append(w.waits, Work{Dir: g[i].Update.Parent, Names: []Name{{Name: g[i].Update.Name, Wrote: true}}})
