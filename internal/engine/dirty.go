@@ -92,6 +92,7 @@ type spot struct {
 type laterName struct {
 	when  repl.Time
 	wrote bool
+	open  bool // somebody has the file open for writing
 }
 
 // again looks at a name once more after a while.
@@ -102,7 +103,7 @@ func (f *Folder) again(dir repl.UID, name string, wrote bool, after time.Duratio
 	if waits {
 		when = min(when, l.when)
 	}
-	f.later[at] = laterName{when, wrote || l.wrote}
+	f.later[at] = laterName{when: when, wrote: wrote || l.wrote}
 }
 
 // ripen marks the names whose time has come.

@@ -91,7 +91,8 @@ func (f *Folder) startAsking() {
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
 		default:
-			ask.Request.Vector, ask.Request.Snapshot, ask.Request.After = d.asked, d.token, d.cursor
+			ask.Request.Vector, ask.Request.Except = d.asked, d.leftOut
+			ask.Request.Snapshot, ask.Request.After = d.token, d.cursor
 		}
 		l.asking = true
 		f.do(ask)
@@ -109,7 +110,7 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 		l.held = nil
 		return
 	}
-	ask.Request.Vector = ask.Request.Vector.Union(l.held)
+	ask.Request.Except = l.held
 	ask.Until = l.retryAt
 }
 

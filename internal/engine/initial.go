@@ -147,6 +147,7 @@ func (e evacuated) apply(f *Folder) {
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, e.err.Error())
 		return // tried again after the next diff
 	}
+	f.stats.Kept += uint64(e.moved)
 	if e.moved > 0 {
 		f.find.Raise(finding.PreexistingKept, f.cfg.Name, fmt.Sprintf("%d objects that only this member had are in .dfsr/preexisting", e.moved))
 	}

@@ -33,6 +33,7 @@ func (e installed) apply(f *Folder) {
 	for i := range b.changes {
 		c := &b.changes[i]
 		err := errors.Join(e.err, e.outcomes[i].Err)
+		f.stats.Kept += uint64(e.outcomes[i].Kept)
 		if intended(c) {
 			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
 		}

@@ -241,6 +241,12 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	for _, a := range e.result.Again {
 		f.again(e.work.Dir, a.Name, a.Wrote, a.After)
+		if a.Reason == capture.OpenForWriting {
+			at := spot{e.work.Dir, a.Name}
+			l := f.later[at]
+			l.open = true
+			f.later[at] = l
+		}
 	}
 	f.markPlaces(e.result.Dirty)
 	for _, uid := range e.result.Gone {

@@ -80,7 +80,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 // thereby primary.
 func (f *Folder) begin(st *store.State) {
 	st.Phase = store.PhaseInitialSync
-	if (f.cfg.Primary || len(f.cfg.Upstreams) == 0) && !st.Rebuilt {
+	if len(f.cfg.Upstreams) == 0 || f.cfg.Primary && !st.Rebuilt {
 		st.Phase, st.Primary = store.PhaseInitialBuild, true
 	}
 	f.phase = st.Phase
@@ -136,8 +136,11 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 	case m.Epoch == st.Epoch, !st.EpochSettled && m.Epoch+1 == st.Epoch:
 		st.Epoch++
 		return nil
+	case st.Epoch < m.Epoch: // the records are of the past
+		find.Raise(finding.StateRolledBack, cfg.Name, fmt.Sprintf("state is of epoch %d, tree of epoch %d", st.Epoch, m.Epoch))
+		return ErrRebuild
 	}
-	return &MarkerError{finding.StateRolledBack, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: one of them was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
+	return &MarkerError{finding.StateRolledBack, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: the tree was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
 }
 
 // enroll stores the new epoch, unsettled, and the root's own record.

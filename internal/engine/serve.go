@@ -74,7 +74,7 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 	if limit <= 0 || limit > pageUpdates {
 		limit = pageUpdates
 	}
-	want := snap.vector.Minus(req.Vector)
+	want := snap.vector.Minus(req.LeaveOut())
 	page := &wire.DiffPage{Vector: snap.vector, Phase: phase}
 	if len(want) > 0 {
 		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)

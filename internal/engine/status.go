@@ -16,6 +16,7 @@ type Stats struct {
 	Bytes        uint64 // content installed
 	LocalRefused uint64 // changes on a read-only member
 	Redecided    uint64 // installs that met a changed tree
+	Kept         uint64 // objects put into the conflict store
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	lastError    string
@@ -60,6 +61,7 @@ type Status struct {
 	Dirty     int // directories with names to look at
 	Looking   int
 	Later     int // names that could not be captured yet
+	Open      int // files that users have open for writing, and that are not at rest
 	InFlight  int // changes that plans under way hold
 	Vector    version.Vector
 	Links     map[repl.MemberID]LinkStatus
@@ -74,10 +76,17 @@ type Status struct {
 func (f *Folder) Status() Status {
 	s := Status{
 		Phase: f.Phase(), Stopped: string(f.stopped), Walking: f.walking,
-		Dirty: len(f.dirty.queue), Looking: len(f.looking), Later: len(f.later), InFlight: len(f.flight.records),
+		Dirty: len(f.dirty.queue), Looking: len(f.looking), InFlight: len(f.flight.records),
 		Vector: f.st.Vector(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
+	}
+	for _, l := range f.later {
+		if l.open {
+			s.Open++
+		} else {
+			s.Later++
+		}
 	}
 	if f.goneRun || len(f.gone) > 0 {
 		s.Dirty += len(f.gone) + 1

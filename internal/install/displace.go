@@ -301,6 +301,7 @@ func (b *Batch) keep(i int, name string) error {
 	if err != nil {
 		return fmt.Errorf("keep %q: %w", name, err)
 	}
+	b.Outcomes[i].Kept++
 	return nil
 }
 

@@ -50,6 +50,7 @@ type Outcome struct {
 	Err      error // nil, ErrMoved, ErrBusy or what the filesystem says
 	Identity repl.Identity
 	Print    repl.Print
+	Kept     int      // objects put into the conflict store
 	Lacks    []string // metadata that this process had no right to set
 	// Dirty are places that must be looked at before the change is tried again.
 	Dirty []repl.Place

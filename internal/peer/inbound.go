@@ -301,7 +301,7 @@ func (in *inbound) diff(ctx context.Context, req *wire.DiffRequest) (*wire.DiffP
 			return false, err
 		}
 		page = p
-		return len(p.Updates) > 0 || p.More || !req.Vector.Covers(p.Vector), nil
+		return len(p.Updates) > 0 || p.More || !req.LeaveOut().Covers(p.Vector), nil
 	})
 	return page, err
 }

@@ -157,7 +157,7 @@ func (s *Store) keep(from volume.Dir, name string, e Entry, durable bool) (kept 
 // move gives the object a new name, writes its manifest and moves it beside
 // that. ErrExist: the name is taken, try another.
 func (s *Store) move(from volume.Dir, name string, area volume.Dir, e *Entry, durable bool) error {
-	e.Name = s.newName(e.At, name)
+	e.Name = s.newName(e.At, baseName(e.Path, name))
 	s.mu.Lock()
 	s.coming[e.Name] = true
 	s.mu.Unlock()
@@ -175,6 +175,15 @@ func (s *Store) move(from volume.Dir, name string, area volume.Dir, e *Entry, du
 		s.account(e, 1)
 	}
 	return err
+}
+
+// baseName is what a kept object is called: as it was in the tree, if that is
+// known.
+func baseName(path, name string) string {
+	if base := path[strings.LastIndexByte(path, '/')+1:]; base != "" && base != "." {
+		return base
+	}
+	return name
 }
 
 // arriving reports whether an object of that name may not be there yet.

@@ -268,7 +268,7 @@ func (m *Member) waits(t *task) bool {
 	if ask.Until > 0 && m.c.now >= ask.Until {
 		return false
 	}
-	return ask.Request.Vector.Covers(up.env.Store.Vector())
+	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }
 
 // yield is called by the disk before each operation of the member: users act

@@ -16,12 +16,17 @@ func (m *DiffRequest) append(b []byte) ([]byte, error) {
 	v, err1 := encodeVector(m.Vector)
 	err2 := bounded("limit of updates", m.Limit, MaxUpdates)
 	err3 := bounded("bytes of the snapshot token", len(m.Snapshot), MaxSnapshot)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	var except []byte
+	var err4 error
+	if len(m.Except) > 0 {
+		except, err4 = encodeVector(m.Except)
+	}
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	return marshal(b, &wirepb.DiffRequest{
 		Folder: m.Folder[:], Vector: v, AfterOriginator: encodeOriginator(m.After), AfterVersion: m.After.Version,
-		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase),
+		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except,
 	})
 }
 
@@ -36,8 +41,15 @@ func (m *DiffRequest) decode(b []byte) error {
 	phase, err4 := decodePhase(p.Phase)
 	err5 := bounded("limit of updates", int(p.Limit), MaxUpdates)
 	err6 := bounded("bytes of the snapshot token", len(p.Snapshot), MaxSnapshot)
-	*m = DiffRequest{Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase}
-	return errors.Join(err1, err2, err3, err4, err5, err6)
+	var except version.Vector
+	var err7 error
+	if len(p.Except) > 0 {
+		except, err7 = version.DecodeVector(p.Except)
+	}
+	*m = DiffRequest{
+		Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase, Except: except,
+	}
+	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
 
 // Type returns TypeDiffPage.

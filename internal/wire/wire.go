@@ -89,7 +89,7 @@ var kinds = map[Type]kind{
 	TypePong:           {"Pong", small, 0, func() Message { return new(Pong) }},
 	TypeCredit:         {"Credit", small, 0, func() Message { return new(Credit) }},
 	TypeCancel:         {"Cancel", 0, 0, func() Message { return new(Cancel) }},
-	TypeDiffRequest:    {"DiffRequest", maxVector + small, 0, func() Message { return new(DiffRequest) }},
+	TypeDiffRequest:    {"DiffRequest", 2*maxVector + small, 0, func() Message { return new(DiffRequest) }},
 	TypeDiffPage:       {"DiffPage", maxVector + MaxPage + small, 0, func() Message { return new(DiffPage) }},
 	TypeRecordsRequest: {"RecordsRequest", 256 << 10, 0, func() Message { return new(RecordsRequest) }},
 	TypeRecordsReply:   {"RecordsReply", maxVector + MaxPage + 256<<10, 0, func() Message { return new(RecordsReply) }},
@@ -271,6 +271,17 @@ type DiffRequest struct {
 	Wait     bool         // hold an empty first page back until there is news
 	Limit    int          // updates at most; 0: as many as fit
 	Phase    Phase        // of the requester
+	// Except is what the requester does not know and does not want now: it could
+	// not commit it yet.
+	Except version.Vector
+}
+
+// LeaveOut is what the answer need not hold.
+func (m *DiffRequest) LeaveOut() version.Vector {
+	if len(m.Except) == 0 {
+		return m.Vector
+	}
+	return m.Vector.Union(m.Except)
 }
 
 // DiffPage is a part of what the requester lacks. All pages with one Snapshot
