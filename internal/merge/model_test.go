@@ -338,7 +338,6 @@ type delivery struct {
 	reverse bool
 	shuffle uint64
 	size    int
-	now     repl.Time
 }
 
 // pull takes a partner's diff in and joins its vector.
