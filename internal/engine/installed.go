@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"syscall"
 
 	"opendfs/internal/fetch"
@@ -50,7 +52,7 @@ func (e installed) apply(f *Folder) {
 			put.Drop = append(put.Drop, c.Update.UID)
 			continue
 		}
-		put.Writes = append(put.Writes, store.Write{Record: result(c, &e.outcomes[i], e.touched), Base: c.Base()})
+		put.Writes = append(put.Writes, store.Write{Record: f.result(c, &e.outcomes[i], e.touched), Base: c.Base()})
 	}
 	f.touchedWrites(&put, b, e.touched)
 	for i := range b.changes {
@@ -80,7 +82,7 @@ func (f *Folder) lookSooner(p repl.Place) {
 }
 
 // result is the record of an installed change.
-func result(c *repl.Change, o *install.Outcome, touched map[repl.UID]volume.Stat) repl.Record {
+func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID]volume.Stat) repl.Record {
 	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk}
 	switch {
 	case c.Update.Parent.IsZero(): // the root lies where it always did
@@ -95,19 +97,30 @@ func result(c *repl.Change, o *install.Outcome, touched map[repl.UID]volume.Stat
 		rec.Identity, rec.Print = o.Identity, o.Print
 	}
 	if st, ok := touched[c.Update.UID]; ok {
-		rec.Print = st.Print
+		rec.Print = f.unseen(st.Print)
 	}
 	return rec
 }
 
-// touchedWrites records the prints of directories whose entries the batch
-// changed, so that the next look at them sees nothing new.
+// unseen is the print of a directory whose entries an install changed. Whether
+// a user changed its metadata meanwhile cannot be told, so the print carries a
+// ctime that never was, each time another: the next look compares the metadata,
+// and drafts made on an earlier look are made again.
+func (f *Folder) unseen(p repl.Print) repl.Print {
+	f.seq++
+	p.Ctime = -repl.Time(f.seq)
+	return p
+}
+
+// touchedWrites records that the batch changed the entries of directories, and
+// with them the prints.
 func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]volume.Stat) {
 	written := make(map[repl.UID]bool, len(b.changes))
 	for i := range b.changes {
 		written[b.changes[i].Update.UID] = true
 	}
-	for uid, st := range touched {
+	for _, uid := range slices.SortedFunc(maps.Keys(touched), repl.UID.Compare) {
+		st := touched[uid]
 		if written[uid] {
 			continue
 		}
@@ -115,7 +128,7 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 		if err != nil || !ok || rec.Presence != repl.OnDisk || rec.Mtime != st.Print.Mtime {
 			continue // a user's change to it is to be captured
 		}
-		rec.Print = st.Print
+		rec.Print = f.unseen(st.Print)
 		put.Writes = append(put.Writes, store.Write{Record: rec, Base: rec.GVSN})
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/filter"
@@ -34,6 +33,7 @@ type Cluster struct {
 	still   bool            // users have gone home
 	shadow  shadow
 	trace   []string
+	silent  bool // nothing is traced
 	Count   Counters
 }
 
@@ -129,16 +129,6 @@ func (c *Cluster) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (c *Cluster) tracef(format string, args ...any) {
-	if len(c.trace) > 4000 {
-		c.trace = c.trace[2000:]
-	}
-	c.trace = append(c.trace, fmt.Sprintf(format, args...))
-}
-
-// Trace is what happened lately.
-func (c *Cluster) Trace() string { return strings.Join(c.trace, "\n") }
-
 // Start brings a member up: from nothing, or from what its last crash left. It
 // may lose power on the way.
 func (m *Member) Start() error {
@@ -189,13 +179,14 @@ func (m *Member) Clear(code finding.Code, object string) { delete(m.found, strin
 // step applies one event.
 func (m *Member) step(ev engine.Event) {
 	m.c.Count.Steps++
+	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
 	for _, a := range actions {
 		m.tasks = append(m.tasks, task{a, m.c.now})
 	}
 	if changed {
-		m.c.tracef("m%d changed %v", m.index, m.env.Store.Vector())
+		m.traceNews(before)
 	}
 }
 
@@ -231,7 +222,7 @@ func (c *Cluster) reachable(a, b *Member) bool {
 func (m *Member) runTask(i int) {
 	t := m.tasks[i]
 	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
-	m.c.tracef("m%d runs %T", m.index, t.action)
+	m.traceAction(t.action)
 	m.guard(func() {
 		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
 	})
