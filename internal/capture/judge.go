@@ -42,6 +42,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		l.began = l.deps.Now()
 	}
 	st, err := l.here.dir.Lookup(n.Name)
+	l.single = st.Links <= 1
 	switch {
 	case errors.Is(err, volume.ErrNotExist):
 		if rec != nil {

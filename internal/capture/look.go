@@ -78,6 +78,8 @@ type look struct {
 	asked map[repl.UID]bool
 	meta  []byte    // the metadata read last: most objects of a directory have the same
 	began repl.Time // when the look at the present name began; only with Racy
+	// single: the present name is its object's only one.
+	single bool
 }
 
 func newLook(ctx context.Context, deps *Deps, emit func(Draft) error) *look {
@@ -374,6 +376,13 @@ func (l *look) dirty(d Dirty) {
 	}
 }
 
+// forgettable reports whether the move of an object need not be noted: nothing
+// else in this directory can lead to its record. A million files that come from
+// another directory cost no memory.
+func (l *look) forgettable(prior *repl.Record) bool {
+	return l.single && prior.Type != repl.Directory && prior.Parent != l.here.uid
+}
+
 // send hands drafts that belong together to emit and notes who left its place.
 func (l *look) send(drafts ...Draft) error {
 	var group uint32
@@ -384,7 +393,7 @@ func (l *look) send(drafts ...Draft) error {
 	for i := range drafts {
 		d := &drafts[i]
 		d.Group = group
-		if d.Prior != nil && (d.Kind == KindMove || d.Kind == KindDelete) {
+		if d.Prior != nil && (d.Kind == KindMove || d.Kind == KindDelete) && !(len(drafts) == 1 && l.forgettable(d.Prior)) {
 			to := repl.Place{}
 			if d.Kind == KindMove {
 				to = repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}

@@ -855,6 +855,34 @@ func TestRival(t *testing.T) {
 	}
 }
 
+// Children of a merged directory keep their parent and lie in its heir (rule 8).
+func TestMergedDirectory(t *testing.T) {
+	w := newWorld(t)
+	w.build("d/ d/a=1 e/ e/b=2 e/c=3 e/s/ e/s/x=1")
+	w.settle(w.walk()...)
+	d, _ := w.rec("d")
+	e, _ := w.rec("e")
+	for _, name := range []string{"b", "c", "s"} {
+		w.rename("e/"+name, "d/"+name)
+	}
+	w.remove("e")
+	w.book.merge(e.UID, d.UID)
+	read := w.reads
+	if got := w.settle(w.walk()...); len(got) > 0 || w.reads != read {
+		t.Errorf("drafted %q of a merged directory, %d bytes read", got, w.reads-read)
+	}
+	w.write("d/b", "22")
+	w.rename("d/c", "d/z")
+	w.remove("d/s")
+	if got := drafted(w.settle(Work{Dir: e.UID, All: true})); got != "delete d/s, delete d/s/x, edit d/b, move d/c -> d/z" {
+		t.Errorf("drafted %q", got)
+	}
+	if b, _ := w.rec("d/b"); b.Parent != e.UID {
+		t.Errorf("the edited file's parent is %v, want %v as before", b.Parent, e.UID)
+	}
+	w.agree()
+}
+
 func TestSelfDraftsTheDirectorysMtime(t *testing.T) {
 	w := newWorld(t)
 	w.build("a=1")

@@ -29,6 +29,7 @@ type ledger struct {
 	at     map[repl.Place]repl.UID // live records
 	next   uint64
 	minted int
+	heirs  map[repl.UID]repl.UID // of merged directories
 	// store is the product's own store, if the story is told on it, too: it says
 	// more of what can be stored.
 	store *store.Folder
@@ -93,11 +94,32 @@ func (l *ledger) Path(dir repl.UID) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("path of %v: no record", dir)
 	}
-	parent, err := l.Path(r.Parent)
+	parent, err := l.Path(l.heir(r.Parent))
 	return path.Join(parent, r.Name), err
 }
 
-func (l *ledger) Canonical(uid repl.UID) (repl.UID, error) { return uid, nil }
+func (l *ledger) Canonical(uid repl.UID) (repl.UID, error) { return l.heir(uid), nil }
+
+func (l *ledger) heir(uid repl.UID) repl.UID {
+	if h, merged := l.heirs[uid]; merged {
+		return h
+	}
+	return uid
+}
+
+// merge makes one directory another's heir, as a verdict does.
+func (l *ledger) merge(from, heir repl.UID) {
+	l.heirs = map[repl.UID]repl.UID{from: heir}
+	for p, uid := range l.at {
+		if p.Dir == from {
+			delete(l.at, p)
+			l.at[repl.Place{Dir: heir, Name: p.Name}] = uid
+		}
+	}
+	r := l.byUID[from]
+	delete(l.at, repl.Place{Dir: r.Parent, Name: r.Name})
+	r.Present, r.Heir, r.Presence, r.Identity, r.Print = false, heir, repl.Absent, repl.Identity{}, repl.Print{}
+}
 
 // commit stores one group as the engine does, or says why it is overtaken.
 func (l *ledger) commit(group []Draft, now repl.Time) error {
@@ -120,10 +142,10 @@ func (l *ledger) commit(group []Draft, now repl.Time) error {
 			}
 			continue
 		}
-		if p := l.byUID[d.Update.Parent]; d.Update.UID != l.root && (p == nil || !p.Present) {
+		if p := l.byUID[l.heir(d.Update.Parent)]; d.Update.UID != l.root && (p == nil || !p.Present) {
 			return fmt.Errorf("%s of %q: its parent is not alive", d.Kind, d.Update.Name)
 		}
-		there, taken := l.at[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}]
+		there, taken := l.at[repl.Place{Dir: l.heir(d.Update.Parent), Name: d.Update.Name}]
 		if taken && !freed[there] && (d.Prior == nil || d.Prior.UID != there) && (d.Rival == nil || d.Rival.UID != there) {
 			return fmt.Errorf("%s of %q: its place is taken", d.Kind, d.Update.Name)
 		}
@@ -152,7 +174,7 @@ func (l *ledger) commit(group []Draft, now repl.Time) error {
 	}
 	for i := range group {
 		if d := &group[i]; d.Prior != nil && d.Prior.Present {
-			delete(l.at, repl.Place{Dir: d.Prior.Parent, Name: d.Prior.Name})
+			delete(l.at, repl.Place{Dir: l.heir(d.Prior.Parent), Name: d.Prior.Name})
 		}
 	}
 	var b store.Batch
@@ -190,7 +212,7 @@ func (l *ledger) put(d *Draft, now repl.Time) store.Write {
 	rec := repl.Record{Update: u, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
 	l.byUID[u.UID] = &rec
 	if u.Present && u.UID != l.root {
-		l.at[repl.Place{Dir: u.Parent, Name: u.Name}] = u.UID
+		l.at[repl.Place{Dir: l.heir(u.Parent), Name: u.Name}] = u.UID
 	}
 	w := store.Write{Record: rec}
 	if d.Prior != nil {
@@ -380,7 +402,7 @@ func (w *world) names(dir string, names ...string) Work {
 func (w *world) walk() []Work { return []Work{{Dir: w.book.root, All: true}} }
 
 func (w *world) path(uid repl.UID) string {
-	p, err := w.book.Path(uid)
+	p, err := w.book.Path(w.book.heir(uid))
 	if err != nil {
 		return "?"
 	}
