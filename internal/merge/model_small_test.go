@@ -39,42 +39,45 @@ var deliveries = []struct {
 // TestSmallScope lets the users of two members do everything that can be done
 // in a few steps with two names and a directory, apart from one another, and
 // brings it together in every order. OPENDFS_MERGE_SCOPE=all takes every pair
-// of sequences of two acts, which takes minutes; else one in many.
+// of sequences of two acts, in a quarter of an hour; else some of them.
 func TestSmallScope(t *testing.T) {
-	every := 397
-	if testing.Short() {
-		every = 7919
-	}
-	if os.Getenv("OPENDFS_MERGE_SCOPE") == "all" {
-		every = 1
-	}
-	count, tried := 0, 0
+	tried := 0
 	for _, step := range []repl.Time{0, 1} {
 		w, a, b := start(step)
-		for _, depths := range [][2]int{{1, 1}, {2, 1}, {2, 2}} {
-			stride := every
-			switch {
-			case depths[0]+depths[1] == 2:
-				stride = 1
-			case depths[0]+depths[1] == 3:
-				stride = max(1, every/40)
-			}
-			sequences(w, a, b, "A", depths[0], func(w *world, a, b *member) {
-				sequences(w, a, b, "B", depths[1], func(w *world, a, b *member) {
-					if count++; count%stride != 0 {
-						return
-					}
+		for _, scope := range []struct{ a, b, keepA, keepB int }{{1, 1, 1, 1}, {2, 1, 3, 3}, {2, 2, 7, 29}} {
+			keepA, keepB := oneIn(scope.keepA), oneIn(scope.keepB)
+			sequences(w, a, b, "A", scope.a, keepA, func(w *world, a, b *member) {
+				sequences(w, a, b, "B", scope.b, keepB, func(w *world, a, b *member) {
 					tried++
-					meet(t, count/stride, w, a, b)
+					meet(t, tried, w, a, b)
 				})
 			})
 		}
 	}
-	t.Logf("%d of %d histories", tried, count)
+	t.Logf("%d histories", tried)
 }
 
-// sequences calls fn after every sequence of acts of one member's user.
-func sequences(w *world, a, b *member, who string, depth int, fn func(*world, *member, *member)) {
+// wholeScope reports whether everything is to be tried.
+func wholeScope() bool { return os.Getenv("OPENDFS_MERGE_SCOPE") == "all" }
+
+// oneIn returns a choice of one in n, of fewer in a short run, or of all.
+func oneIn(n int) func() bool {
+	if testing.Short() && n > 1 {
+		n *= 4
+	}
+	if wholeScope() {
+		n = 1
+	}
+	count := 0
+	return func() bool {
+		count++
+		return count%n == 0
+	}
+}
+
+// sequences calls fn after every sequence of acts of one member's user that
+// keep chooses.
+func sequences(w *world, a, b *member, who string, depth int, keep func() bool, fn func(*world, *member, *member)) {
 	if depth == 0 {
 		fn(w, a, b)
 		return
@@ -84,6 +87,9 @@ func sequences(w *world, a, b *member, who string, depth int, fn func(*world, *m
 		actor = b
 	}
 	for i := range actor.acts([]string{"a", "d"}) {
+		if depth == 1 && !keep() {
+			continue
+		}
 		w2 := w.clone()
 		a2, b2 := a.clone(w2), b.clone(w2)
 		actor2 := a2
@@ -94,7 +100,7 @@ func sequences(w *world, a, b *member, who string, depth int, fn func(*world, *m
 		act := actor2.acts([]string{"a", "d"})[i]
 		w2.logf("%s", act.what)
 		act.do()
-		sequences(w2, a2, b2, who, depth-1, fn)
+		sequences(w2, a2, b2, who, depth-1, keep, fn)
 	}
 }
 
@@ -103,7 +109,7 @@ func sequences(w *world, a, b *member, who string, depth int, fn func(*world, *m
 func meet(t *testing.T, n int, w *world, a, b *member) {
 	t.Helper()
 	for i, d := range deliveries {
-		if os.Getenv("OPENDFS_MERGE_SCOPE") != "all" && i != n%len(deliveries) {
+		if !wholeScope() && i != n%len(deliveries) {
 			continue
 		}
 		w := w.clone()
@@ -126,20 +132,11 @@ func meet(t *testing.T, n int, w *world, a, b *member) {
 // two make of their conflicts: one that only reads, and one in initial sync
 // that has a tree of its own (rule 13).
 func TestThirdMemberFollows(t *testing.T) {
-	every := 53
-	if testing.Short() {
-		every = 997
-	}
-	if os.Getenv("OPENDFS_MERGE_SCOPE") == "all" {
-		every = 1
-	}
 	count := 0
 	w, a, b := start(1)
-	sequences(w, a, b, "A", 1, func(w *world, a, b *member) {
-		sequences(w, a, b, "B", 2, func(w *world, a, b *member) {
-			if count++; count%every != 0 {
-				return
-			}
+	sequences(w, a, b, "A", 1, oneIn(1), func(w *world, a, b *member) {
+		sequences(w, a, b, "B", 2, oneIn(53), func(w *world, a, b *member) {
+			count++
 			for _, kind := range []string{"reader", "newcomer"} {
 				w := w.clone()
 				a, b := a.clone(w), b.clone(w)
