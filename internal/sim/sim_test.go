@@ -39,7 +39,7 @@ func play(t *testing.T, n uint64, plan Plan) {
 		c, err := Run(plan)
 		if err != nil {
 			if count == 1 {
-				t.Log(c.Trace())
+				t.Logf("%s\n%s", c.Trace(), c.Picture())
 			}
 			t.Fatalf("%v\nreplay: SEED=%d go test ./internal/sim -run '%s$'", err, seed, t.Name())
 		}
