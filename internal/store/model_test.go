@@ -53,7 +53,7 @@ func TestRandomStepsAgreeWithAModel(t *testing.T) {
 		o.records[root.UID] = root
 		durable := o.clone()
 		put, refused := 0, 0
-		for step := range 300 {
+		for step := range 250 {
 			b := randomBatch(m, o, rng)
 			b.NoSync = rng.IntN(4) == 0
 			err := m.f.Put(b)
@@ -131,7 +131,7 @@ func randomBatch(m *member, o *model, rng *rand.Rand) *Batch {
 			touched[victim.UID] = true
 			b.Writes = append(b.Writes, m.next(victim, func(r *repl.Record) {
 				r.Parent, r.Name, r.Present, r.Presence = parent.UID, name(), true, repl.Presence(rng.IntN(2))
-				r.Meta = make([]byte, rng.IntN(80))
+				r.Meta = make([]byte, 1+rng.IntN(80))
 			}))
 		default:
 			low := rng.Uint64N(50)
