@@ -124,6 +124,7 @@ type health struct {
 	dir    string
 	logger *slog.Logger
 	fatal  func(error)
+	told   sync.Once
 	stalls atomic.Int64
 	// stuck: a goroutine of Pebble's stands still in Fatalf, with locks held.
 	stuck atomic.Bool
@@ -203,9 +204,9 @@ func (h *health) Errorf(format string, args ...any) {
 	h.logger.Debug("state database", "error", fmt.Sprintf(format, args...))
 }
 
-// Fatalf implements Pebble's logger. It must not return. In an operation of
-// ours it becomes that operation's error; in a goroutine of Pebble's, which
-// nobody could catch, the goroutine stops for good and the owner is told.
+// Fatalf implements Pebble's logger. It must not return. The owner is told; in
+// an operation of ours it becomes that operation's error, too. A goroutine of
+// Pebble's, where nobody could catch a panic, stops for good.
 func (h *health) Fatalf(format string, args ...any) {
 	f := fatalError{fmt.Sprintf(format, args...)}
 	for _, a := range args {
@@ -214,12 +215,15 @@ func (h *health) Fatalf(format string, args ...any) {
 		}
 	}
 	h.end(f)
-	if calledByUs() {
-		panic(f)
+	ours := calledByUs()
+	if !ours {
+		h.stuck.Store(true)
 	}
-	h.stuck.Store(true)
 	if h.fatal != nil {
-		h.fatal(h.check("write"))
+		h.told.Do(func() { h.fatal(h.check("write")) })
+	}
+	if ours {
+		panic(f)
 	}
 	select {}
 }

@@ -348,3 +348,36 @@ func TestADiskThatRefusesWritesEndsTheDatabase(t *testing.T) {
 		t.Fatal("a database at its end closes as if nothing were")
 	}
 }
+
+// TestAFailureBehindOurBackIsTold lets the MANIFEST's writes fail, in a flush
+// that runs on a goroutine of the database.
+func TestAFailureBehindOurBackIsTold(t *testing.T) {
+	var broken atomic.Bool
+	mem := vfs.NewMem()
+	must(t, mem.MkdirAll("state", 0o700))
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.Contains(op.Path, "MANIFEST") {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	told := make(chan error, 1)
+	m := &member{t: t, open: func() (KV, error) {
+		return openPebble("state", Options{Fatal: func(err error) { told <- err }}, fs)
+	}}
+	m.start()
+	m.create(repl.File, m.f.root, "a")
+	broken.Store(true)
+	if _, err := m.kv.(*pebbleKV).db.AsyncFlush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; err == nil || errors.Is(err, ErrCorrupt) {
+		t.Fatalf("told %v", err)
+	}
+	if err := m.f.Put(&Batch{}); err == nil {
+		t.Fatal("a database at its end takes a batch")
+	}
+	if err := m.s.Close(); err == nil {
+		t.Fatal("a database at its end closes as if nothing were")
+	}
+}

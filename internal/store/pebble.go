@@ -31,9 +31,10 @@ type Options struct {
 	Cache int64
 	// Logger gets the database's own notices, at debug level; nil means none.
 	Logger *slog.Logger
-	// Fatal is called once, on its own goroutine, when a write of the database
-	// itself went wrong in a way that nothing can be written any more. The
-	// member should stop: everything said so far is durable.
+	// Fatal is called once when a write of the database itself went wrong in a
+	// way that nothing can be written any more. The member should stop:
+	// everything said so far is durable. It is called with locks held and must
+	// not use the database or wait.
 	Fatal func(error)
 }
 

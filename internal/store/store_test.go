@@ -318,6 +318,10 @@ func TestProvisionalRecordsStayAtHome(t *testing.T) {
 		if g := m.f.Next(); g.Version <= q.GVSN.Version {
 			t.Fatalf("version %v is given again after %v", g, q.GVSN)
 		}
+		found, err := m.f.Provisional(10)
+		equal(t, "provisional", []any{found, err}, []any{[]repl.UID{p.UID, q.UID}, nil})
+		found, err = m.f.Provisional(1)
+		equal(t, "one provisional", []any{found, err}, []any{[]repl.UID{p.UID}, nil})
 		real := p
 		real.Provisional = false
 		partner := repl.Record{Update: repl.Update{
@@ -336,6 +340,8 @@ func TestProvisionalRecordsStayAtHome(t *testing.T) {
 			t.Fatalf("a dropped record is there: %v", err)
 		}
 		equal(t, "counts", m.f.Counts(), Counts{Files: 2, Directories: 1, Bytes: contentSize})
+		found, err = m.f.Provisional(10)
+		equal(t, "provisional at the end", []any{found, err}, []any{[]repl.UID(nil), nil})
 	})
 }
 
