@@ -135,11 +135,15 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	if u.Parent.IsZero() { // the root's own metadata
 		return f.unmoved(d.Prior)
 	}
-	parent, ok, err := f.st.Get(u.Parent)
+	dir, err := f.st.Canonical(u.Parent) // the record may name a directory that was merged
+	if f.storeFailed(err) {
+		return false
+	}
+	parent, ok, err := f.st.Get(dir)
 	if f.storeFailed(err) || !ok || u.Present && !parent.Present {
 		return false
 	}
-	if f.flight.holdsPlace(repl.Place{Dir: u.Parent, Name: u.Name}) || f.flight.holds(u.Parent) {
+	if f.flight.holdsPlace(repl.Place{Dir: dir, Name: u.Name}) || f.flight.holds(dir) {
 		return false
 	}
 	if d.Prior != nil {
@@ -150,7 +154,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	if !u.Present {
 		return true
 	}
-	there, taken, err := f.st.At(u.Parent, u.Name)
+	there, taken, err := f.st.At(dir, u.Name)
 	if f.storeFailed(err) {
 		return false
 	}
@@ -211,7 +215,11 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 // that nobody else knows, and on a read-only member: the walk that ends the
 // initial sync settles that.
 func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
-	parent, _, err := f.st.Get(d.Update.Parent)
+	dir, err := f.st.Canonical(d.Update.Parent)
+	if f.storeFailed(err) {
+		return false, false
+	}
+	parent, _, err := f.st.Get(dir)
 	if f.storeFailed(err) {
 		return false, false
 	}

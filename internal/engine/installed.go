@@ -93,6 +93,8 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
 		rec.Identity, rec.Print = c.Object.Identity, c.Object.Print
+	case o.Unsure:
+		rec.Identity, rec.Print = o.Identity, f.unseen(o.Print)
 	default:
 		rec.Identity, rec.Print = o.Identity, o.Print
 	}
@@ -102,10 +104,11 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 	return rec
 }
 
-// unseen is the print of a directory whose entries an install changed. Whether
-// a user changed its metadata meanwhile cannot be told, so the print carries a
-// ctime that never was, each time another: the next look compares the metadata,
-// and drafts made on an earlier look are made again.
+// unseen is the print of an object whose ctime an install moved, as it does of a
+// directory when it changes entries. Whether a user changed its metadata
+// meanwhile cannot be told, so the print carries a ctime that never was, each
+// time another: the next look compares the metadata, and drafts made on an
+// earlier look are made again.
 func (f *Folder) unseen(p repl.Print) repl.Print {
 	f.seq++
 	p.Ctime = -repl.Time(f.seq)

@@ -50,6 +50,7 @@ type Outcome struct {
 	Err      error // nil, ErrMoved, ErrBusy or what the filesystem says
 	Identity repl.Identity
 	Print    repl.Print
+	Unsure   bool     // whether a user changed the metadata meanwhile cannot be told
 	Kept     int      // objects put into the conflict store
 	Lacks    []string // metadata that this process had no right to set
 	// Dirty are places that must be looked at before the change is tried again.
@@ -258,29 +259,31 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 	return nil
 }
 
-// describe records what now lies at the item's place.
+// describe records what now lies at the item's place, as far as this batch
+// knows it: what a user did to it meanwhile must differ from the print.
 func (b *Batch) describe(i int, to volume.Dir) error {
 	st, err := to.Lookup(b.Items[i].Change.To.Name)
 	if err != nil {
 		return err
 	}
-	o := &b.Outcomes[i]
-	if c := &b.Items[i].Change; c.Meta && !c.Content && !c.From.IsZero() {
-		return nil // setMeta described it
-	}
-	if want := b.Items[i].TempStat.Identity; !want.IsZero() && st.Identity != want {
-		return fmt.Errorf("%w: another object took the place", ErrMoved)
-	}
-	o.Identity, o.Print = st.Identity, st.Print
-	if c := &b.Items[i].Change; !b.Items[i].TempStat.Identity.IsZero() {
-		// What was linked is what was staged; a user's edit since then must be
-		// seen as one, so the print is the staged one.
-		o.Print = b.Items[i].TempStat.Print
-		if st.Print.SameData(o.Print) {
-			o.Print = st.Print
+	o, c, staged := &b.Outcomes[i], &b.Items[i].Change, &b.Items[i].TempStat
+	switch {
+	case c.Meta && !c.Content && !c.From.IsZero():
+		o.Unsure = true // setMeta described it
+	case !staged.Identity.IsZero():
+		if st.Identity != staged.Identity {
+			return fmt.Errorf("%w: another object took the place", ErrMoved)
 		}
-	} else if c.Update.Type != repl.Directory && st.Print.Size != c.Object.Print.Size {
-		return fmt.Errorf("%w: size changed under the install", ErrMoved)
+		o.Identity, o.Print = st.Identity, staged.Print
+		if st.Print.SameData(o.Print) {
+			o.Print = st.Print // linking it moved its ctime
+		}
+		o.Unsure = st.Mode != staged.Mode || st.Owner != staged.Owner || st.Group != staged.Group
+	case c.From.IsZero():
+		o.Identity, o.Print = st.Identity, st.Print
+	default:
+		o.Identity, o.Print = c.Object.Identity, c.Object.Print
+		o.Unsure = c.From != c.To // moving it moved its ctime
 	}
 	return nil
 }
