@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,6 +34,13 @@ func (c *confirmed) close(path string, number int) {
 	c.closed[path] = number
 }
 
+// made is how often `dfs status --wait` has promised.
+func (c *confirmed) made() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.promises
+}
+
 func (c *confirmed) risk(path string, number int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,8 +61,7 @@ func (c *confirmed) confirm(m *member, stop <-chan struct{}) {
 			before[path] = number
 		}
 		c.mu.Unlock()
-		_, err := m.dfs("status", "--wait", "--timeout", "10s")
-		if err != nil {
+		if !promise(m, stop) {
 			continue
 		}
 		c.mu.Lock()
@@ -63,6 +70,25 @@ func (c *confirmed) confirm(m *member, stop <-chan struct{}) {
 		}
 		c.promises++
 		c.mu.Unlock()
+	}
+}
+
+// promise runs `dfs status --wait` once, unless stop is closed before it returns.
+func promise(m *member, stop <-chan struct{}) bool {
+	args := m.command("status", "--wait", "--timeout", "30s")
+	cmd := exec.Command(args[0], args[1:]...)
+	if cmd.Start() != nil {
+		return false
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err == nil
+	case <-stop:
+		_ = cmd.Process.Kill()
+		<-done
+		return false
 	}
 }
 
@@ -82,7 +108,7 @@ func (a *author) work(stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Duration(a.rng.IntN(4000)) * time.Microsecond):
+		case <-time.After(time.Duration(a.rng.IntN(30_000)) * time.Microsecond):
 		}
 		a.err = a.write(fmt.Sprintf("by-%s/%d/file-%d", a.m.name, a.rng.IntN(4), a.rng.IntN(a.files)))
 	}
@@ -212,15 +238,22 @@ func (c *confirmed) judge(m *member, rel string, promised int, kept map[string]b
 	return ""
 }
 
-// rebase takes what stands on a member as the truth from which its author goes on.
-func (c *confirmed) rebase(m *member) {
+// rebase takes what stands on a member as the truth from which its author goes on. A file that his own disk tore he throws away.
+func (c *confirmed) rebase(m *member) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var errs []error
 	for rel := range c.closed {
-		if strings.HasPrefix(rel, "by-"+m.name+"/") {
-			c.closed[rel], _ = numberOf(m.path(rel), rel)
-			delete(c.promised, rel)
-			delete(c.careless, rel)
+		if !strings.HasPrefix(rel, "by-"+m.name+"/") {
+			continue
 		}
+		number, whole := numberOf(m.path(rel), rel)
+		if !whole {
+			errs = append(errs, os.Remove(m.path(rel)))
+		}
+		c.closed[rel] = number
+		delete(c.promised, rel)
+		delete(c.careless, rel)
 	}
+	return errors.Join(errs...)
 }

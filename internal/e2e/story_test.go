@@ -166,8 +166,8 @@ func TestInitialSyncKeeps(t *testing.T) {
 		}
 	}
 	// Two files differed; only they may have travelled.
-	if n := b.folder().InstalledBytes; n > 10_000 {
-		t.Errorf("%d bytes of content were installed; what both sides have alike is not sent", n)
+	if n := a.folder().ServedBytes; n > 10_000 {
+		t.Errorf("%d bytes of content were sent; what both sides have alike is not", n)
 	}
 }
 
@@ -322,6 +322,39 @@ func usersBesideUs(t *testing.T, d time.Duration, kind string) {
 	if installed < 100 {
 		t.Errorf("only %d updates were installed beside the users; the story shows nothing", installed)
 	}
+}
+
+// TestWaitBesideWriters: `dfs status --wait` speaks of what was closed before it began; writers who never stop do not keep it waiting.
+func TestWaitBesideWriters(t *testing.T) {
+	c := newCluster(t, plan{})
+	c.apply()
+	c.wait(patience)
+	list := newConfirmed()
+	stop := make(chan struct{})
+	over := make(chan struct{})
+	writer := &author{c: list, m: c.members[0], files: 200, rng: random(3, "writer")}
+	go func() {
+		defer close(over)
+		writer.work(stop)
+	}()
+	var took []time.Duration
+	for range 5 {
+		began := time.Now()
+		out, err := c.members[0].dfs("status", "--wait", "--timeout", "10s")
+		if err != nil {
+			t.Errorf("beside a writer of some hundred files a second: %v\n%s", err, out)
+			break
+		}
+		took = append(took, time.Since(began))
+	}
+	close(stop)
+	<-over
+	if writer.err != nil {
+		t.Fatal(writer.err)
+	}
+	t.Logf("%d versions written meanwhile; took %v", writer.next, took)
+	c.wait(patience)
+	c.converged()
 }
 
 // TestLargeFile replicates one file of many pieces whole, and an append to it.
