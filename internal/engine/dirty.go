@@ -56,9 +56,12 @@ func (d *dirty) mark(dir repl.UID, name string, wrote bool) {
 
 func (d *dirty) markAll(dir repl.UID) { d.at(dir).all = true }
 
+// maxSearch bounds how far take looks past directories that are busy.
+const maxSearch = 256
+
 // take removes and returns the first directory that busy does not hold back.
 func (d *dirty) take(busy func(repl.UID) bool) (repl.UID, *dirtyDir, bool) {
-	for i, dir := range d.queue {
+	for i, dir := range d.queue[:min(len(d.queue), maxSearch)] {
 		if busy(dir) {
 			continue
 		}

@@ -156,7 +156,7 @@ func (f *Folder) startLooks() {
 		return
 	}
 	for len(f.looking) < maxLooks {
-		dir, e, ok := f.dirty.take(func(d repl.UID) bool { _, busy := f.looking[d]; return busy })
+		dir, e, ok := f.dirty.take(f.busyDirectory)
 		if !ok {
 			return
 		}
@@ -166,14 +166,24 @@ func (f *Folder) startLooks() {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
 		sortNames(w.Names)
-		f.do(&Look{Work: w, cfg: &f.cfg, lazy: f.phase != store.PhaseNormal})
+		f.do(&Look{Work: w, cfg: &f.cfg, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
 	}
 }
 
-// drafted brings drafts of a look that goes on.
-type drafted []capture.Draft
+// busyDirectory reports whether a directory must not be looked at now: a look
+// at it is under way, or an install, of which the look would see one half.
+func (f *Folder) busyDirectory(dir repl.UID) bool {
+	_, looking := f.looking[dir]
+	return looking || f.flight.touches(dir)
+}
 
-func (e drafted) apply(f *Folder) { f.commitDrafts(e) }
+// drafted brings drafts of a look that goes on.
+type drafted struct {
+	drafts []capture.Draft
+	lazy   bool
+}
+
+func (e drafted) apply(f *Folder) { f.commitDrafts(e.drafts, e.lazy) }
 
 // looked tells that directories have been looked at, with the last drafts of
 // each. Many are applied at once, so that many small directories cost one
@@ -185,13 +195,15 @@ type lookedDir struct {
 	drafts []capture.Draft
 	result capture.Result
 	err    error
+	lazy   bool
 }
 
 func (e looked) apply(f *Folder) {
 	var drafts []capture.Draft
-	groups := uint32(0)
+	groups, lazy := uint32(0), false
 	for i := range e {
 		f.overtake(e[i].work)
+		lazy = lazy || e[i].lazy
 		last := groups
 		for _, d := range e[i].drafts {
 			if d.Group != 0 {
@@ -201,7 +213,7 @@ func (e looked) apply(f *Folder) {
 			drafts = append(drafts, d)
 		}
 	}
-	f.commitDrafts(drafts)
+	f.commitDrafts(drafts, lazy)
 	for i := range e {
 		e[i].settle(f)
 	}
@@ -314,7 +326,7 @@ type goneLooked struct {
 
 func (e goneLooked) apply(f *Folder) {
 	f.goneRun = false
-	f.commitDrafts(e.drafts)
+	f.commitDrafts(e.drafts, false)
 	f.raise(e.result.Findings)
 	if e.err != nil {
 		if errors.Is(e.err, store.ErrCorrupt) {
