@@ -84,6 +84,64 @@ func (m *member) within(dir, top repl.UID) bool {
 	return top == root
 }
 
+// drawAct draws the kind of an act first: else, of all that can be done, most
+// are renames.
+func drawAct(t *rapid.T, m *member, names []string) act {
+	possible := m.acts(names)
+	var kinds []string
+	byKind := make(map[string][]act)
+	for _, a := range possible {
+		kind := strings.Fields(a.what)[1]
+		if byKind[kind] == nil {
+			kinds = append(kinds, kind)
+		}
+		byKind[kind] = append(byKind[kind], a)
+	}
+	of := byKind[kinds[rapid.IntRange(0, len(kinds)-1).Draw(t, "kind of act")]]
+	return of[rapid.IntRange(0, len(of)-1).Draw(t, "act")]
+}
+
+// TestDirectoriesConverge begins with a tree of directories that all members
+// know, so that what is moved and merged is full.
+func TestDirectoriesConverge(t *testing.T) {
+	more(t, 2000, func(t *rapid.T) {
+		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1}).Draw(t, "step")))
+		members := []*member{w.member("A"), w.member("B"), w.member("C")}[:rapid.IntRange(2, 3).Draw(t, "members")]
+		a := members[0]
+		for _, top := range []string{"a", "b"} {
+			w.now += w.step
+			a.create(root, top, repl.Directory, false)
+			d, _, _ := a.At(root, top)
+			for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(0, 3).Draw(t, "wide")] {
+				a.create(d.UID, name, rapid.SampledFrom([]repl.Type{repl.File, repl.Directory}).Draw(t, "type"), false)
+			}
+		}
+		how := delivery{
+			reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
+			size: rapid.SampledFrom([]int{0, 1, 2}).Draw(t, "size"),
+		}
+		fail := func(err error) {
+			if err != nil {
+				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
+			}
+		}
+		fail(exchange(false, how, members...))
+		for range rapid.IntRange(2, 12).Draw(t, "acts") {
+			m := rapid.SampledFrom(members).Draw(t, "member")
+			chosen := drawAct(t, m, []string{"a", "b", "c"})
+			w.logf("%s", chosen.what)
+			w.now += w.step
+			chosen.do()
+			if o := rapid.SampledFrom(members).Draw(t, "partner"); o != m && rapid.IntRange(0, 3).Draw(t, "pull") == 0 {
+				fail(m.pull(o.snapshot(), how))
+				fail(m.sound())
+			}
+		}
+		fail(exchange(rapid.Bool().Draw(t, "together"), how, members...))
+		fail(w.atRest(members...))
+	})
+}
+
 func TestMembersConverge(t *testing.T) {
 	more(t, 3000, func(t *rapid.T) {
 		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1, 1000}).Draw(t, "step")))
@@ -111,8 +169,7 @@ func TestMembersConverge(t *testing.T) {
 				}
 				continue
 			}
-			possible := m.acts(names)
-			a := possible[rapid.IntRange(0, len(possible)-1).Draw(t, "act")]
+			a := drawAct(t, m, names)
 			w.logf("%s", a.what)
 			w.now += w.step * repl.Time(rapid.IntRange(-1, 2).Draw(t, "tick"))
 			a.do()
@@ -159,8 +216,7 @@ func TestNewcomerFollows(t *testing.T) {
 			}
 		}
 		user := func(m *member) {
-			possible := m.acts(names)
-			chosen := possible[rapid.IntRange(0, len(possible)-1).Draw(t, "act")]
+			chosen := drawAct(t, m, names)
 			w.logf("%s", chosen.what)
 			w.now += w.step
 			chosen.do()

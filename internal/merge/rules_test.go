@@ -719,3 +719,57 @@ func TestUnsettledSwapWithConcurrentEdit(t *testing.T) { // rules 5 and 9
 		t.Error("both are dead")
 	}
 }
+
+func TestDirectoryMovesBelowWhatLeavesIt(t *testing.T) { // rename(2): nothing moves into itself
+	s := newStage(t)
+	d := s.at(s.a, "d")
+	s.a.create(d.UID, "y", repl.Directory, false)
+	y := s.at(s.a, "d/y")
+	s.a.create(y.UID, "z", repl.Directory, false)
+	s.meet()
+	s.b.rename(s.at(s.b, "d/y"), root, "y")
+	s.b.rename(s.at(s.b, "d"), s.at(s.b, "y/z").UID, "d")
+	p := s.decideOn(s.b.recs[d.UID].Update, s.b.recs[y.UID].Update)
+	if len(p.Changes) != 2 || p.Changes[0].Update.UID != y.UID {
+		t.Errorf("d moves into what is still its own: %s", summary(&p))
+	}
+	s.meet()
+}
+
+func TestMergeOfThePartnerWaitsForWhatMeetsInIt(t *testing.T) { // rules 8 and 9
+	s := newStage(t)
+	d, e := s.at(s.a, "d"), s.at(s.a, "e")
+	s.a.create(e.UID, "a", repl.File, false)
+	s.meet()
+	mine, theirs := s.at(s.a, "d/a"), s.at(s.a, "e/a")
+	c := s.w.member("C")
+	s.check(exchange(false, delivery{}, s.a, c))
+	s.b.rename(d, root, "n")
+	c.rename(e, root, "n")
+	s.check(exchange(false, delivery{}, s.b, c)) // they merge d into e, and one file a dies
+	merged := s.b.recs[d.UID].Update
+	if merged.Heir != e.UID {
+		t.Fatalf("not merged: %s", show(&merged))
+	}
+	p := s.decideOn(merged)
+	if len(p.Changes) > 0 || len(p.Waiting) != 1 || !slices.Contains(p.Need, mine.UID) || !slices.Contains(p.Need, theirs.UID) {
+		t.Errorf("two files meet unasked: %s", summary(&p))
+	}
+	p = s.decide()
+	s.mintsNothing(&p)
+	s.meet()
+}
+
+func TestRevivedDirectoryWaitsForItsPlace(t *testing.T) { // rules 9 and 11: nothing half decided is left
+	s := newStage(t)
+	d, a := s.at(s.a, "d"), s.at(s.a, "a")
+	s.b.create(d.UID, "new", repl.File, false)
+	s.a.remove(d)
+	s.a.rename(a, root, "d")
+	p := s.decideOn(s.at(s.b, "d/new").Update, s.b.recs[d.UID].Update)
+	if len(p.Changes) > 0 || len(p.Waiting) != 1 || !slices.Equal(p.Need, []repl.UID{a.UID}) {
+		t.Errorf("the incumbent is not asked for first: %s", summary(&p))
+	}
+	s.meet()
+	s.at(s.a, "d/new")
+}
