@@ -284,7 +284,7 @@ func secondDaemon(t *testing.T, c *cluster) {
 func portInUse(t *testing.T, c *cluster) {
 	b := c.members[1]
 	b.stop()
-	args := b.host.command("python3", "-c", "import socket,time\ns=socket.socket(socket.AF_INET6)\ns.bind(('::',7440))\ns.listen()\nprint('ready',flush=True)\ntime.sleep(600)")
+	args := b.host.command("python3", "-c", "import socket,time\ns=socket.socket(socket.AF_INET6)\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\ns.bind(('::',7440))\ns.listen()\nprint('ready',flush=True)\ntime.sleep(600)")
 	has(t, "python3")
 	end := background(t, args)
 	eventually(t, 20*time.Second, "the port is taken", func() bool {

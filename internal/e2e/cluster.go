@@ -69,6 +69,7 @@ func newCluster(t testing.TB, p plan) *cluster {
 		p.backing = dir
 	}
 	c.net = newNetwork(t, serverNames[:p.members]...)
+	c.net.named = p.family == byName
 	for i, h := range c.net.hosts {
 		base := filepath.Join(dir, h.name)
 		tree := newImage(t, p.kind, filepath.Join(p.backing, h.name+"-tree.img"), filepath.Join(base, "srv"), p.size)

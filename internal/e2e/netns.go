@@ -20,6 +20,7 @@ type network struct {
 	t     testing.TB
 	sw    string // the namespace of the switch
 	hosts []*host
+	named bool // programs see the hosts' names, and a copy of the mounts
 }
 
 // host is one network namespace with one link, its interface lan0.
@@ -137,10 +138,14 @@ func (h *host) wireBytes() int64 {
 	return sum
 }
 
-// command is a program's command line inside the host; a nil host is this machine.
+// command is a program's command line inside the host; a nil host is this machine. It sees the mounts of this machine, as they come and go,
+// unless hosts are called by name: those stand in a mount namespace of their own.
 func (h *host) command(args ...string) []string {
-	if h == nil {
+	switch {
+	case h == nil:
 		return args
+	case h.net.named:
+		return append([]string{"ip", "netns", "exec", h.ns}, args...)
 	}
-	return append([]string{"ip", "netns", "exec", h.ns}, args...)
+	return append([]string{"nsenter", "--net=/run/netns/" + h.ns}, args...)
 }
