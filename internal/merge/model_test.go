@@ -471,6 +471,9 @@ func (m *member) carryOut(plan *repl.Plan, s snapshot) error {
 	started := make(map[int]bool)
 	for i := range plan.Changes {
 		c := &plan.Changes[i]
+		if c.Group != 0 && started[c.Group] && plan.Changes[i-1].Group != c.Group {
+			return fmt.Errorf("%s: group %d is torn: %s", m.name, c.Group, showChange(c))
+		}
 		if c.Group != 0 && !started[c.Group] {
 			started[c.Group] = true
 			for j := range plan.Changes {

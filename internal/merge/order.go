@@ -267,23 +267,27 @@ func (a *arranger) waitsFor(i int) wait {
 	return found
 }
 
-// result returns the changes in their order, the groups numbered.
+// result returns the changes in their order and numbers the groups. What comes
+// to stand among the changes of a group belongs to it, so that a group is one
+// run of changes.
 func (a *arranger) result() []repl.Change {
-	size := make(map[int]int)
-	for i := range a.nodes {
-		if r := a.root(i); r != i {
-			size[r]++
-		}
-	}
-	number := make(map[int]int)
-	out := make([]repl.Change, len(a.out))
+	size, last := make([]int, len(a.nodes)), make([]int, len(a.nodes)) // by the node that stands for a group
 	for n, i := range a.out {
 		r := a.root(i)
-		if size[r] > 0 {
-			if number[r] == 0 {
-				number[r] = len(number) + 1
+		size[r]++
+		last[r] = n
+	}
+	number, end := 0, -1
+	out := make([]repl.Change, len(a.out))
+	for n, i := range a.out {
+		if r := a.root(i); size[r] > 1 {
+			if n > end {
+				number++
 			}
-			a.changes[i].Group = number[r]
+			end = max(end, last[r])
+		}
+		if n <= end {
+			a.changes[i].Group = number
 		}
 		out[n] = a.changes[i]
 	}

@@ -103,7 +103,8 @@ type Change struct {
 	Keep Keep
 	// Group joins the changes that exchange places or win a name from one
 	// another: bring all their content here first, and make the verdict again
-	// for all if one cannot be carried out. 0: the change stands alone.
+	// for all if one cannot be carried out. They follow one another in the plan.
+	// 0: the change stands alone.
 	Group int
 }
 
