@@ -47,7 +47,7 @@ func (*Look) Class() Class { return ClassLook }
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
 	result, err := capture.Look(ctx, ctx.captureDeps(a.cfg), &a.Work, out.add)
-	post(looked{{&a.Work, out.drafts, result, errors.Join(err, out.sync())}})
+	post(looked{{&a.Work, out.drafts, result, errors.Join(err, out.sync()), a.lazy}})
 }
 
 // chunks gathers drafts into events; a group stays together.
@@ -75,7 +75,7 @@ func (c *chunks) add(d capture.Draft) error {
 		if err := c.sync(); err != nil {
 			return err
 		}
-		c.post(drafted(c.drafts))
+		c.post(drafted{c.drafts, c.lazy})
 		c.drafts = nil
 	}
 	c.drafts = append(c.drafts, d)

@@ -21,8 +21,13 @@ const lockedRetry = 20 * time.Millisecond
 
 // commitDrafts turns drafts into updates of ours and stores them: one batch,
 // synced, before anyone is told (rule 14). A draft whose record or place has
-// moved on since it was made is looked at again.
-func (f *Folder) commitDrafts(drafts []capture.Draft) {
+// moved on since it was made is looked at again; so is a draft of a lazy look,
+// which synced nothing, if it came too late to be made durable with all others.
+func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
+	if lazy && (f.phase == store.PhaseNormal || f.evacuating) {
+		f.lookAgain(drafts)
+		return
+	}
 	var b store.Batch
 	pending := make(map[repl.UID]bool)
 	for len(drafts) > 0 {
@@ -110,8 +115,9 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 	writes := make([]store.Write, 0, len(group))
 	freed := make(map[repl.UID]bool)
 	for i := range group {
-		if !group[i].Update.Present {
-			freed[group[i].Prior.UID] = true
+		d := &group[i]
+		if p := d.Prior; p != nil && (!d.Update.Present || p.Parent != d.Update.Parent || p.Name != d.Update.Name) {
+			freed[p.UID] = true // dead, or gone from where it was
 		}
 	}
 	for i := range group {
@@ -143,6 +149,9 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	if f.storeFailed(err) || !ok || u.Present && !parent.Present {
 		return false
 	}
+	if dir != u.Parent && (d.Prior == nil || d.Prior.Parent != u.Parent) {
+		return false // it was put into a directory that is merged by now
+	}
 	if f.flight.holdsPlace(repl.Place{Dir: dir, Name: u.Name}) || f.flight.holds(dir) {
 		return false
 	}
@@ -154,11 +163,31 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	if !u.Present {
 		return true
 	}
+	if d.Prior != nil && d.Prior.Type == repl.Directory && f.within(dir, d.Prior.UID) {
+		return false // two looks at once saw two halves of a ring
+	}
 	there, taken, err := f.st.At(dir, u.Name)
 	if f.storeFailed(err) {
 		return false
 	}
 	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+}
+
+// within reports whether a directory lies in another, or is it.
+func (f *Folder) within(dir, in repl.UID) bool {
+	for dir != f.root() {
+		if dir == in {
+			return true
+		}
+		rec, ok, err := f.st.Get(dir)
+		if f.storeFailed(err) || !ok {
+			return false
+		}
+		if dir, err = f.st.Canonical(rec.Parent); f.storeFailed(err) {
+			return false
+		}
+	}
+	return false
 }
 
 // unmoved reports whether a record is still what a draft was made on, and no

@@ -149,6 +149,9 @@ func (f *Folder) setWake() {
 	for _, l := range f.later {
 		sooner(l.when)
 	}
+	for _, g := range f.gone {
+		sooner(g.after)
+	}
 	for _, l := range f.links {
 		if l.up && !l.asking {
 			sooner(l.notBefore)

@@ -13,6 +13,7 @@ package engine
 import (
 	"time"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/filter"
 	"opendfs/internal/finding"
 	"opendfs/internal/preserve"
@@ -95,6 +96,7 @@ type Folder struct {
 	dirty   dirty
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
+	raised  map[spot]capture.Raised // by names that were looked at
 	goneRun bool
 	walking bool // a Gap is being walked
 	later   map[spot]laterName
@@ -124,6 +126,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		cfg: cfg, st: st, now: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
+		raised:  make(map[spot]capture.Raised),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 	}

@@ -81,10 +81,14 @@ type Evacuate struct{ cfg *Config }
 func (*Evacuate) Class() Class { return ClassInstall }
 
 // Run walks the records from the root; the topmost provisional object goes
-// with all that it holds, in one rename.
+// with all that it holds, in one rename. At its end all that was captured
+// lazily is durable, and may be served.
 func (a *Evacuate) Run(ctx Context, post func(Event)) {
 	ev := evacuated{}
 	ev.err = a.directory(ctx, repl.RootUID(a.cfg.Folder), &ev)
+	if ev.err == nil {
+		ev.err = ctx.Volume.Sync()
+	}
 	post(ev)
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"path"
 	"strings"
 	"time"
 
@@ -17,13 +18,15 @@ const (
 	maxLooks   = 3    // directories looked at
 	draftChunk = 512  // drafts committed in one batch
 	goneChunk  = 4096 // deletions looked into by one action
+	maxRaised  = 4096 // findings of names remembered, to be cleared
 )
 
 // goneMark is a record whose name was not there. It may be deleted only when
 // every name marked before has been looked at: it may have moved there.
 type goneMark struct {
-	uid repl.UID
-	seq uint64
+	uid   repl.UID
+	seq   uint64
+	after repl.Time // not before
 }
 
 // Journaled brings names from the change journal.
@@ -222,7 +225,7 @@ func (e looked) apply(f *Folder) {
 func (e *lookedDir) settle(f *Folder) {
 	seq := f.looking[e.work.Dir]
 	delete(f.looking, e.work.Dir)
-	f.raise(e.result.Findings)
+	f.reraise(e.work, e.result.Findings)
 	if e.err != nil {
 		if errors.Is(e.err, store.ErrCorrupt) {
 			f.storeFailed(e.err)
@@ -237,7 +240,12 @@ func (e *lookedDir) settle(f *Folder) {
 		return
 	}
 	if e.result.Missing { // the directory is not where its record says
+		rec, ok, err := f.st.Get(e.work.Dir)
+		if f.storeFailed(err) || !ok || !rec.Present {
+			return
+		}
 		f.markDirectory(e.work.Dir)
+		f.relook(e.work, missingRetry)
 	}
 	for _, name := range e.result.Descend {
 		rec, ok, err := f.st.At(e.work.Dir, name)
@@ -262,12 +270,17 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	f.markPlaces(e.result.Dirty)
 	for _, uid := range e.result.Gone {
-		f.gone = append(f.gone, goneMark{uid, max(seq, f.dirty.seq)})
+		f.gone = append(f.gone, goneMark{uid: uid, seq: max(seq, f.dirty.seq)})
 	}
 }
 
-// lookRetry is when a directory that could not be listed is tried again.
-const lookRetry = 10 * time.Second
+// When a directory is tried again that could not be listed, one that was not
+// where its record says, and a name that is gone but seen elsewhere.
+const (
+	lookRetry    = 10 * time.Second
+	missingRetry = 200 * time.Millisecond
+	goneRetry    = 100 * time.Millisecond
+)
 
 func (f *Folder) relook(w *capture.Work, after time.Duration) {
 	if w.All {
@@ -291,6 +304,38 @@ func (f *Folder) raise(raised []capture.Raised) {
 	}
 }
 
+// reraise raises what a look found wrong and clears what an earlier look at the
+// same names had found and this one has not.
+func (f *Folder) reraise(w *capture.Work, raised []capture.Raised) {
+	f.raise(raised)
+	now := make(map[spot]capture.Raised, len(raised))
+	for _, r := range raised {
+		now[spot{w.Dir, path.Base(r.Object)}] = r
+	}
+	over := func(at spot) {
+		old, was := f.raised[at]
+		if r, is := now[at]; was && (!is || r.Code != old.Code) {
+			f.find.Clear(old.Code, f.cfg.Name+":"+old.Object)
+			delete(f.raised, at)
+		}
+	}
+	if w.All {
+		for at := range f.raised {
+			if at.dir == w.Dir {
+				over(at)
+			}
+		}
+	}
+	for _, n := range w.Names {
+		over(spot{w.Dir, n.Name})
+	}
+	for at, r := range now {
+		if len(f.raised) < maxRaised {
+			f.raised[at] = r
+		}
+	}
+}
+
 // startGone looks into names that were not there, as soon as all names marked
 // before them have been looked at.
 func (f *Folder) startGone() {
@@ -304,7 +349,7 @@ func (f *Folder) startGone() {
 	var uids []repl.UID
 	left := f.gone[:0]
 	for _, g := range f.gone {
-		if g.seq < settled && len(uids) < goneChunk {
+		if g.seq < settled && g.after <= f.now() && len(uids) < goneChunk {
 			uids = append(uids, g.uid)
 		} else {
 			left = append(left, g)
@@ -338,7 +383,7 @@ func (e goneLooked) apply(f *Folder) {
 	f.markPlaces(e.result.Dirty)
 	f.remake(e.result.Wanted)
 	for _, uid := range e.result.Gone { // moved: look there first, then here again
-		f.gone = append(f.gone, goneMark{uid, f.dirty.seq})
+		f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
 	}
 }
 

@@ -52,7 +52,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if st.RootIdentity != root.Identity && !st.RootIdentity.IsZero() && st.Phase != store.PhaseNew {
 		return nil, &MarkerError{finding.RootUnmounted, fmt.Sprintf("the root of %s is not the directory it was", cfg.Name)}
 	}
-	unclean := !st.Clean && st.Phase == store.PhaseNormal
+	unclean := !st.Clean && st.Phase != store.PhaseNew
 	st.RootIdentity, st.Clean = root.Identity, false
 	if err := enroll(env, &st, root); err != nil {
 		return nil, err
