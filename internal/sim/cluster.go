@@ -61,6 +61,9 @@ type Member struct {
 	found  map[string]string // findings raised, by code and object
 	token  uint64
 	open   []openFile // of users
+	// promises says that the member has been in Normal: what it has on record is
+	// durable.
+	promises bool
 	// inAction says that an action runs: a crash there unwinds by panic.
 	inAction bool
 	dieAt    int // yields until the member dies; 0: it does not
@@ -186,7 +189,7 @@ func (m *Member) step(ev engine.Event) {
 		m.tasks = append(m.tasks, task{a, m.c.now})
 	}
 	if changed {
-		m.traceNews(before)
+		m.news(before)
 	}
 }
 
@@ -286,11 +289,12 @@ func (m *Member) yield(string) {
 func (m *Member) powerCut() {
 	m.c.Count.Crashes++
 	m.c.tracef("m%d loses power", m.index)
+	before := m.disk.Tree(true)
 	m.disk = m.disk.Crash(m.c.rnd.Uint64())
 	m.kv.Crash()
 	m.folder, m.served, m.tasks, m.events, m.open = nil, nil, nil, nil, nil
 	m.dieAt = 0
-	m.c.shadow.crashed(m)
+	m.c.shadow.crashed(m, before)
 	m.c.connect()
 }
 

@@ -126,11 +126,12 @@ func (m *Member) deliver() bool {
 	return true
 }
 
-// The bounds of the way to rest: rounds in all, and quiet rounds in a row,
-// each longer than the longest backoff of the engine.
+// The bounds of the way to rest: rounds in all, quiet rounds in a row, each
+// longer than the longest backoff of the engine, and work in one round.
 const (
 	maxRounds   = 400
 	quietRounds = 3
+	maxBusy     = 20000 // events and actions of one member in a round
 )
 
 // Rest heals everything, lets the cluster come to rest and checks it; then a
@@ -177,8 +178,10 @@ func (c *Cluster) settle() error {
 	for round := range maxRounds {
 		busy := false
 		for _, m := range c.members {
-			for m.deliver() || m.runSome() {
-				busy = true
+			for n := 0; m.deliver() || m.runSome(); n++ {
+				if busy = true; n > maxBusy {
+					return fmt.Errorf("m%d never stands still", m.index)
+				}
 			}
 			if m.folder == nil {
 				return fmt.Errorf("m%d stopped on the way to rest", m.index)

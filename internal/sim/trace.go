@@ -7,6 +7,7 @@ import (
 	"opendfs/internal/engine"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
+	"opendfs/internal/wire"
 )
 
 // traceLimit bounds what is remembered of a run.
@@ -25,19 +26,22 @@ func (c *Cluster) tracef(format string, args ...any) {
 // Trace is what happened lately.
 func (c *Cluster) Trace() string { return strings.Join(c.trace, "\n") }
 
-// traceNews notes the updates that a member came to know since before.
-func (m *Member) traceNews(before version.Vector) {
-	if m.c.silent {
-		return
-	}
+// news notes what a member came to know since before. What is on record of one
+// in Normal is promised; until then nothing is, all at once it is then.
+func (m *Member) news(before version.Vector) {
 	now := m.env.Store.Vector()
-	news, _, _, err := m.env.Store.Updates(now.Minus(before), version.GVSN{}, 1<<20)
-	if err != nil {
-		m.c.tracef("m%d: %v", m.index, err)
-		return
+	if !m.promises && m.folder.Phase() == wire.PhaseNormal {
+		m.promises, before = true, nil
 	}
-	for i := range news {
-		m.c.tracef("m%d   has %s", m.index, m.c.describe(&news[i]))
+	updates, _, _, err := m.env.Store.Updates(now.Minus(before), version.GVSN{}, 1<<20)
+	if err != nil {
+		panic(err)
+	}
+	if m.promises {
+		m.c.shadow.promise(updates)
+	}
+	for i := range updates {
+		m.c.tracef("m%d   has %s", m.index, m.c.describe(&updates[i]))
 	}
 }
 

@@ -22,9 +22,12 @@ type shadow struct {
 	next     int
 	written  map[string]string // content to where it was written
 	replaced map[string]bool
+	promised map[repl.Hash]bool // on record of a member in Normal
 }
 
-func (s *shadow) init() { s.written, s.replaced = make(map[string]string), make(map[string]bool) }
+func (s *shadow) init() {
+	s.written, s.replaced, s.promised = make(map[string]string), make(map[string]bool), make(map[repl.Hash]bool)
+}
 
 // openFile is a file that a user holds open for writing.
 type openFile struct {
@@ -48,43 +51,34 @@ func (c *Cluster) gone(content string) {
 	}
 }
 
-// crashed excuses what only an unsynced page cache had, and what no record of
-// the member promised.
-func (s *shadow) crashed(m *Member) {
-	promised := m.durableHashes()
+// promise notes that the member has on record, durably, what its users closed:
+// from now on no power cut excuses its loss (rule 14).
+func (s *shadow) promise(updates []repl.Update) {
+	for i := range updates {
+		if u := &updates[i]; u.Present && u.Type == repl.File {
+			s.promised[u.Content] = true
+		}
+	}
+}
+
+// crashed excuses the loss of what only the member's page cache had, and what
+// nobody had promised. before is what its disk held until then.
+func (s *shadow) crashed(m *Member, before []disk.Node) {
 	left := make(map[string]bool)
 	for _, other := range m.c.members {
 		for _, n := range other.disk.Tree(true) {
 			left[n.Content] = true
 		}
 	}
-	for content := range s.written {
-		if !left[content] && !promised[hashOf(content)] {
+	for i := range before {
+		content := before[i].Content
+		if _, users := s.written[content]; users && !left[content] && !s.promised[hashOf(content)] {
 			s.replaced[content] = true
 		}
 	}
 }
 
 func hashOf(content string) repl.Hash { return repl.Hash(blake3.Sum256([]byte(content))) }
-
-// durableHashes lists the contents of the records that survived.
-func (m *Member) durableHashes() map[repl.Hash]bool {
-	out := make(map[repl.Hash]bool)
-	s, err := store.Open(m.kv, m.c)
-	if err != nil {
-		panic(err)
-	}
-	f, err := s.Folder(folderID)
-	if err != nil {
-		panic(err)
-	}
-	for _, u := range allUpdates(f) {
-		if u.Present && u.Type == repl.File {
-			out[u.Content] = true
-		}
-	}
-	return out
-}
 
 func allUpdates(f *store.Folder) []repl.Update {
 	all, _, more, err := f.Updates(f.Vector(), version.GVSN{}, 1<<20)
