@@ -46,7 +46,7 @@ func drawUpdate(t *rapid.T, uids []repl.UID, m *member) repl.Update {
 // TestWhateverAPartnerSends: no batch makes Decide loop, panic or give a plan
 // that cannot be carried out or leaves the records unsound.
 func TestWhateverAPartnerSends(t *testing.T) {
-	more(t, 2000, func(t *rapid.T) {
+	more(t, 1200, func(t *rapid.T) {
 		w := newWorld(1)
 		m := w.member("A")
 		for range rapid.IntRange(0, 8).Draw(t, "acts") {

@@ -143,7 +143,7 @@ func TestDirectoriesConverge(t *testing.T) {
 }
 
 func TestMembersConverge(t *testing.T) {
-	more(t, 3000, func(t *rapid.T) {
+	more(t, 2000, func(t *rapid.T) {
 		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1, 1000}).Draw(t, "step")))
 		members := []*member{w.member("A"), w.member("B"), w.member("C")}[:rapid.IntRange(2, 3).Draw(t, "members")]
 		names := []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "names")]
@@ -205,7 +205,7 @@ func more(t *testing.T, checks int, property func(*rapid.T)) {
 // others make of theirs, meets their conflicts before they have settled them,
 // and ends with their tree; all that only it had is kept (rule 13).
 func TestNewcomerFollows(t *testing.T) {
-	more(t, 1500, func(t *rapid.T) {
+	more(t, 1000, func(t *rapid.T) {
 		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1}).Draw(t, "step")))
 		a, b, c := w.member("A"), w.member("B"), w.member("C")
 		c.initial = rapid.Bool().Draw(t, "newcomer") // else it only reads

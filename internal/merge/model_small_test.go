@@ -44,7 +44,7 @@ func TestSmallScope(t *testing.T) {
 	tried := 0
 	for _, step := range []repl.Time{0, 1} {
 		w, a, b := start(step)
-		for _, scope := range []struct{ a, b, keepA, keepB int }{{1, 1, 1, 1}, {2, 1, 3, 3}, {2, 2, 7, 29}} {
+		for _, scope := range []struct{ a, b, keepA, keepB int }{{1, 1, 1, 1}, {2, 1, 3, 3}, {2, 2, 7, 47}} {
 			keepA, keepB := oneIn(scope.keepA), oneIn(scope.keepB)
 			sequences(w, a, b, "A", scope.a, keepA, func(w *world, a, b *member) {
 				sequences(w, a, b, "B", scope.b, keepB, func(w *world, a, b *member) {
