@@ -14,32 +14,19 @@ import (
 const syncAllFrom = 256 // drafts from which on the whole volume is synced at once
 
 // makeDurable syncs what drafts are about: the files' data and the directories
-// whose entries changed. A file that is gone meanwhile needs no sync: its own
-// deletion is on its way.
-func (e *Env) makeDurable(drafts []capture.Draft) error {
+// whose entries changed. lost are those whose object or directory was not at
+// its place any more: it may live on elsewhere, unsynced, so they are not to be
+// stored but looked at again. A group is lost with any of its drafts.
+func (e *Env) makeDurable(drafts []capture.Draft) (held, lost []capture.Draft, err error) {
 	if len(drafts) >= syncAllFrom {
-		return e.Volume.Sync()
+		return drafts, nil, e.Volume.Sync()
 	}
-	var flushes []func() error
 	dirs := make(map[repl.UID]volume.Dir)
-	var err error
+	gone := make([]bool, len(drafts))
+	var flushes []func() error
 	for i := range drafts {
-		d := &drafts[i]
-		if d.Kind == capture.KindAdopt || d.Update.Parent.IsZero() {
-			continue
-		}
-		var dir volume.Dir
-		if dir, err = e.openOnce(dirs, d.Update.Parent); err != nil {
+		if gone[i], err = e.gather(&drafts[i], &gone[i], dirs, &flushes); err != nil {
 			break
-		}
-		if d.Prior != nil && d.Prior.Parent != d.Update.Parent {
-			if _, err = e.openOnce(dirs, d.Prior.Parent); err != nil {
-				break
-			}
-		}
-		if dir != nil && d.Update.Present && d.Kind != capture.KindMove {
-			name, kind := d.Update.Name, d.Update.Type
-			flushes = append(flushes, func() error { return syncObject(dir, name, kind) })
 		}
 	}
 	opened := slices.SortedFunc(maps.Keys(dirs), repl.UID.Compare)
@@ -48,13 +35,52 @@ func (e *Env) makeDurable(drafts []capture.Draft) error {
 			flushes = append(flushes, d.Sync)
 		}
 	}
-	err = errors.Join(err, volume.Together(e.Workers > 0, flushes))
+	if err == nil {
+		err = volume.Together(e.Workers > 0, flushes)
+	}
 	for _, uid := range opened {
 		if d := dirs[uid]; d != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}
-	return err
+	for len(drafts) > 0 {
+		n := groupLen(drafts)
+		if slices.Contains(gone[:n], true) {
+			lost = append(lost, drafts[:n]...)
+		} else {
+			held = append(held, drafts[:n]...)
+		}
+		drafts, gone = drafts[n:], gone[n:]
+	}
+	return held, lost, err
+}
+
+// gather adds what must be flushed for one draft; a flush may find the object
+// gone. It reports whether the draft's directory is.
+func (e *Env) gather(d *capture.Draft, gone *bool, dirs map[repl.UID]volume.Dir, flushes *[]func() error) (bool, error) {
+	if d.Kind == capture.KindAdopt || d.Update.Parent.IsZero() {
+		return false, nil
+	}
+	dir, err := e.openOnce(dirs, d.Update.Parent)
+	if err != nil {
+		return false, err
+	}
+	if d.Prior != nil && d.Prior.Parent != d.Update.Parent {
+		if _, err := e.openOnce(dirs, d.Prior.Parent); err != nil {
+			return false, err
+		}
+	}
+	if !d.Update.Present || d.Kind == capture.KindMove && !d.Data && repl.SameMeta(&d.Update, &d.Prior.Update) {
+		return false, nil
+	}
+	if dir == nil {
+		return true, nil
+	}
+	*flushes = append(*flushes, func() (err error) {
+		*gone, err = syncObject(dir, d)
+		return err
+	})
+	return false, nil
 }
 
 // openOnce opens a directory on record; nil if it is no longer there.
@@ -62,7 +88,7 @@ func (e *Env) openOnce(dirs map[repl.UID]volume.Dir, uid repl.UID) (volume.Dir, 
 	if d, ok := dirs[uid]; ok {
 		return d, nil
 	}
-	path, _, ok, err := e.directory(uid)
+	path, id, ok, err := e.directory(uid)
 	if err != nil {
 		return nil, err
 	}
@@ -72,24 +98,38 @@ func (e *Env) openOnce(dirs map[repl.UID]volume.Dir, uid repl.UID) (volume.Dir, 
 			d, err = nil, ignoreMissing(err)
 		}
 	}
+	if d != nil {
+		if st, serr := d.Stat(); serr != nil || st.Identity != id {
+			d, err = nil, errors.Join(ignoreMissing(serr), d.Close())
+		}
+	}
 	dirs[uid] = d
 	return d, err
 }
 
-func syncObject(dir volume.Dir, name string, kind repl.Type) error {
-	switch kind {
-	case repl.File:
-		f, err := dir.OpenFile(name)
-		if err != nil {
-			return ignoreMissing(err)
-		}
-		return errors.Join(f.Sync(), f.Close())
-	case repl.Directory:
-		d, err := dir.OpenDir(name)
-		if err != nil {
-			return ignoreMissing(err)
-		}
-		return errors.Join(d.Sync(), d.Close())
+// syncObject syncs what a draft found at its name. It reports whether that is
+// no longer there.
+func syncObject(dir volume.Dir, d *capture.Draft) (gone bool, err error) {
+	var o interface {
+		Stat() (volume.Stat, error)
+		Sync() error
+		Close() error
 	}
-	return nil // a link lies in its directory's entries and its inode
+	switch d.Update.Type {
+	case repl.File:
+		o, err = dir.OpenFile(d.Update.Name)
+	case repl.Directory:
+		o, err = dir.OpenDir(d.Update.Name)
+	default:
+		return false, nil // a link lies in its directory's entries and its inode
+	}
+	if err != nil {
+		return true, ignoreMissing(err)
+	}
+	st, err := o.Stat()
+	gone = err != nil || st.Identity != d.Identity
+	if err = ignoreMissing(err); !gone {
+		err = o.Sync()
+	}
+	return gone, errors.Join(err, o.Close())
 }

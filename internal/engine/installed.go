@@ -47,6 +47,9 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		f.cleared(c)
+		if c.Content {
+			f.stats.Bytes += uint64(c.Update.Size)
+		}
 		f.lookSooner(c.To)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
@@ -99,7 +102,8 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 		rec.Identity, rec.Print = o.Identity, o.Print
 	}
 	if st, ok := touched[c.Update.UID]; ok {
-		rec.Print = f.unseen(st.Print)
+		// A user's mtime, if it is one, is captured: it differs from this one.
+		rec.Print = f.unseen(repl.Print{Size: st.Print.Size, Mtime: rec.Mtime})
 	}
 	return rec
 }

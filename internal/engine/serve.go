@@ -283,8 +283,10 @@ type Content struct {
 	done bool // read to its end and found unchanged
 }
 
-// Size and Hash are those of the record.
-func (c *Content) Size() int64     { return c.rec.Size }
+// Size is the record's, in bytes.
+func (c *Content) Size() int64 { return c.rec.Size }
+
+// Hash is the record's.
 func (c *Content) Hash() repl.Hash { return c.rec.Content }
 
 // Read reads the file and, at its end, looks whether it is still the version

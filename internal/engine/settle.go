@@ -113,9 +113,13 @@ func openPlace(env *Env, p repl.Place) (volume.Dir, error) {
 	return d, nil
 }
 
+// ignoreMissing takes errors for none that say that an object is not, or no
+// longer, at its place: nothing lies there, or something of another type.
 func ignoreMissing(err error) error {
-	if errors.Is(err, volume.ErrNotExist) || errors.Is(err, volume.ErrNotDir) {
-		return nil
+	for _, missing := range []error{volume.ErrNotExist, volume.ErrNotDir, volume.ErrNotFile, volume.ErrEscapes, volume.ErrStale} {
+		if errors.Is(err, missing) {
+			return nil
+		}
 	}
 	return err
 }

@@ -29,11 +29,6 @@ func (s *Stats) captured(writes []store.Write, now repl.Time) {
 
 func (s *Stats) installed(put *store.Batch, now repl.Time) {
 	s.Installed += uint64(len(put.Writes))
-	for i := range put.Writes {
-		if r := &put.Writes[i].Record; r.Present {
-			s.Bytes += uint64(r.Size)
-		}
-	}
 	s.LastChange = now
 }
 

@@ -87,7 +87,7 @@ func (b *Batch) settle(uid repl.UID, before volume.Stat, wanted map[repl.UID]rep
 func (b *Batch) directoryTimes() map[repl.UID]repl.Time {
 	times := make(map[repl.UID]repl.Time)
 	for i := range b.Items {
-		if c := &b.Items[i].Change; c.Update.Type == repl.Directory && c.Update.Present && b.Outcomes[i].Err == nil && (c.From.IsZero() || c.Meta) {
+		if c := &b.Items[i].Change; c.Update.Type == repl.Directory && c.Update.Present && b.Outcomes[i].Err == nil && (c.From.IsZero() || c.Meta || c.Object.UID != c.Update.UID) {
 			times[c.Update.UID] = c.Update.Mtime
 		}
 	}
