@@ -159,9 +159,12 @@ func (p *put) stage(b *Batch) error {
 		p.clearRows(&p.items[i])
 	}
 	for i := range p.items {
-		if err := p.setRows(&p.items[i]); err != nil {
+		if err := p.admit(&p.items[i]); err != nil {
 			return err
 		}
+	}
+	if err := p.setRows(); err != nil {
+		return err
 	}
 	if err := p.checkOrphans(); err != nil {
 		return err
