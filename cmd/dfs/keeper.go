@@ -43,7 +43,9 @@ type keeper struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	served atomic.Uint64 // bytes of content sent to partners since start
+	normal atomic.Bool   // it was Normal when it was last looked at
 	rates  health.Rates
+	news   recent
 
 	mu      sync.Mutex
 	runner  *engine.Runner  // guarded by mu; nil while it does not run
@@ -132,9 +134,15 @@ func (k *keeper) report(err error) {
 	k.mu.Lock()
 	k.reason = text
 	k.mu.Unlock()
-	if code != "" {
-		k.f.find.Raise(code, k.Name, text)
+	if code == "" {
+		return
 	}
+	for _, other := range openFindings {
+		if other != code {
+			k.f.find.Clear(other, k.Name)
+		}
+	}
+	k.f.find.Raise(code, k.Name, text)
 }
 
 // starting is the reason of a folder that has not been opened yet.
@@ -163,7 +171,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	j, err := journal.Open(ctx, k.Path, journal.Options{Hub: k.f.hub, Known: func(dir []byte) bool {
+	j, err := journal.Open(ctx, k.Path, journal.Options{Hub: k.f.hub, Others: true, Known: func(dir []byte) bool {
 		known, err := records.ByHandle(string(dir))
 		return err != nil || len(known) > 0
 	}})
@@ -271,7 +279,7 @@ func (k *keeper) watch(ctx context.Context, r *engine.Runner, records *store.Fol
 	}
 	k.f.log.Info("folder runs", "folder", k.Name, "path", k.Path, "journal", j.Kind().String())
 	k.linkAll()
-	err := k.look(ctx, r, j)
+	err := k.look(ctx, r, records, j)
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
 	k.mu.Unlock()
@@ -280,7 +288,7 @@ func (k *keeper) watch(ctx context.Context, r *engine.Runner, records *store.Fol
 }
 
 // look watches a runner: it says why it must end, nil when ctx has.
-func (k *keeper) look(ctx context.Context, r *engine.Runner, j journal.Journal) error {
+func (k *keeper) look(ctx context.Context, r *engine.Runner, records *store.Folder, j journal.Journal) error {
 	tick := time.NewTicker(folderWatch)
 	defer tick.Stop()
 	k.rates.Reset()
@@ -299,27 +307,27 @@ func (k *keeper) look(ctx context.Context, r *engine.Runner, j journal.Journal) 
 		k.rates.Add(time.Now(), health.Totals{
 			Captured: s.Stats.Captured, Installed: s.Stats.Installed, InBytes: s.Stats.Bytes, OutBytes: k.served.Load(),
 		})
+		k.news.note(&s, records)
 		k.judgeJournal(j)
-		if s.Phase == wire.PhaseNormal {
+		k.normal.Store(s.Phase == wire.PhaseNormal)
+		if k.normal.Load() {
 			k.f.find.Clear(finding.StateRebuilt, k.Name)
 			k.f.find.Clear(finding.StateRolledBack, k.Name)
+			k.f.allNormal()
 		}
 		if s.Stopped != "" && !s.Rebuild {
-			return k.whyStopped(&s)
+			return k.whyStopped(&s, records)
 		}
 	}
 }
 
 // whyStopped tells a damaged database from what another attempt may mend.
-func (k *keeper) whyStopped(s *engine.Status) error {
+func (k *keeper) whyStopped(s *engine.Status, records *store.Folder) error {
 	err := fmt.Errorf("%w: %s", errStopped, s.Stopped)
 	if finding.Code(s.Stopped) == finding.StoreError {
 		if _, rerr := k.store.Folder(k.Folder); errors.Is(rerr, store.ErrCorrupt) {
 			return rerr
 		}
-		k.mu.Lock()
-		records := k.records
-		k.mu.Unlock()
 		if rerr := probe(records); errors.Is(rerr, store.ErrCorrupt) {
 			return rerr
 		}

@@ -51,7 +51,7 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 		switch {
 		case c.Mint:
 			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
-		case c.Was.Provisional && !c.Drop && c.Update.GVSN == c.Was.GVSN:
+		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
 		f.flight.add(c)

@@ -48,7 +48,7 @@ func (v *flight) add(c *repl.Change) {
 	if c.Drop {
 		v.dropped[uid] = true
 	} else {
-		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional && !c.Update.Present}
+		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional}
 		if c.To.IsZero() && !rec.Parent.IsZero() {
 			rec.Presence = repl.Absent
 		}

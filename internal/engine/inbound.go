@@ -36,6 +36,7 @@ type link struct {
 	// asked as if it were known here, so that all else goes on; it is never
 	// joined.
 	held      version.Vector
+	heldOut   version.Vector // the diff's, kept for the next one
 	retryAt   repl.Time
 	retryWait time.Duration
 }
@@ -50,8 +51,11 @@ type diff struct {
 	paged       bool // every page has arrived
 	outstanding int  // updates in plans under way
 	failed      version.Vector
-	leftOut     version.Vector    // held when it began, and not asked for
-	records     map[repl.UID]bool // asked for by UID
+	leftOut     version.Vector // held when it began, and not asked for
+	// heldOut is what the failed updates replaced and this member does not have
+	// either: one of those versions may be another partner's record (rule 1).
+	heldOut version.Vector
+	records map[repl.UID]bool // asked for by UID
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -107,7 +111,7 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 	}
 	now := f.now()
 	if l.retryAt <= now {
-		l.held = nil
+		l.held, l.heldOut = nil, nil
 		return
 	}
 	ask.Request.Except = l.held
@@ -159,7 +163,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	if l.diff == nil {
-		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, records: make(map[repl.UID]bool)}
+		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
 	l.known = page.Vector
@@ -173,7 +177,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	free := updates[:0]
 	for i := range updates {
 		if f.flight.holds(updates[i].UID) {
-			d.failed.Add(updates[i].GVSN) // in flight for another diff; asked for again
+			f.miss(d, &updates[i]) // in flight for another diff; asked for again
 			continue
 		}
 		free = append(free, updates[i])
@@ -201,11 +205,39 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: plan.Need, waiting: plan.Waiting, round: round + 1})
 	} else {
 		for i := range plan.Waiting {
-			d.failed.Add(plan.Waiting[i].GVSN)
+			f.miss(d, &plan.Waiting[i])
 		}
 		f.parked(l, &plan)
 	}
 	f.launch(l, plan.Changes)
+}
+
+// miss keeps an update out of what the diff joins.
+func (f *Folder) miss(d *diff, u *repl.Update) {
+	d.failed.Add(u.GVSN)
+	f.hold(d, u)
+}
+
+// hold keeps out of what the diff joins every version that the update replaced
+// and that this member's record of the object does not know: up to it nothing
+// may be taken for known.
+func (f *Folder) hold(d *diff, u *repl.Update) {
+	mine, _, err := f.st.Get(u.UID)
+	if f.storeFailed(err) {
+		return
+	}
+	for _, g := range u.History {
+		var low uint64
+		if g.Originator == u.UID.Originator {
+			low = u.UID.Version - 1
+		}
+		for _, h := range mine.History.With(mine.GVSN) {
+			if h.Originator == g.Originator {
+				low = max(low, h.Version)
+			}
+		}
+		d.heldOut.AddInterval(g.Originator, version.Interval{Low: low, High: g.Version})
+	}
 }
 
 // parked raises or clears the finding of updates that cannot be decided.
@@ -241,7 +273,7 @@ func (e recordsAsked) apply(f *Folder) {
 	d.outstanding -= len(e.waiting)
 	if e.err != nil {
 		for i := range e.waiting {
-			d.failed.Add(e.waiting[i].GVSN)
+			f.miss(d, &e.waiting[i])
 		}
 		f.endDiff(l, false)
 		f.delay(l)
@@ -272,14 +304,14 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		l.idle = false
 		return
 	}
-	join := d.vector.Minus(d.failed)
+	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
 		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {
 			return
 		}
 		f.notify = true
 	}
-	l.held = d.failed.Minus(f.st.Vector())
+	l.held, l.heldOut = d.failed.Minus(f.st.Vector()), d.heldOut
 	l.idle = len(l.held) == 0
 	if !l.idle {
 		// What was left out of the question already waits for its time; only a

@@ -86,13 +86,12 @@ func (f *Folder) lookSooner(p repl.Place) {
 
 // result is the record of an installed change.
 func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID]volume.Stat) repl.Record {
-	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk}
+	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Provisional: c.Was.Provisional}
 	switch {
 	case c.Update.Parent.IsZero(): // the root lies where it always did
 		rec.Identity, rec.Print = c.Was.Identity, c.Was.Print
 	case c.To.IsZero():
 		rec.Presence = repl.Absent
-		rec.Provisional = c.Was.Provisional
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
 		rec.Identity, rec.Print = c.Object.Identity, c.Object.Print
@@ -146,6 +145,10 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	c := &b.changes[i]
 	for _, g := range b.settles[i] {
 		b.diff.failed.Add(g)
+	}
+	f.hold(b.diff, &c.Update)
+	for k := range c.Also {
+		f.hold(b.diff, &c.Also[k])
 	}
 	for _, p := range o.Dirty {
 		f.dirty.mark(p.Dir, p.Name, true)

@@ -232,6 +232,9 @@ func (b *Batch) park(i int) {
 	if err == nil {
 		err = b.touch(c.From.Dir, from)
 	}
+	if err == nil && c.Object.Type == repl.Directory { // its children still leave it by this handle
+		_, err = b.dir(c.Object.UID)
+	}
 	if err == nil {
 		err = from.Rename(c.From.Name, b.installing, TempName(&c.Update)+ParkedSuffix)
 	}

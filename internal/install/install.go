@@ -153,7 +153,7 @@ func (b *Batch) step(i int) {
 		err = fmt.Errorf("%w: another change of its group failed", ErrMoved)
 	case c.Update.Parent.IsZero() && c.Meta:
 		err = b.root(i)
-	case c.Drop || c.From.IsZero() && c.To.IsZero():
+	case c.From.IsZero() && c.To.IsZero():
 		return // a matter of records alone
 	case c.To.IsZero():
 		err = b.remove(i)

@@ -14,7 +14,9 @@ func (g *group) deliver(ev *event) {
 		g.cache.flush() // directories below it have moved
 	}
 	if ev.dir == nil && ev.newDir == nil {
-		g.deliverNameless(ev)
+		if !g.allIgnore(ev) {
+			g.deliverNameless(ev)
+		}
 		return
 	}
 	from, to := g.verdict(ev.dir), g.verdict(ev.newDir)
@@ -32,7 +34,7 @@ func (g *group) deliver(ev *event) {
 		}
 	}
 	if ev.child != nil && ev.mask&unix.FAN_ONDIR == 0 && ev.mask&(unix.FAN_CLOSE_WRITE|unix.FAN_ATTRIB) != 0 &&
-		(foreign || temporary(ev.name)) {
+		(foreign || temporary(ev.name)) && !g.allIgnore(ev) {
 		g.deliverLinked(ev, from, to)
 	}
 }
@@ -45,6 +47,9 @@ func (s *subscriber) deliver(ev *event, from, to *verdict, a, b location) {
 	if b.state == private && b.path == privateName {
 		s.seen(ev.newName)
 	}
+	if s.ignores(ev) {
+		return
+	}
 	wrote := ev.mask&unix.FAN_CLOSE_WRITE != 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,6 +61,19 @@ func (s *subscriber) deliver(ev *event, from, to *verdict, a, b location) {
 		tree := ev.mask&unix.FAN_ONDIR != 0 && a.state != inside
 		s.putLocked(to.key, Dirty{Dir: to.dir, Path: b.path, Wrote: wrote, Tree: tree}, ev.newName, ev.child)
 	}
+}
+
+// ignores reports whether the folder does not want what this process did.
+func (s *subscriber) ignores(ev *event) bool { return s.others && ev.pid == s.self }
+
+// allIgnore reports whether no folder wants an event.
+func (g *group) allIgnore(ev *event) bool {
+	for _, s := range g.subs {
+		if !s.ignores(ev) {
+			return false
+		}
+	}
+	return true
 }
 
 // reported tells whether a name there is the folder's business.
@@ -75,6 +93,7 @@ func (g *group) deliverLinked(ev *event, from, to *verdict) {
 	for i, s := range g.subs {
 		a, b := from.at[i].state, to.at[i].state
 		switch {
+		case s.ignores(ev):
 		case a == private || b == private: // our own staging
 		case a == outside && b == outside, tmp:
 			s.put("", Dirty{Wrote: ev.mask&unix.FAN_CLOSE_WRITE != 0}, nil, ev.child)
@@ -97,7 +116,9 @@ func (g *group) deliverNameless(ev *event) {
 		return // its names were reported when they went
 	}
 	for _, s := range g.subs {
-		s.put("", Dirty{Wrote: ev.mask&unix.FAN_CLOSE_WRITE != 0}, nil, ev.child)
+		if !s.ignores(ev) {
+			s.put("", Dirty{Wrote: ev.mask&unix.FAN_CLOSE_WRITE != 0}, nil, ev.child)
+		}
 	}
 }
 

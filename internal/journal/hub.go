@@ -41,8 +41,11 @@ type subscriber struct {
 	tree  *tree
 	hub   *Hub
 	known func(dir []byte) bool
-	once  sync.Once
-	fixed map[string]location // by handle: the root and the private area, wherever they are
+	// others leaves out what process self did.
+	others bool
+	self   int32
+	once   sync.Once
+	fixed  map[string]location // by handle: the root and the private area, wherever they are
 }
 
 const (
@@ -80,7 +83,7 @@ func (h *Hub) subscribe(t *tree, o Options) (*subscriber, error) {
 		}
 		h.groups[t.device] = g
 	}
-	s := &subscriber{names: newNames(o.MaxNames), tree: t, hub: h, known: o.Known}
+	s := &subscriber{names: newNames(o.MaxNames), tree: t, hub: h, known: o.Known, others: o.Others, self: int32(os.Getpid())}
 	s.fixed = map[string]location{string(handle): {inside, "."}, string(area): {private, privateName}}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -95,6 +95,10 @@ type Options struct {
 	// record in this folder. It is called by the hub's reader: it must be quick
 	// and must not call the journal. Nil: always.
 	Known func(dir []byte) bool
+	// Others leaves out what this process does itself, where the kernel tells
+	// (fanotify): a member knows what it installs. The kernel merges only events
+	// of one process, so nobody else's change goes with them.
+	Others bool
 }
 
 const (
