@@ -47,7 +47,8 @@ func (*Look) Class() Class { return ClassLook }
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
 	result, err := capture.Look(ctx, ctx.captureDeps(a.cfg), &a.Work, out.add)
-	post(looked{{&a.Work, out.drafts, result, errors.Join(err, out.sync()), a.lazy}})
+	err = errors.Join(err, out.sync())
+	post(looked{{&a.Work, out.drafts, result, err, a.lazy}})
 }
 
 // chunks gathers drafts into events; a group stays together.
@@ -58,14 +59,19 @@ type chunks struct {
 	lazy   bool
 }
 
-// sync makes durable what the drafts at hand are about.
+// sync makes durable what the drafts at hand are about, and lets go of those
+// that cannot be.
 func (c *chunks) sync() error {
 	if c.lazy || len(c.drafts) == 0 {
 		return nil
 	}
-	if err := c.env.makeDurable(c.drafts); err != nil {
+	held, lost, err := c.env.makeDurable(c.drafts)
+	if c.drafts = held; err != nil {
 		c.drafts = nil
 		return err
+	}
+	if len(lost) > 0 {
+		c.post(overtakenDrafts(lost))
 	}
 	return nil
 }
@@ -99,7 +105,8 @@ func (*LookGone) Class() Class { return ClassLook }
 func (a *LookGone) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post}
 	result, err := capture.Gone(ctx, ctx.captureDeps(a.cfg), a.UIDs, out.add)
-	post(goneLooked{out.drafts, result, errors.Join(err, out.sync())})
+	err = errors.Join(err, out.sync())
+	post(goneLooked{out.drafts, result, err})
 }
 
 // Ask asks a partner for a page of what is missing here.

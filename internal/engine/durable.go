@@ -24,10 +24,8 @@ func (e *Env) makeDurable(drafts []capture.Draft) (held, lost []capture.Draft, e
 	dirs := make(map[repl.UID]volume.Dir)
 	gone := make([]bool, len(drafts))
 	var flushes []func() error
-	for i := range drafts {
-		if gone[i], err = e.gather(&drafts[i], &gone[i], dirs, &flushes); err != nil {
-			break
-		}
+	for i := 0; i < len(drafts) && err == nil; i++ {
+		gone[i], err = e.gather(&drafts[i], &gone[i], dirs, &flushes)
 	}
 	opened := slices.SortedFunc(maps.Keys(dirs), repl.UID.Compare)
 	for _, uid := range opened {
