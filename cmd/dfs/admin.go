@@ -226,7 +226,7 @@ func (a *admin) change(ctx context.Context, f func(d *directory.Domain) (bool, e
 		}
 		next, err := doc.With(d)
 		if err != nil {
-			return &control.Problem{Err: err, Usage: true}
+			return &control.Problem{Err: plainProblems(err), Usage: true}
 		}
 		_, err = a.dir.Update(ctx, doc.Domain.Generation, next)
 		var conflict *directory.ConflictError

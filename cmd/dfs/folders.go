@@ -12,6 +12,7 @@ import (
 	"opendfs/internal/directory"
 	"opendfs/internal/engine"
 	"opendfs/internal/filter"
+	"opendfs/internal/finding"
 	"opendfs/internal/journal"
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
@@ -204,4 +205,15 @@ func (f *folders) linked(m repl.MemberID, s *peer.Session) {
 			k.link(m, s)
 		}
 	}
+}
+
+// allNormal takes back that the database was rebuilt, once every folder is
+// Normal again.
+func (f *folders) allNormal() {
+	for _, k := range f.all() {
+		if !k.normal.Load() {
+			return
+		}
+	}
+	f.find.Clear(finding.StateRebuilt, "")
 }

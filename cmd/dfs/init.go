@@ -79,18 +79,7 @@ func initDomain(path string, n newDomain) (_ string, err error) {
 	if n.addresses, n.listen, err = parseAddresses(n.addresses, n.listen); err != nil {
 		return "", err
 	}
-	state, err := holdState(path, true)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, state.Close()) }()
-	if err := state.checkFresh(); err != nil {
-		return "", err
-	}
-	if err := fillState(state, n); err != nil {
-		return "", errors.Join(err, state.cleanUp())
-	}
-	return state.path, nil
+	return makeState(path, func(state *stateDir) error { return fillState(state, n) })
 }
 
 func fillState(state *stateDir, n newDomain) error {
@@ -147,9 +136,23 @@ func firstDocument(n newDomain) (*directory.Document, error) {
 	text := domainHead + string(directory.Marshal(d)) + domainTail
 	doc, err := directory.Read([]byte(text), "domain.yaml")
 	if err != nil {
-		return nil, usageError("make the first domain file: %w", err)
+		return nil, &failure{plainProblems(err), exitUsage}
 	}
 	return doc, nil
+}
+
+// plainProblems makes of the problems of a document that a command has written
+// those of the words that it was given.
+func plainProblems(err error) error {
+	var list directory.Problems
+	if !errors.As(err, &list) {
+		return err
+	}
+	var lines []string
+	for _, p := range list {
+		lines = append(lines, p.What+"; "+p.Remedy)
+	}
+	return errors.New(strings.Join(lines, "\n"))
 }
 
 // parseAddresses brings what a user wrote into the directory's form.

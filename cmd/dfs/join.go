@@ -64,22 +64,14 @@ func joinDomain(ctx context.Context, path, token string, addresses []string) (_ 
 	if addresses, _, err = parseAddresses(addresses, nil); err != nil {
 		return t, "", err
 	}
-	state, err := holdState(path, true)
-	if err != nil {
-		return t, "", err
-	}
-	defer func() { err = errors.Join(err, state.Close()) }()
-	if err := state.checkFresh(); err != nil {
-		return t, "", err
-	}
-	joined, err := pki.Join(ctx, t, pki.Joining{Addresses: addresses, Product: programVersion(), Now: time.Now})
-	if err != nil {
-		return t, "", joinProblem(err, t)
-	}
-	if err := saveJoined(state, joined); err != nil {
-		return t, "", errors.Join(err, state.cleanUp())
-	}
-	return t, state.path, nil
+	at, err := makeState(path, func(state *stateDir) error {
+		joined, err := pki.Join(ctx, t, pki.Joining{Addresses: addresses, Product: programVersion(), Now: time.Now})
+		if err != nil {
+			return joinProblem(err, t)
+		}
+		return saveJoined(state, joined)
+	})
+	return t, at, err
 }
 
 func saveJoined(state *stateDir, joined *pki.Joined) error {

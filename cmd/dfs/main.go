@@ -65,11 +65,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	return report(errs, root.ExecuteContext(ctx))
+	c, err := root.ExecuteContextC(ctx)
+	return report(errs, c.CommandPath(), err)
 }
 
 // report prints an error and its hint, and returns the exit status.
-func report(errs io.Writer, err error) int {
+func report(errs io.Writer, command string, err error) int {
 	if err == nil {
 		return exitDone
 	}
@@ -86,7 +87,7 @@ func report(errs io.Writer, err error) int {
 		}
 	}
 	if f == nil && hint == "" {
-		hint = "`dfs --help` lists the commands, `dfs COMMAND --help` tells of one"
+		hint = fmt.Sprintf("`%s --help` tells what it takes", command)
 	}
 	fmt.Fprintf(errs, "dfs: %s\n", err)
 	if hint != "" {
@@ -143,7 +144,7 @@ To look at it without setting anything up: dfs demo`),
 	c.SetVersionTemplate("dfs {{.Version}}\n")
 	c.PersistentFlags().StringVar(&o.state, "state", defaultState, "state directory of the member")
 	c.AddGroup(&cobra.Group{ID: "setup", Title: "Set up:"}, &cobra.Group{ID: "look", Title: "Look:"})
-	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o)} {
+	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o), demoCommand(o)} {
 		add.GroupID = "setup"
 		c.AddCommand(add)
 	}

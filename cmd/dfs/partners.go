@@ -56,8 +56,9 @@ type partner struct {
 	work     sync.WaitGroup // of the session that is up
 
 	mu        sync.Mutex
-	addresses []string // guarded by mu
-	session   *peer.Session
+	addresses []string      // guarded by mu
+	session   *peer.Session // guarded by mu; nil while there is none
+	lost      time.Time     // guarded by mu; when there last was one
 }
 
 // wantedPartners are the servers to have a session with.
@@ -171,6 +172,14 @@ func (one *partner) setSession(s *peer.Session) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	one.session = s
+	one.lost = time.Now()
+}
+
+// lastUp is when there last was a session.
+func (one *partner) lastUp() time.Time {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.lost
 }
 
 // current is the session that is up, nil if there is none.

@@ -150,6 +150,7 @@ func (m *member) reportFolder(ctx context.Context, d *directory.Domain, k *keepe
 		return f, nil
 	}
 	fillFolder(f, &s, j)
+	f.Recent = k.news.note(&s, records)
 	rates := k.rates.Now()
 	f.InPerSecond, f.InBytesPerSecond, f.OutPerSecond, f.OutBytesPerSecond = rates.Installed, rates.InBytes, rates.Captured, rates.OutBytes
 	if err := m.reportLinks(d, k, f, &s, records); err != nil {
@@ -180,10 +181,15 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		l := s.Links[id]
 		lacks := l.Known.Minus(s.Vector)
 		known = known.Union(lacks)
-		f.Links = append(f.Links, &controlpb.Link{
-			Server: memberName(d, id), Direction: "in", Connected: m.session(id) != nil, Known: len(l.Known) > 0,
-			Backlog: inbound(lacks), Held: int64(l.Held.Len()), Heard: timeText(m.heard.last(id, repl.FolderID{})),
-		})
+		link := &controlpb.Link{
+			Server: memberName(d, id), Direction: "in", Known: len(l.Known) > 0, Backlog: inbound(lacks), Held: int64(l.Held.Len()),
+		}
+		if one := m.partners.one(id); one != nil && one.current() != nil {
+			link.Connected, link.Heard = true, timeText(time.Now()) // a session that is silent ends by itself
+		} else if one != nil {
+			link.Heard = timeText(one.lastUp())
+		}
+		f.Links = append(f.Links, link)
 	}
 	f.In = inbound(known)
 	for _, id := range k.Downstreams {

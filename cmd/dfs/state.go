@@ -129,21 +129,51 @@ func (s *stateDir) Close() error { return s.lock.Close() }
 // file is the path of a file in the state directory.
 func (s *stateDir) file(name string) string { return filepath.Join(s.path, name) }
 
+// makeState makes a state directory and fills it. One that belongs to a domain
+// is refused; what a set-up that went wrong has made is removed again.
+func makeState(path string, fill func(*stateDir) error) (_ string, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("make state directory %s: %w", path, err)
+	}
+	if err := checkFresh(abs); err != nil {
+		return "", err
+	}
+	_, err = os.Lstat(abs)
+	made := errors.Is(err, fs.ErrNotExist)
+	state, err := holdState(abs, true)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	if err = checkFresh(abs); err != nil { // somebody else was faster
+		return "", err
+	}
+	if err = fill(state); err != nil {
+		return "", errors.Join(err, state.cleanUp(made))
+	}
+	return state.path, nil
+}
+
 // checkFresh refuses a state directory that belongs to a domain.
-func (s *stateDir) checkFresh() error {
+func checkFresh(path string) error {
 	for _, name := range ownedNames {
-		if _, err := os.Lstat(s.file(name)); err == nil {
-			return control.Hint(fmt.Errorf("%s exists: the state directory %s belongs to a domain already", s.file(name), s.path),
+		if _, err := os.Lstat(filepath.Join(path, name)); err == nil {
+			return control.Hint(fmt.Errorf("%s exists: the state directory %s belongs to a domain already", filepath.Join(path, name), path),
 				"nothing was changed; name another directory with --state, or move this one aside if it is not wanted")
 		}
 	}
 	return nil
 }
 
-// cleanUp removes what a set-up that went wrong has made in a fresh directory.
-func (s *stateDir) cleanUp() error {
+// cleanUp removes what a set-up that went wrong has made in a fresh directory,
+// and the directory if it was made too.
+func (s *stateDir) cleanUp(all bool) error {
+	if all {
+		return os.RemoveAll(s.path)
+	}
 	var errs []error
-	for _, name := range ownedNames {
+	for _, name := range append([]string{lockName}, ownedNames...) {
 		errs = append(errs, os.RemoveAll(s.file(name)))
 	}
 	return errors.Join(errs...)

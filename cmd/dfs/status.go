@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -205,6 +206,9 @@ func folderNotes(f *controlpb.Folder) []string {
 	if f.Reason != "" {
 		notes = append(notes, f.State+": "+f.Reason)
 	}
+	if f.State == "initial sync" && !knowsUpstream(f) {
+		notes = append(notes, "waits for a partner that is Normal itself")
+	}
 	if f.Walking {
 		notes = append(notes, "the tree is compared with the database")
 	}
@@ -221,6 +225,11 @@ func folderNotes(f *controlpb.Folder) []string {
 		notes = append(notes, "last error: "+f.LastError)
 	}
 	return notes
+}
+
+// knowsUpstream reports whether a partner has told what it has.
+func knowsUpstream(f *controlpb.Folder) bool {
+	return slices.ContainsFunc(f.Links, func(l *controlpb.Link) bool { return l.Direction == "in" && l.Known })
 }
 
 func printLinks(w io.Writer, list []*controlpb.Folder, now time.Time) {

@@ -289,6 +289,7 @@ type Folder struct {
 	LastError         string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
 	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
+	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"` // what became known last, oldest first
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -545,6 +546,13 @@ func (x *Folder) GetVector() string {
 		return x.Vector
 	}
 	return ""
+}
+
+func (x *Folder) GetRecent() []*UpdateLine {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
 }
 
 // Backlog is what one side has and the other lacks.
@@ -1434,10 +1442,11 @@ type UpdateLine struct {
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	Uid           string                 `protobuf:"bytes,5,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gvsn          string                 `protobuf:"bytes,6,opt,name=gvsn,proto3" json:"gvsn,omitempty"`
-	Time          string                 `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`      // when it was made
-	Server        string                 `protobuf:"bytes,8,opt,name=server,proto3" json:"server,omitempty"`  // of a queue: the partner it comes from or goes to
-	Folder        string                 `protobuf:"bytes,9,opt,name=folder,proto3" json:"folder,omitempty"`  // of a queue
-	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"` // of a queue: what it waits for
+	Time          string                 `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`                    // when it was made
+	Server        string                 `protobuf:"bytes,8,opt,name=server,proto3" json:"server,omitempty"`                // of a queue: the partner it comes from or goes to
+	Folder        string                 `protobuf:"bytes,9,opt,name=folder,proto3" json:"folder,omitempty"`                // of a queue
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`               // of a queue: what it waits for
+	MadeBy        string                 `protobuf:"bytes,11,opt,name=made_by,json=madeBy,proto3" json:"made_by,omitempty"` // this server, another server
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1538,6 +1547,13 @@ func (x *UpdateLine) GetFolder() string {
 func (x *UpdateLine) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *UpdateLine) GetMadeBy() string {
+	if x != nil {
+		return x.MadeBy
 	}
 	return ""
 }
@@ -2566,7 +2582,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\bpartners\x18\x10 \x03(\v2\x17.dfs.control.v1.PartnerR\bpartners\x123\n" +
 	"\bfindings\x18\x11 \x03(\v2\x17.dfs.control.v1.FindingR\bfindings\x124\n" +
 	"\boverflow\x18\x12 \x03(\v2\x18.dfs.control.v1.OverflowR\boverflow\x124\n" +
-	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xf0\a\n" +
+	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xa4\b\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2607,7 +2623,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\x1e \x01(\tR\tlastError\x12*\n" +
 	"\x05links\x18\x1f \x03(\v2\x14.dfs.control.v1.LinkR\x05links\x12\x16\n" +
-	"\x06vector\x18! \x01(\tR\x06vector\"9\n" +
+	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
+	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xcd\x01\n" +
@@ -2679,7 +2696,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x05known\x18\x04 \x01(\bR\x05known\x12\x18\n" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12-\n" +
 	"\x05total\x18\x06 \x01(\v2\x17.dfs.control.v1.BacklogR\x05total\x124\n" +
-	"\aupdates\x18\a \x03(\v2\x1a.dfs.control.v1.UpdateLineR\aupdates\"\xe4\x01\n" +
+	"\aupdates\x18\a \x03(\v2\x1a.dfs.control.v1.UpdateLineR\aupdates\"\xfd\x01\n" +
 	"\n" +
 	"UpdateLine\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
@@ -2692,7 +2709,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06server\x18\b \x01(\tR\x06server\x12\x16\n" +
 	"\x06folder\x18\t \x01(\tR\x06folder\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"B\n" +
+	" \x01(\tR\x06reason\x12\x17\n" +
+	"\amade_by\x18\v \x01(\tR\x06madeBy\"B\n" +
 	"\fQueueRequest\x12\x1c\n" +
 	"\tdirection\x18\x01 \x01(\tR\tdirection\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"v\n" +
@@ -2840,40 +2858,41 @@ var file_control_controlpb_control_proto_depIdxs = []int32{
 	3,  // 5: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
 	3,  // 6: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
 	4,  // 7: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
-	3,  // 8: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
-	11, // 9: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
-	3,  // 10: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
-	3,  // 11: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
-	14, // 12: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
-	3,  // 13: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
-	15, // 14: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
-	15, // 15: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
-	18, // 16: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
-	3,  // 17: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
-	21, // 18: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
-	24, // 19: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
-	6,  // 20: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
-	0,  // 21: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	9,  // 22: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	12, // 23: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	16, // 24: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	19, // 25: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	22, // 26: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	25, // 27: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	27, // 28: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	1,  // 29: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	10, // 30: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	13, // 31: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	17, // 32: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	20, // 33: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	23, // 34: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	26, // 35: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	28, // 36: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	15, // 8: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
+	3,  // 9: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
+	11, // 10: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
+	3,  // 11: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
+	3,  // 12: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
+	14, // 13: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
+	3,  // 14: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
+	15, // 15: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
+	15, // 16: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
+	18, // 17: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
+	3,  // 18: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
+	21, // 19: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
+	24, // 20: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
+	6,  // 21: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
+	0,  // 22: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
+	9,  // 23: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	12, // 24: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	16, // 25: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	19, // 26: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	22, // 27: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	25, // 28: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	27, // 29: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	1,  // 30: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	10, // 31: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	13, // 32: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	17, // 33: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	20, // 34: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	23, // 35: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	26, // 36: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	28, // 37: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	30, // [30:38] is the sub-list for method output_type
+	22, // [22:30] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_control_controlpb_control_proto_init() }
