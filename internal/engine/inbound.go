@@ -322,7 +322,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		}
 		return
 	}
-	l.retryWait, l.retryAt = 0, 0
+	l.retryWait, l.retryAt, l.heldOut = 0, 0, nil
 	if f.phase == store.PhaseInitialSync {
 		f.initialSyncDone()
 	}
