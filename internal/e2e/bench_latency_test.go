@@ -159,7 +159,7 @@ func TestBenchMixed(t *testing.T) {
 		for d := range dirs {
 			watched = append(watched, other.path("of-"+m.name, fmt.Sprint(d)))
 		}
-		w := &changer{m: m, seen: watch(t, watched...), stands: map[string]string{}, closed: map[string]time.Time{}}
+		w := &changer{m: m, seen: watch(t, watched...), stands: map[string]string{}, closed: map[string]time.Time{}, how: map[string]string{}}
 		workers[i] = w
 		wg.Go(func() { w.work(rate, seconds*rate, dirs) })
 	}
@@ -177,6 +177,10 @@ func TestBenchMixed(t *testing.T) {
 		for rel, token := range w.stands {
 			if text, err := os.ReadFile(c.members[1-i].path(rel)); err != nil || !hasToken(text, token) {
 				lost++
+				t.Logf("%s of %s, %s, is lost: %s on %s", token, rel, w.closed[token].Format(time.StampMicro), w.how[token], w.m.name)
+				if lost <= 3 {
+					c.tellAbout(rel)
+				}
 			}
 		}
 	}
@@ -197,7 +201,7 @@ type changer struct {
 	seen   *arrivals
 	stands map[string]string // path -> token of the version that stands
 	closed map[string]time.Time
-	behind int // ticks that came late
+	how    map[string]string // token -> the way it was saved
 	err    error
 }
 
@@ -213,7 +217,9 @@ func (w *changer) work(rate, n, dirs int) {
 		path := w.m.path(rel)
 		size := 1000 + rng.IntN(30_000)
 		var at time.Time
+		w.how[token] = "replaced by a rename"
 		if rng.IntN(2) == 0 {
+			w.how[token] = "overwritten in place"
 			at, w.err = closeFile(path, token, size)
 		} else {
 			temp := filepath.Join(filepath.Dir(path), "~new")

@@ -242,6 +242,15 @@ func (c *cluster) complain() {
 	}
 }
 
+// tellAbout shows what every member knows of one file.
+func (c *cluster) tellAbout(rel string) {
+	for _, m := range c.members {
+		record, err := m.dfs("record", folder+":"+rel)
+		explained, err2 := m.dfs("explain", folder+":"+rel)
+		c.t.Logf("%s on %s:\n%s%s%v %v", rel, m.name, record, explained, err, err2)
+	}
+}
+
 // stop and start are for all daemons.
 func (c *cluster) stop() {
 	c.t.Helper()
