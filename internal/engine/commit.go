@@ -125,6 +125,13 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) {
 			return nil, overtaken
 		}
+		if f.phase == store.PhaseInitialSync {
+			shared, ok := f.share(d, pending, writes)
+			if !ok {
+				return nil, overtaken
+			}
+			writes = append(writes, shared...)
+		}
 		w, ok := f.write(d)
 		if !ok {
 			return nil, refused
@@ -132,6 +139,37 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 		writes = append(writes, w)
 	}
 	return writes, ready
+}
+
+// share makes updates of ours of the provisional directories into which a
+// user moved a shared object: others must be able to follow it there. It is
+// not ok if one of them cannot be written now.
+func (f *Folder) share(d *capture.Draft, pending map[repl.UID]bool, writes []store.Write) (shared []store.Write, ok bool) {
+	if d.Kind == capture.KindAdopt || d.Prior == nil || d.Prior.Provisional || !d.Update.Present || f.cfg.ReadOnly || d.Update.Parent.IsZero() {
+		return nil, true
+	}
+	for dir := d.Update.Parent; ; {
+		at, err := f.st.Canonical(dir)
+		if f.storeFailed(err) {
+			return nil, false
+		}
+		rec, known, err := f.st.Get(at)
+		switch {
+		case f.storeFailed(err) || !known:
+			return nil, false
+		case !rec.Provisional || slices.ContainsFunc(writes, func(w store.Write) bool { return w.Record.UID == at }):
+			return shared, true
+		case pending[at] || f.flight.holds(at):
+			return nil, false
+		}
+		base, prior := rec.GVSN, rec.Update
+		rec.Fence, rec.Provisional = repl.Unfenced, false
+		prior.Fence, prior.History = repl.Unfenced, nil
+		rec.Update = repl.Mint(f.st.Next(), f.now(), &prior, rec.Update)
+		rec.History = nil // nobody has ever seen what was provisional
+		shared = append(shared, store.Write{Record: rec, Base: base})
+		dir = rec.Parent
+	}
 }
 
 // current reports whether a draft still follows from the records, and no plan
@@ -240,10 +278,12 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 }
 
 // provisional reports whether a draft of a member in initial sync makes a
-// provisional record. It is refused where a shared object went into a directory
-// that nobody else knows, and on a read-only member: the walk that ends the
-// initial sync settles that.
+// provisional record. On a read-only member a change of a shared object is
+// refused: the walk that ends the initial sync settles that.
 func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
+	if d.Prior != nil {
+		return d.Prior.Provisional, d.Prior.Provisional || !f.cfg.ReadOnly
+	}
 	dir, err := f.st.Canonical(d.Update.Parent)
 	if f.storeFailed(err) {
 		return false, false
@@ -251,12 +291,6 @@ func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
 	parent, _, err := f.st.Get(dir)
 	if f.storeFailed(err) {
 		return false, false
-	}
-	switch {
-	case d.Prior != nil && !d.Prior.Provisional:
-		return false, !f.cfg.ReadOnly && !(d.Update.Present && parent.Provisional)
-	case d.Prior != nil:
-		return true, true
 	}
 	return f.walking || parent.Provisional || f.cfg.ReadOnly, true
 }

@@ -114,7 +114,7 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 		l.held, l.heldOut = nil, nil
 		return
 	}
-	ask.Request.Except = l.held
+	ask.Request.Except = l.held.Union(l.heldOut) // what is held out is no partner's news either
 	ask.Until = l.retryAt
 }
 

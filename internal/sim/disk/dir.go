@@ -167,8 +167,14 @@ func (d *dir) Meta(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return n.meta()
+}
+
+// meta is the canonical form of the metadata.
+func (n *inode) meta() ([]byte, error) {
 	if n.enc == nil {
 		m := volume.Meta{Mode: n.cur.mode, Owner: n.cur.owner, Group: n.cur.group, Xattrs: n.cur.xattrs}
+		var err error
 		if n.enc, err = m.Encode(); err != nil {
 			return nil, err
 		}

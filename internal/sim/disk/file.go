@@ -75,6 +75,13 @@ func (f *file) Writable() (bool, error) {
 	return f.v.d.open(f.n), nil
 }
 
+func (f *file) Meta() ([]byte, error) {
+	if err := f.begin("meta"); err != nil {
+		return nil, err
+	}
+	return f.n.meta()
+}
+
 func (f *file) Sync() error {
 	if err := f.begin("syncfile"); err != nil {
 		return err
