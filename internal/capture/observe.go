@@ -55,13 +55,13 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		f.content = repl.Hash(blake3.Sum256([]byte(f.target)))
 	case st.Type == repl.File && !trusted(known, st, n.Wrote):
 		var ok bool
-		if ok, err = l.read(s, n, st, &f.content); err == nil && !ok {
+		if ok, err = l.read(s, n, st, f); err == nil && !ok {
 			return nil, false, nil
 		}
 	case st.Type == repl.File:
 		f.content = known.Content
 	}
-	if err == nil {
+	if err == nil && f.meta == nil {
 		f.meta, err = s.dir.Meta(n.Name)
 	}
 	if err != nil {
@@ -148,8 +148,9 @@ var (
 	hashers = sync.Pool{New: func() any { return blake3.New() }}
 )
 
-// read hashes a file. Without ok it is being written, which is noted.
-func (l *look) read(s *spot, n Name, st *volume.Stat, sum *repl.Hash) (ok bool, err error) {
+// read hashes a file and reads its metadata. Without ok it is being written,
+// which is noted.
+func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err error) {
 	file, err := s.dir.OpenFile(n.Name)
 	if err != nil {
 		return false, err
@@ -173,9 +174,12 @@ func (l *look) read(s *spot, n Name, st *volume.Stat, sum *repl.Hash) (ok bool, 
 			}
 		}
 	}
-	whole, err := l.hash(file, st, sum)
+	whole, err := l.hash(file, st, &f.content)
 	if err == nil && !whole {
 		l.again(s, n, Changing, changingAfter)
+	}
+	if err == nil && whole {
+		f.meta, err = file.Meta()
 	}
 	return whole, err
 }

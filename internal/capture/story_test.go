@@ -465,7 +465,24 @@ func (d interruptedDir) OpenFile(name string) (volume.File, error) {
 	if err := d.v.on("open", name); err != nil {
 		return nil, err
 	}
-	return d.Dir.OpenFile(name)
+	f, err := d.Dir.OpenFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return interruptedFile{f, d.v, name}, nil
+}
+
+type interruptedFile struct {
+	volume.File
+	v    *interrupted
+	name string
+}
+
+func (f interruptedFile) Meta() ([]byte, error) {
+	if err := f.v.on("meta", f.name); err != nil {
+		return nil, err
+	}
+	return f.File.Meta()
 }
 
 func (d interruptedDir) List(fn func(volume.Entry) error) error {

@@ -22,12 +22,8 @@ func (d *dir) OpenFile(name string) (File, error) {
 		return nil, err
 	}
 	// Looked at before it is opened, because opening alone makes some devices act.
-	was, err := d.v.describe(d.fd.get(), name)
-	if err != nil {
+	if err := d.v.regular(d.fd.get(), name); err != nil {
 		return nil, fail(op, name, err)
-	}
-	if was.Type != repl.File {
-		return nil, refuse(op, name, ErrNotFile)
 	}
 	// O_NONBLOCK: neither a pipe put here meanwhile nor somebody's lease may
 	// hold us. O_NOATIME: our reading is not the users'.
@@ -42,14 +38,41 @@ func (d *dir) OpenFile(name string) (File, error) {
 	if err != nil {
 		return nil, fail(op, name, err)
 	}
-	now, err := d.v.describe(fd, "")
-	if err == nil && now.Type != repl.File {
-		err = refuse(op, name, ErrNotFile)
-	}
-	if err != nil {
+	if err := d.v.regular(fd, ""); err != nil {
 		return nil, errors.Join(fail(op, name, err), unix.Close(fd))
 	}
 	return &file{v: d.v, fd: newFD(fd), name: name}, nil
+}
+
+// regular returns nil if name in dirfd, or dirfd itself, is a regular file of
+// this volume, else ErrNotFile or why it cannot be told.
+func (v *Disk) regular(dirfd int, name string) error {
+	var c cname
+	var st unix.Statx_t
+	if err := c.set(name); err != nil {
+		return err
+	}
+	if err := statAt(dirfd, &c, &st); err != nil {
+		return err
+	}
+	switch {
+	case v.foreign(&st):
+		return unix.EXDEV
+	case typeOf(uint32(st.Mode)) != repl.File:
+		return ErrNotFile
+	}
+	return nil
+}
+
+// Meta reads by the open descriptor.
+func (f *file) Meta() ([]byte, error) {
+	const op = "read metadata of"
+	m, err := f.v.read(object{fd: f.fd.get()})
+	if err != nil {
+		return nil, fail(op, f.name, err)
+	}
+	b, err := m.Encode()
+	return b, fail(op, f.name, err)
 }
 
 func (f *file) Read(p []byte) (int, error) {

@@ -157,6 +157,8 @@ type File interface {
 	// writable descriptor or shared mapping is open (a refused read lease says
 	// so). ErrUnknown where the filesystem cannot tell.
 	Writable() (bool, error)
+	// Meta returns the canonical metadata of the open file, as Dir.Meta does.
+	Meta() ([]byte, error)
 	// Sync makes what anybody has written to the file durable, data and
 	// metadata; its name in a directory is durable by Dir.Sync (rule 14).
 	Sync() error
