@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
 	"opendfs/internal/control"
@@ -37,7 +36,7 @@ type admin struct {
 func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	id, err := pki.Load(state.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, control.Hint(fmt.Errorf("state directory %s belongs to no domain yet", state.path), "run `dfs init` on the first server of a domain, `dfs join` on every other")
+		return nil, noDomain(state.path)
 	}
 	if err != nil {
 		return nil, err
@@ -55,6 +54,10 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 		return nil, err
 	}
 	return &admin{state, id, ca, pki.OpenInvitations(state.path), dir, log}, nil
+}
+
+func noDomain(state string) error {
+	return control.Hint(fmt.Errorf("state directory %s belongs to no domain yet", state), "run `dfs init` on the first server of a domain, `dfs join` on every other")
 }
 
 // self is this server's id in the directory.
@@ -75,82 +78,19 @@ func (a *admin) mayChange() error {
 	if here {
 		return nil
 	}
+	return notMaster(a.domain().Domain, id)
+}
+
+// notMaster says where the domain is changed.
+func notMaster(d *directory.Domain, id directory.UUID) error {
 	name, at := id.String(), ""
-	if s := a.domain().Domain.Server(id); s != nil {
+	if s := d.Server(id); s != nil {
 		name = s.Name
 		if len(s.Addresses) > 0 {
 			at = " (" + s.Addresses[0] + ")"
 		}
 	}
 	return control.Hint(fmt.Errorf("this server holds a copy of the domain; its master is %s", name), fmt.Sprintf("run the command on %s%s", name, at))
-}
-
-// Apply makes a document the domain, or says what that would change.
-func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*controlpb.ApplyReply, error) {
-	if err := a.mayChange(); err != nil {
-		return nil, err
-	}
-	doc, err := directory.Read(req.Document, req.Filename)
-	if err != nil {
-		return nil, control.Hint(err, "nothing was changed")
-	}
-	now := a.domain()
-	base := now.Domain.Generation
-	if g := doc.Domain.Generation; g != 0 && g != base {
-		return nil, control.Hint(fmt.Errorf("%s was made from generation %d, the domain is at generation %d by now", req.Filename, g, base),
-			fmt.Sprintf("repeat the change in %s, which is the present domain, and apply that", a.state.file("domain.yaml")))
-	}
-	if id := doc.Domain.ID; !id.IsZero() && id != now.Domain.ID {
-		return nil, control.Hint(fmt.Errorf("%s is of another domain (id %v, this one is %v)", req.Filename, id, now.Domain.ID), "apply it on that domain's master, or remove the id at its top")
-	}
-	next, err := doc.Complete(now.Domain, rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	reply := &controlpb.ApplyReply{Generation: base, Document: doc.Text()}
-	for _, w := range doc.Warnings {
-		reply.Warnings = append(reply.Warnings, w.String())
-	}
-	for _, c := range directory.Diff(now.Domain, next.Domain) {
-		reply.Changes = append(reply.Changes, c.String())
-	}
-	if req.DryRun {
-		return reply, nil
-	}
-	stored, err := a.store(ctx, base, doc, next, a.isOwn(req.Path), len(reply.Changes) > 0)
-	if err != nil {
-		return nil, control.Hint(err, "nothing was changed")
-	}
-	reply.Generation, reply.Document = stored.Domain.Generation, stored.Text()
-	for _, c := range reply.Changes {
-		a.log.Info("domain changed", "change", c, "generation", reply.Generation)
-	}
-	return reply, nil
-}
-
-// store makes next the domain. own says that it is what stands in
-// STATE/domain.yaml.
-func (a *admin) store(ctx context.Context, base uint64, doc, next *directory.Document, own, changes bool) (*directory.Document, error) {
-	switch {
-	case own:
-		if _, err := a.dir.Refresh(); err != nil {
-			return nil, err
-		}
-		return a.dir.Load(ctx)
-	case !changes && a.dir.Refused() == nil:
-		return a.dir.Load(ctx)
-	}
-	return a.dir.Update(ctx, base, next)
-}
-
-// isOwn reports whether a path is the state directory's own domain.yaml.
-func (a *admin) isOwn(path string) bool {
-	if path == "" {
-		return false
-	}
-	st, err1 := os.Stat(path)
-	own, err2 := os.Stat(a.state.file("domain.yaml"))
-	return err1 == nil && err2 == nil && os.SameFile(st, own)
 }
 
 // Invite adds a server to the domain, if need be, and makes its token.

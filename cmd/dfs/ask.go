@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"opendfs/internal/control"
@@ -34,10 +33,7 @@ func askMember[R any](ctx context.Context, o *options, ask func(context.Context,
 	if err != nil {
 		return r, err
 	}
-	a, err := openAdmin(state, slog.New(slog.DiscardHandler))
-	if err == nil {
-		r, err = ask(ctx, a)
-	}
+	r, err = ask(ctx, offline{state})
 	return r, errors.Join(err, state.Close())
 }
 

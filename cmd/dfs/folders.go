@@ -75,8 +75,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 	return on, off
 }
 
-// follow starts, restarts and stops folders as the domain says. The records of
-// a membership that is gone are dropped: what lies on disk stays.
+// follow starts, restarts and stops folders as the domain says.
 func (f *folders) follow(ctx context.Context, d *directory.Domain, self directory.UUID) {
 	on, off := memberships(d, self)
 	f.mu.Lock()
@@ -98,7 +97,6 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 	if st == nil {
 		return
 	}
-	f.dropLeft(st, on, off)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, m := range on {
@@ -108,8 +106,17 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 	}
 }
 
-// dropLeft forgets the records of folders of which this server is no member.
-func (f *folders) dropLeft(st *store.Store, on []membership, off []directory.MembershipView) {
+// dropLeft forgets the records of folders of which this server is no member;
+// what lies on disk stays. It is called once the domain is known to be the
+// newest: a member that starts from an older copy must lose nothing by it.
+func (f *folders) dropLeft(self directory.UUID) {
+	f.mu.Lock()
+	st, d := f.store, f.domain
+	f.mu.Unlock()
+	if st == nil || d == nil || d.Server(self) == nil {
+		return
+	}
+	on, off := memberships(d, self)
 	for _, id := range st.Folders() {
 		kept := slices.ContainsFunc(on, func(m membership) bool { return m.Folder == id }) ||
 			slices.ContainsFunc(off, func(v directory.MembershipView) bool { return repl.FolderID(v.Folder.ID) == id })
@@ -121,6 +128,15 @@ func (f *folders) dropLeft(st *store.Store, on []membership, off []directory.Mem
 			f.log.Error("records of a folder could not be dropped", "folder", id, "err", err)
 		}
 	}
+}
+
+// hasPrimary reports whether the domain names a primary member of a folder.
+func (f *folders) hasPrimary(id repl.FolderID) bool {
+	f.mu.Lock()
+	d := f.domain
+	f.mu.Unlock()
+	_, folder := d.Folder(directory.UUID(id))
+	return folder == nil || slices.ContainsFunc(folder.Members, func(m *directory.Membership) bool { return m.Primary })
 }
 
 func stopAll(list []*keeper) {

@@ -315,6 +315,7 @@ func (k *keeper) look(ctx context.Context, r *engine.Runner, records *store.Fold
 			k.f.find.Clear(finding.StateRolledBack, k.Name)
 			k.f.allNormal()
 		}
+		k.judgePrimary(s.Phase)
 		if s.Stopped != "" && !s.Rebuild {
 			return k.whyStopped(&s, records)
 		}
@@ -345,6 +346,16 @@ func probe(records *store.Folder) error {
 		return err
 	}
 	return s.Close()
+}
+
+// judgePrimary raises that nobody has said whose content wins, while that
+// matters.
+func (k *keeper) judgePrimary(p wire.Phase) {
+	if p == wire.PhaseInitialSync && !k.f.hasPrimary(k.Folder) {
+		k.f.find.Raise(finding.NoPrimary, k.Name, "")
+		return
+	}
+	k.f.find.Clear(finding.NoPrimary, k.Name)
 }
 
 // judgeJournal raises or clears that changes are noticed late.

@@ -96,6 +96,9 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 			m.refresh()
 		case <-chore.C:
 			m.renew(ctx)
+			if m.newest() {
+				m.folders.dropLeft(m.self())
+			}
 		case <-feed.C:
 			notify.feed(m.alive())
 		}
@@ -318,6 +321,17 @@ func (m *member) alive() bool {
 		}
 	}
 	return true
+}
+
+// newest reports whether the domain that is followed is the newest: this server
+// is the master, or has a session with it and has asked.
+func (m *member) newest() bool {
+	id, here := m.dir.Master()
+	if here {
+		return true
+	}
+	one := m.partners.one(repl.MemberID(id))
+	return one != nil && one.asked()
 }
 
 // renew renews this server's certificate when two thirds of its life are over.

@@ -59,6 +59,7 @@ type partner struct {
 	addresses []string      // guarded by mu
 	session   *peer.Session // guarded by mu; nil while there is none
 	lost      time.Time     // guarded by mu; when there last was one
+	noNewer   bool          // guarded by mu; the session has told that it has no newer domain
 }
 
 // wantedPartners are the servers to have a session with.
@@ -171,8 +172,22 @@ func (p *partners) changed(ctx context.Context, one *partner, s peer.State) {
 func (one *partner) setSession(s *peer.Session) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	one.session = s
+	one.session, one.noNewer = s, false
 	one.lost = time.Now()
+}
+
+// asked reports whether the session that is up has told that it has no newer
+// domain than this member.
+func (one *partner) asked() bool {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.noNewer
+}
+
+func (one *partner) setAsked(noNewer bool) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.noNewer = noNewer
 }
 
 // lastUp is when there last was a session.
@@ -247,7 +262,8 @@ func (p *partners) followDirectory(ctx context.Context, one *partner, s *peer.Se
 	for {
 		d := p.admin.domain().Domain
 		c, err := s.Directory(ctx, d.Term, d.Generation, true)
-		if err == nil && len(c.Signed) > 0 {
+		if err == nil {
+			one.setAsked(len(c.Signed) == 0)
 			err = p.accept(one, c)
 		}
 		if err == nil {
@@ -263,8 +279,11 @@ func (p *partners) followDirectory(ctx context.Context, one *partner, s *peer.Se
 	}
 }
 
-// accept takes a newer copy, or raises why not.
+// accept takes a newer copy, if there is one, or raises why not.
 func (p *partners) accept(one *partner, c *wire.DirectoryCopy) error {
+	if len(c.Signed) == 0 {
+		return nil
+	}
 	changed, err := p.admin.dir.Accept(c.Signed)
 	if errors.Is(err, directory.ErrOlderCopy) { // another partner was faster
 		return nil

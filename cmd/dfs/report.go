@@ -169,6 +169,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Files, f.Directories, f.Symlinks, f.Bytes, f.Tombstones = c.Files, c.Directories, c.Links, c.Bytes, c.Tombstones
 	f.Uncaptured, f.InFlight = int64(s.Dirty+s.Looking+s.Later), int64(s.InFlight)
 	f.Captured, f.Installed, f.InstalledBytes = s.Stats.Captured, s.Stats.Installed, s.Stats.Bytes
+	f.Conflicts, f.Open = s.Stats.Kept, int64(s.Open)
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
 	f.Vector = s.Vector.String()
 }

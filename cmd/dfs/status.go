@@ -215,6 +215,9 @@ func folderNotes(f *controlpb.Folder) []string {
 	if f.Uncaptured > 0 {
 		notes = append(notes, fmt.Sprintf("%s names to look at", thousands(f.Uncaptured)))
 	}
+	if f.Open > 0 {
+		notes = append(notes, fmt.Sprintf("%s files are open for writing and captured when they are closed or at rest", thousands(f.Open)))
+	}
 	if f.InFlight > 0 {
 		notes = append(notes, fmt.Sprintf("%s updates being installed", thousands(f.InFlight)))
 	}

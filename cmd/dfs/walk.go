@@ -170,10 +170,10 @@ func (w *walk) notYet() string {
 	switch {
 	case s.Walking:
 		return "the tree is being compared with the database, and this place has not come up"
-	case s.Later > 0:
-		return "it is open for writing, changes as it is read, or its place is being installed to; it is looked at again by itself"
-	case s.Dirty+s.Looking > 0:
-		return fmt.Sprintf("%d names are still to be looked at", s.Dirty+s.Looking)
+	case s.Dirty+s.Looking+s.Later > 0:
+		return fmt.Sprintf("%d names are still to be looked at", s.Dirty+s.Looking+s.Later)
+	case s.Open > 0:
+		return fmt.Sprintf("perhaps it is one of %d files that are open for writing; it is captured when it is closed or at rest", s.Open)
 	case w.p.k.ReadOnly:
 		return "this member is read-only, and what is changed here does not count"
 	}

@@ -45,6 +45,8 @@ func (c *Client) explain(err error) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("ask the member at %s: %w", c.path, ErrNotRunning)
+	case connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the daemon noticed first
+		return fmt.Errorf("ask the member at %s: %w", c.path, context.DeadlineExceeded)
 	case errors.Is(err, fs.ErrPermission):
 		return &Problem{Err: fmt.Errorf("ask the member at %s: permission denied", c.path), Hint: "run the command as root, or as the user who runs the member"}
 	}

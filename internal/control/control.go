@@ -79,6 +79,8 @@ func toWire(ctx context.Context, err error) error {
 		if p.Usage {
 			code = connect.CodeInvalidArgument
 		}
+	case errors.Is(err, context.DeadlineExceeded):
+		code = connect.CodeDeadlineExceeded
 	case ctx.Err() != nil:
 		code = connect.CodeCanceled
 	}

@@ -49,6 +49,8 @@ var (
 	installed     = describe("updates_installed_total", "Updates of others installed since the folder was opened.", "folder")
 	contentIn     = describe("content_installed_bytes_total", "Bytes of content installed since the folder was opened.", "folder")
 	contentOut    = describe("content_served_bytes_total", "Bytes of content sent to partners since start.", "folder")
+	conflicts     = describe("losers_kept_total", "Objects put into the conflict store since the folder was opened.", "folder")
+	open          = describe("folder_open_files", "Files that users have open for writing, and that are not at rest.", "folder")
 	lastChange    = describe("folder_last_change_seconds", "When the folder last captured or installed something, Unix time.", "folder")
 	backlogN      = describe("backlog_updates", "Updates that one side has and the other lacks.", "folder", "partner", "direction")
 	backlogBytes  = describe("backlog_bytes", "Bytes of the files among them, where known.", "folder", "partner", "direction")
@@ -102,6 +104,8 @@ func collectFolder(out chan<- prometheus.Metric, f *controlpb.Folder) {
 	counter(out, installed, float64(f.Installed), f.Name)
 	counter(out, contentIn, float64(f.InstalledBytes), f.Name)
 	counter(out, contentOut, float64(f.ServedBytes), f.Name)
+	counter(out, conflicts, float64(f.Conflicts), f.Name)
+	gauge(out, open, float64(f.Open), f.Name)
 	if t, err := time.Parse(time.RFC3339Nano, f.LastChange); err == nil {
 		gauge(out, lastChange, float64(t.UnixNano())/1e9, f.Name)
 	}

@@ -288,8 +288,10 @@ type Folder struct {
 	Walking           bool                   `protobuf:"varint,29,opt,name=walking,proto3" json:"walking,omitempty"`
 	LastError         string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
+	Conflicts         uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
 	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
 	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"` // what became known last, oldest first
+	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`    // files that users have open for writing, and that are not at rest
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -541,6 +543,13 @@ func (x *Folder) GetLinks() []*Link {
 	return nil
 }
 
+func (x *Folder) GetConflicts() uint64 {
+	if x != nil {
+		return x.Conflicts
+	}
+	return 0
+}
+
 func (x *Folder) GetVector() string {
 	if x != nil {
 		return x.Vector
@@ -553,6 +562,13 @@ func (x *Folder) GetRecent() []*UpdateLine {
 		return x.Recent
 	}
 	return nil
+}
+
+func (x *Folder) GetOpen() int64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
 }
 
 // Backlog is what one side has and the other lacks.
@@ -2582,7 +2598,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\bpartners\x18\x10 \x03(\v2\x17.dfs.control.v1.PartnerR\bpartners\x123\n" +
 	"\bfindings\x18\x11 \x03(\v2\x17.dfs.control.v1.FindingR\bfindings\x124\n" +
 	"\boverflow\x18\x12 \x03(\v2\x18.dfs.control.v1.OverflowR\boverflow\x124\n" +
-	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xa4\b\n" +
+	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xd6\b\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2622,9 +2638,11 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\awalking\x18\x1d \x01(\bR\awalking\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\x1e \x01(\tR\tlastError\x12*\n" +
-	"\x05links\x18\x1f \x03(\v2\x14.dfs.control.v1.LinkR\x05links\x12\x16\n" +
+	"\x05links\x18\x1f \x03(\v2\x14.dfs.control.v1.LinkR\x05links\x12\x1c\n" +
+	"\tconflicts\x18  \x01(\x04R\tconflicts\x12\x16\n" +
 	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
-	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\"9\n" +
+	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\x12\x12\n" +
+	"\x04open\x18# \x01(\x03R\x04open\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xcd\x01\n" +
