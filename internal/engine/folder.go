@@ -105,7 +105,6 @@ type Folder struct {
 	flight  flight
 	fifo    []*batch // in order of decision; the first is the next to install
 	big     []*batch
-	staging int
 	install *batch // the batch that is being installed
 	seq     uint64
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -560,7 +561,12 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v)
 		_, _ = fmt.Fprintf(&log, "%v %+v %#v %s\n", v, v, v, v)
 	}
-	for _, secret := range []string{tok.Text(), fmt.Sprintf("%x", tok.secret), fmt.Sprint(tok.secret[:8])[1:20], key, fmt.Sprint(r.key.D)} {
+	raw, err := r.key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := new(big.Int).SetBytes(raw).String()
+	for _, secret := range []string{tok.Text(), fmt.Sprintf("%x", tok.secret), fmt.Sprint(tok.secret[:8])[1:20], key, number} {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("%s… is printed", secret[:10])
 		}

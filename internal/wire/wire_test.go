@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
@@ -277,7 +278,7 @@ func TestErrorTextIsTamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := m.(*Error).Text
-	if len(text) > MaxText || strings.ContainsAny(text, "\x1b\n\xff") {
+	if len(text) > MaxText || strings.ContainsAny(text, "\x1b\n") || !utf8.ValidString(text) {
 		t.Fatalf("text of %d bytes: %.40q", len(text), text)
 	}
 }
