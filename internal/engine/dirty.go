@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"opendfs/internal/capture"
 	"opendfs/internal/repl"
 )
 
@@ -131,10 +130,14 @@ func (f *Folder) ripen() {
 	}
 }
 
-// overtake forgets the waiting of names that have just been looked at.
-func (f *Folder) overtake(w *capture.Work) {
-	for _, n := range w.Names {
-		delete(f.later, spot{w.Dir, n.Name})
+// overtake forgets the waiting of names that are looked at now. What happens
+// from here on is noted anew.
+func (f *Folder) overtake(dir repl.UID, e *dirtyDir) {
+	if e.all {
+		delete(f.later, spot{dir, ""})
+	}
+	for name := range e.names {
+		delete(f.later, spot{dir, name})
 	}
 }
 

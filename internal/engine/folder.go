@@ -97,6 +97,7 @@ type Folder struct {
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
 	raised  map[spot]capture.Raised // by names that were looked at
+	opened  map[spot]int            // how often a name was found open for writing, in a row
 	goneRun bool
 	walking bool // a Gap is being walked
 	later   map[spot]laterName
@@ -126,6 +127,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
 		raised:  make(map[spot]capture.Raised),
+		opened:  make(map[spot]int),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 	}

@@ -164,6 +164,7 @@ func (f *Folder) startLooks() {
 			return
 		}
 		f.looking[dir] = e.seq
+		f.overtake(dir, e)
 		w := capture.Work{Dir: dir, All: e.all, Self: e.self}
 		for name, wrote := range e.names {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
@@ -210,7 +211,6 @@ func (e looked) apply(f *Folder) {
 	var drafts []capture.Draft
 	groups, lazy := uint32(0), false
 	for i := range e {
-		f.overtake(e[i].work)
 		lazy = lazy || e[i].lazy
 		last := groups
 		for _, d := range e[i].drafts {
@@ -264,18 +264,36 @@ func (e *lookedDir) settle(f *Folder) {
 	if e.result.AgainAll > 0 {
 		f.again(e.work.Dir, "", false, e.result.AgainAll)
 	}
-	for _, a := range e.result.Again {
-		f.again(e.work.Dir, a.Name, a.Wrote, a.After)
-		if a.Reason == capture.OpenForWriting {
-			at := spot{e.work.Dir, a.Name}
-			l := f.later[at]
-			l.open = true
-			f.later[at] = l
-		}
-	}
+	f.putOff(e.work, e.result.Again)
 	f.markPlaces(e.result.Dirty)
 	for _, uid := range e.result.Gone {
 		f.gone = append(f.gone, goneMark{uid: uid, seq: max(seq, f.dirty.seq)})
+	}
+}
+
+// putOff looks again at names that could not be captured. A file that is open
+// for writing may be closed already: the kernel tells of a close before it
+// forgets the writer. So it is looked at soon again, and ever more seldom.
+func (f *Folder) putOff(w *capture.Work, names []capture.Again) {
+	open := make(map[string]bool)
+	for _, a := range names {
+		if a.Reason != capture.OpenForWriting {
+			f.again(w.Dir, a.Name, a.Wrote, a.After)
+			continue
+		}
+		open[a.Name] = true
+		at := spot{w.Dir, a.Name}
+		n := f.opened[at]
+		f.opened[at] = n + 1
+		f.again(w.Dir, a.Name, a.Wrote, min(a.After, openRetry<<min(n, 20)))
+		l := f.later[at]
+		l.open = n >= openTries
+		f.later[at] = l
+	}
+	for _, n := range w.Names {
+		if !open[n.Name] {
+			delete(f.opened, spot{w.Dir, n.Name})
+		}
 	}
 }
 
@@ -285,12 +303,13 @@ const (
 	lookRetry    = 10 * time.Second
 	missingRetry = 200 * time.Millisecond
 	goneRetry    = 100 * time.Millisecond
+	openRetry    = 2 * time.Millisecond // doubled each time
+	openTries    = 8                    // then somebody really has it open
 )
 
 func (f *Folder) relook(w *capture.Work, after time.Duration) {
 	if w.All {
 		f.again(w.Dir, "", false, after)
-		return
 	}
 	for _, n := range w.Names {
 		f.again(w.Dir, n.Name, n.Wrote, after)
