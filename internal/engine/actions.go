@@ -286,7 +286,7 @@ func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	var put store.Batch
 	for i := range b.Items {
 		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(&it.Change) {
-			put.AddIntents = append(put.AddIntents, intent(it))
+			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
 	}
 	return b.SyncTemps(a.batch.bulk, ctx.Workers > 0, func() error {
@@ -297,9 +297,10 @@ func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	})
 }
 
-func intent(it *install.Item) store.Intent {
+func intent(seq int, it *install.Item) store.Intent {
 	c := &it.Change
 	return store.Intent{
+		Seq: uint64(seq), Group: uint64(c.Group), Drop: c.Drop, Verdict: c.Verdict,
 		UID: c.Update.UID, GVSN: c.Update.GVSN, Base: c.Base(), From: c.From, Place: c.To, Update: c.Update, Keep: c.Keep,
 		Identity: it.TempStat.Identity, Print: it.TempStat.Print,
 		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print, Temp: install.TempName(&c.Update),

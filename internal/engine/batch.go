@@ -5,6 +5,7 @@ import (
 	"opendfs/internal/install"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
+	"opendfs/internal/volume"
 )
 
 // The bounds of a batch: what is made durable and stored at once.
@@ -50,6 +51,7 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 		settles := c.Settles()
 		switch {
 		case c.Mint:
+			f.clothe(&c.Update)
 			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
 		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
@@ -79,6 +81,33 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 			cur = nil
 		}
 	}
+}
+
+// clothe gives a directory that comes back, and of which only the tombstone is
+// known, the metadata of the directory above it.
+func (f *Folder) clothe(u *repl.Update) {
+	if !u.Present || len(u.Meta) > 0 || u.Type != repl.Directory || u.Parent.IsZero() {
+		return
+	}
+	u.Meta, u.Mtime = plainDirectory(), f.now()
+	dir, err := f.flight.Canonical(u.Parent)
+	if f.storeFailed(err) {
+		return
+	}
+	above, ok, err := f.flight.Get(dir)
+	if !f.storeFailed(err) && ok && len(above.Meta) > 0 {
+		u.Meta = above.Meta
+	}
+}
+
+// plainDirectory is the metadata of a directory that inherits none.
+func plainDirectory() []byte {
+	m := volume.Meta{Mode: 0o755}
+	b, err := m.Encode()
+	if err != nil {
+		panic("engine: encode plain metadata: " + err.Error())
+	}
+	return b
 }
 
 func (f *Folder) newBatch(l *link) *batch {

@@ -192,7 +192,11 @@ func (f *Folder) cleared(c *repl.Change) {
 func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Update.Name }
 
 // intended reports whether a change touches the tree, so that a crash in its
-// midst must be recognised by an intent (rule 15).
+// midst must be recognised by an intent (rule 15), or stands or falls with one
+// that does.
 func intended(c *repl.Change) bool {
-	return !c.Drop && (!c.From.IsZero() || !c.To.IsZero()) && (c.From != c.To || c.Content || c.Meta)
+	if c.Group != 0 {
+		return true
+	}
+	return (!c.From.IsZero() || !c.To.IsZero()) && (c.From != c.To || c.Content || c.Meta)
 }

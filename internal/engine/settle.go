@@ -1,173 +1,267 @@
 package engine
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
-	"opendfs/internal/install"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/volume"
 )
 
-// settle finishes or takes back every install that a crash interrupted, and
-// empties `.dfsr/installing`.
+// settler finishes or takes back the installs of one batch that a crash
+// interrupted. What the tree shows done is committed, all of it at once; of a
+// group everything must be, or what is done is put back as it was. A change of
+// metadata alone is always finished: what was half set is nobody's.
+type settler struct {
+	env    *Env
+	cfg    *Config
+	area   volume.Dir // installing/
+	put    store.Batch
+	remade map[repl.UID]repl.Identity // directories made again
+}
+
+// unsettled is one intent and what the tree tells of it.
+type unsettled struct {
+	store.Intent
+	old  repl.Record // on record now
+	had  bool
+	rec  repl.Record // if it is done
+	done bool
+}
+
+// settle settles every intent and empties `.dfsr/installing`.
 func settle(ctx context.Context, cfg *Config, env *Env) error {
 	intents, err := env.Store.Intents()
 	if err != nil {
 		return err
 	}
+	area, err := env.Volume.Private(volume.Installing)
+	if err != nil {
+		return err
+	}
+	s := &settler{env: env, cfg: cfg, area: area, remade: make(map[repl.UID]repl.Identity)}
+	err = s.all(ctx, intents)
+	if err == nil {
+		err = s.leftOvers()
+	}
+	if err == nil && len(intents) > 0 {
+		err = env.Volume.Sync()
+	}
+	return errors.Join(err, area.Close())
+}
+
+func (s *settler) all(ctx context.Context, intents []store.Intent) error {
+	if len(intents) == 0 {
+		return nil
+	}
+	slices.SortFunc(intents, func(a, b store.Intent) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.UID.Compare(b.UID)) })
+	work := make([]unsettled, len(intents))
 	for i := range intents {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := settleOne(env, &intents[i]); err != nil {
+		if err := s.judge(&work[i], &intents[i]); err != nil {
 			return fmt.Errorf("settle install of %q: %w", intents[i].Update.Name, err)
 		}
 	}
-	if err := settleLeftOvers(cfg, env); err != nil {
-		return err
-	}
-	if len(intents) == 0 {
-		return nil
-	}
-	return env.Volume.Sync()
-}
-
-// settleOne commits the record if the tree shows the install done; otherwise
-// it puts back what had been taken out.
-func settleOne(env *Env, in *store.Intent) error {
-	put := store.Batch{ClearIntents: []repl.UID{in.UID}}
-	rec, done, err := evidence(env, in)
-	if err != nil {
-		return err
-	}
-	if done {
-		// The tree may show what only the page cache has: durable before said.
-		if err := env.Volume.Sync(); err != nil {
-			return err
+	s.tie(work)
+	for _, step := range []func(*unsettled) error{s.takeBack, s.unpark} { // parking came first
+		for i := len(work) - 1; i >= 0; i-- {
+			if u := &work[i]; !u.done {
+				if err := step(u); err != nil {
+					return fmt.Errorf("take back install of %q: %w", u.Update.Name, err)
+				}
+			}
 		}
-		put.Writes = []store.Write{{Record: rec, Base: in.Base}}
-	} else if err := takeBack(env, in); err != nil {
+	}
+	for i := range work {
+		if u := &work[i]; u.done {
+			if err := s.finish(u); err != nil {
+				return fmt.Errorf("finish install of %q: %w", u.Update.Name, err)
+			}
+		}
+	}
+	// The tree may show what only the page cache has: durable before said.
+	if err := s.env.Volume.Sync(); err != nil {
 		return err
 	}
-	err = env.Store.Put(&put)
-	var moved *store.MovedError
-	if errors.As(err, &moved) { // the record went on before the crash
-		put.Writes = nil
-		err = env.Store.Put(&put)
-	}
-	return err
+	return s.commit(work)
 }
 
-// evidence looks whether the tree holds the outcome of an intent.
-func evidence(env *Env, in *store.Intent) (repl.Record, bool, error) {
-	rec := repl.Record{Update: in.Update, Presence: repl.OnDisk}
-	if in.Place.IsZero() {
-		rec.Presence = repl.Absent
-		_, err := lookup(env, in.From)
-		return rec, errors.Is(err, volume.ErrNotExist), ignoreMissing(err)
+// judge says whether the tree holds the outcome of an intent.
+func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
+	u.Intent = *in
+	if u.old, u.had, err = s.env.Store.Get(in.UID); err != nil {
+		return err
 	}
-	st, err := lookup(env, in.Place)
-	if err != nil {
-		return rec, false, ignoreMissing(err)
-	}
-	rec.Identity, rec.Print = st.Identity, st.Print
+	u.rec = repl.Record{Update: in.Update, Presence: repl.OnDisk, Provisional: u.had && u.old.Provisional}
 	switch {
-	case !in.Identity.IsZero():
-		return rec, st.Identity == in.Identity && st.Print.SameData(in.Print), nil
-	case in.From.IsZero(): // a directory was made; nobody else's has a record
-		known, err := env.Store.ByHandle(st.Identity.Handle)
-		return rec, err == nil && len(known) == 0 && st.Type == in.Update.Type, err
-	default: // moved, or given other metadata, in place
-		return rec, st.Identity == in.Displaced && (in.From != in.Place || st.Print.Mtime == in.Update.Mtime), nil
-	}
-}
-
-func lookup(env *Env, p repl.Place) (volume.Stat, error) {
-	d, err := openPlace(env, p)
-	if err != nil {
-		return volume.Stat{}, err
-	}
-	st, err := d.Lookup(p.Name)
-	return st, errors.Join(err, d.Close())
-}
-
-func openPlace(env *Env, p repl.Place) (volume.Dir, error) {
-	path, id, ok, err := env.directory(p.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("directory %v: %w", p.Dir, volume.ErrNotExist)
-	}
-	d, err := env.Volume.OpenDir(path)
-	if err != nil {
-		return nil, err
-	}
-	if st, err := d.Stat(); err != nil || st.Identity != id {
-		return nil, errors.Join(fmt.Errorf("directory %q: %w", path, volume.ErrNotExist), err, d.Close())
-	}
-	return d, nil
-}
-
-// ignoreMissing takes errors for none that say that an object is not, or no
-// longer, at its place: nothing lies there, or something of another type.
-func ignoreMissing(err error) error {
-	for _, missing := range []error{volume.ErrNotExist, volume.ErrNotDir, volume.ErrNotFile, volume.ErrEscapes, volume.ErrStale} {
-		if errors.Is(err, missing) {
+	case in.Update.Parent.IsZero():
+		u.rec.Identity, u.rec.Print, u.done = u.old.Identity, u.old.Print, true
+		return nil
+	case in.Place.IsZero():
+		u.rec.Presence = repl.Absent
+		if in.From.IsZero() {
+			u.done = true // a matter of records alone
 			return nil
 		}
+		st, err := s.lookup(in.From)
+		u.done = err != nil || st.Identity != in.Displaced
+		return ignoreMissing(err)
+	}
+	st, err := s.lookup(in.Place)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	// The walk that follows reads whatever a crash may have mixed up.
+	u.rec.Identity, u.rec.Print = st.Identity, st.Print
+	u.rec.Print.Ctime = 0
+	u.done, err = s.arrived(in, &st)
+	return err
+}
+
+// arrived reports whether what lies at an intent's place is what it shall be.
+func (s *settler) arrived(in *store.Intent, st *volume.Stat) (bool, error) {
+	switch {
+	case st.Type != in.Update.Type:
+		return false, nil
+	case !in.Identity.IsZero():
+		return st.Identity == in.Identity && st.Print.SameData(in.Print), nil
+	case in.From.IsZero() && st.Type == repl.Directory: // nobody else's has a record
+		known, err := s.env.Store.ByHandle(st.Identity.Handle)
+		return len(known) == 0, err
+	case in.From.IsZero(), in.Verdict == repl.VerdictEdit && st.Type == repl.Symlink:
+		return s.leadsTo(in)
+	}
+	return st.Identity == in.Displaced, nil
+}
+
+// leadsTo reports whether the link at an intent's place is the one to be.
+func (s *settler) leadsTo(in *store.Intent) (bool, error) {
+	d, err := s.open(in.Place)
+	if err != nil {
+		return false, ignoreMissing(err)
+	}
+	target, err := d.ReadLink(in.Place.Name)
+	return err == nil && target == in.Update.Target, errors.Join(ignoreMissing(err), d.Close())
+}
+
+// tie lets a group be done only as a whole, and nothing be done in a directory
+// that was to be made and is taken back.
+func (s *settler) tie(work []unsettled) {
+	for again := true; again; {
+		again = false
+		broken := make(map[uint64]bool)
+		unmade := make(map[repl.UID]bool)
+		for i := range work {
+			if u := &work[i]; !u.done {
+				broken[u.Group] = u.Group != 0
+				unmade[u.UID] = u.From.IsZero() && u.Update.Type == repl.Directory
+			}
+		}
+		for i := range work {
+			if u := &work[i]; u.done && (broken[u.Group] || unmade[u.Place.Dir]) {
+				u.done, again = false, true
+			}
+		}
+	}
+}
+
+// finish completes what a done install left behind: metadata that were set in
+// part, and what it displaced.
+func (s *settler) finish(u *unsettled) error {
+	if !u.Place.IsZero() && u.Identity.IsZero() {
+		if err := s.mend(u); err != nil {
+			return err
+		}
+	}
+	st, err := s.area.Lookup(u.Temp)
+	if err != nil || st.Identity != u.Displaced {
+		return ignoreMissing(err)
+	}
+	if u.Keep == repl.KeepNothing && st.Type != repl.Directory && st.Print.SameData(u.DisplacedPrint) {
+		return s.area.Remove(u.Temp)
+	}
+	change := repl.Change{Update: u.Update, Keep: u.Keep}
+	known, err := s.env.Store.ByHandle(u.Displaced.Handle)
+	if err != nil {
+		return err
+	}
+	if len(known) > 0 {
+		change.Object = known[0]
+	}
+	_, err = s.env.keep(s.cfg, s.area, u.Temp, &change)
+	return err
+}
+
+// mend gives an object the metadata that it shall have, if those it has are the
+// old ones, the new ones or a mixture. A user's are left to be captured.
+func (s *settler) mend(u *unsettled) error {
+	d, err := s.open(u.Place)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	st, err := d.Lookup(u.Place.Name)
+	var meta []byte
+	if err == nil {
+		meta, err = d.Meta(u.Place.Name)
+	}
+	made := u.From.IsZero() && st.Type == repl.Directory
+	ours := made || (st.Print.Mtime == u.DisplacedPrint.Mtime || st.Print.Mtime == u.Update.Mtime) &&
+		(bytes.Equal(meta, u.old.Meta) || bytes.Equal(meta, u.Update.Meta))
+	if err == nil && ours && (!bytes.Equal(meta, u.Update.Meta) || st.Print.Mtime != u.Update.Mtime) {
+		st, _, err = d.SetMeta(u.Place.Name, nil, u.Update.Meta, u.Update.Mtime)
+	}
+	if err == nil {
+		u.rec.Print = st.Print
+		u.rec.Print.Mtime, u.rec.Print.Ctime = u.Update.Mtime, 0
+	}
+	return errors.Join(ignoreMissing(err), d.Close())
+}
+
+// commit stores what is done. A record that went on before the crash stays.
+func (s *settler) commit(work []unsettled) error {
+	own := s.env.Store.State().Originator
+	for i := range work {
+		u := &work[i]
+		s.put.ClearIntents = append(s.put.ClearIntents, u.UID)
+		switch {
+		case !u.done && u.GVSN.Originator == own && u.GVSN != u.old.GVSN:
+			s.forget(u.GVSN) // minted for nothing: no object has it
+		case !u.done:
+		case u.Drop:
+			s.put.Drop = append(s.put.Drop, u.UID)
+		default:
+			s.put.Writes = append(s.put.Writes, store.Write{Record: u.rec, Base: u.Base})
+		}
+	}
+	err := s.env.Store.Put(&s.put)
+	var moved *store.MovedError
+	if errors.As(err, &moved) {
+		s.put.Writes = slices.DeleteFunc(s.put.Writes, func(w store.Write) bool { return slices.Contains(moved.UIDs, w.Record.UID) })
+		err = s.env.Store.Put(&s.put)
 	}
 	return err
 }
 
-// takeBack puts the object that an unfinished install had taken out of the
-// tree where it was.
-func takeBack(env *Env, in *store.Intent) error {
-	if in.From.IsZero() {
-		return nil
-	}
-	area, err := env.Volume.Private(volume.Installing)
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{in.Temp, in.Temp + install.ParkedSuffix} {
-		st, lerr := area.Lookup(name)
-		if lerr != nil || st.Identity != in.Displaced {
-			continue
-		}
-		d, derr := openPlace(env, in.From)
-		if derr != nil {
-			err = errors.Join(err, ignoreMissing(derr))
-			continue
-		}
-		rerr := area.Rename(name, d, in.From.Name)
-		if errors.Is(rerr, volume.ErrExist) { // a user's object took the place: the left-over is kept
-			rerr = nil
-		}
-		err = errors.Join(err, rerr, d.Close())
-	}
-	return errors.Join(err, area.Close())
-}
-
-// settleLeftOvers keeps whatever still lies in `.dfsr/installing`: nobody can
-// tell any more whether a user still needs it.
-func settleLeftOvers(cfg *Config, env *Env) error {
-	area, err := env.Volume.Private(volume.Installing)
-	if err != nil {
-		return err
-	}
+// leftOvers keeps whatever still lies in `.dfsr/installing`: nobody can tell any
+// more whether a user still needs it.
+func (s *settler) leftOvers() error {
 	var names []string
-	err = area.List(func(e volume.Entry) error {
+	err := s.area.List(func(e volume.Entry) error {
 		names = append(names, e.Name)
 		return nil
 	})
+	slices.Sort(names)
 	for _, name := range names {
-		_, kerr := env.Keep.Keep(area, name, preserve.Entry{Why: preserve.LeftOver, At: env.Now(), Path: cfg.Name})
+		_, kerr := s.env.Keep.Keep(s.area, name, preserve.Entry{Why: preserve.LeftOver, At: s.env.Now(), Path: s.cfg.Name})
 		err = errors.Join(err, kerr)
 	}
-	return errors.Join(err, area.Close())
+	return err
 }

@@ -24,6 +24,7 @@ func (b *Batch) create(i int) error {
 		if err := it.link(to, c.To.Name); err != nil {
 			return err
 		}
+		b.made(i, c.To, it.TempStat)
 	case repl.Symlink:
 		if err := b.makeLink(i); err != nil {
 			return err
@@ -31,6 +32,7 @@ func (b *Batch) create(i int) error {
 		if err := b.installing.Rename(TempName(&c.Update), to, c.To.Name); err != nil {
 			return errors.Join(err, b.installing.Remove(TempName(&c.Update)))
 		}
+		b.made(i, c.To, it.TempStat)
 	case repl.Directory:
 		return b.makeDirectory(i, to)
 	}
@@ -42,6 +44,7 @@ func (b *Batch) makeDirectory(i int, to volume.Dir) error {
 	if err := to.Mkdir(c.To.Name); err != nil {
 		return err
 	}
+	b.made(i, c.To, volume.Stat{Type: repl.Directory})
 	_, lacks, err := to.SetMeta(c.To.Name, nil, c.Update.Meta, c.Update.Mtime)
 	if err != nil {
 		return err
@@ -95,10 +98,12 @@ func (b *Batch) replace(i int, to volume.Dir) error {
 	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
 		return errors.Join(err, b.installing.Remove(name))
 	}
+	b.undone(i, func() error { return b.putBack(i, to) })
 	if err := b.judge(name, &c.Object); err != nil {
-		return errors.Join(err, b.putBack(i, to))
+		return err
 	}
-	return b.displace(i, name)
+	b.displace(i, name)
+	return nil
 }
 
 // putBack undoes an exchange. If meanwhile a user replaced what we installed,
@@ -134,7 +139,12 @@ func (b *Batch) remove(i int) error {
 	c := &b.Items[i].Change
 	if b.parked[i] {
 		b.parked[i] = false
-		return b.displace(i, TempName(&c.Update)+ParkedSuffix)
+		name := TempName(&c.Update) + ParkedSuffix
+		if err := b.judge(name, &c.Object); err != nil {
+			return err
+		}
+		b.displace(i, name)
+		return nil
 	}
 	from, err := b.dir(c.From.Dir)
 	if err != nil {
@@ -156,17 +166,14 @@ func (b *Batch) remove(i int) error {
 		return err
 	}
 	name := TempName(&c.Update)
-	if err := from.Rename(c.From.Name, b.installing, name); err != nil {
+	if err := b.rename(i, from, c.From, b.installing, repl.Place{Name: name}); err != nil {
 		return err
 	}
 	if err := b.judge(name, &c.Object); err != nil {
-		back := b.installing.Rename(name, from, c.From.Name)
-		if errors.Is(back, volume.ErrExist) {
-			back = b.keep(i, name)
-		}
-		return errors.Join(err, back)
+		return err
 	}
-	return b.displace(i, name)
+	b.displace(i, name)
+	return nil
 }
 
 // removeDirectory removes a directory that the records say is empty. What is
@@ -176,6 +183,9 @@ func (b *Batch) remove(i int) error {
 func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	c := &b.Items[i].Change
 	err := from.Rmdir(c.From.Name)
+	if err == nil {
+		b.unmade(i)
+	}
 	if d, ok := b.dirs[c.Object.UID]; ok && err == nil {
 		delete(b.dirs, c.Object.UID)
 		delete(b.touched, c.Object.UID)
@@ -211,10 +221,15 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 func (b *Batch) keepDirectory(i int, from volume.Dir) error {
 	c := &b.Items[i].Change
 	name := TempName(&c.Update)
-	if err := from.Rename(c.From.Name, b.installing, name); err != nil {
+	if err := b.rename(i, from, c.From, b.installing, repl.Place{Name: name}); err != nil {
 		return err
 	}
-	return b.keep(i, name)
+	if err := expect(b.installing, name, &c.Object, false); err != nil {
+		return err
+	}
+	b.displace(i, name)
+	b.Outcomes[i].whole = true
+	return nil
 }
 
 // maxLeftOvers bounds the places reported for one directory; the rest is found
@@ -236,7 +251,10 @@ func (b *Batch) park(i int) {
 		_, err = b.dir(c.Object.UID)
 	}
 	if err == nil {
-		err = from.Rename(c.From.Name, b.installing, TempName(&c.Update)+ParkedSuffix)
+		parked := repl.Place{Name: TempName(&c.Update) + ParkedSuffix}
+		if err = b.rename(i, from, c.From, b.installing, parked); err == nil {
+			err = expect(b.installing, parked.Name, &c.Object, c.Content)
+		}
 	}
 	if err != nil {
 		b.Outcomes[i].Err = fmt.Errorf("vacate %q: %w: %w", c.From.Name, ErrMoved, err)
@@ -255,26 +273,11 @@ func (b *Batch) fromPark(i int, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.installing.Rename(TempName(&c.Update)+ParkedSuffix, to, c.To.Name); err != nil {
+	if err := b.rename(i, b.installing, repl.Place{Name: TempName(&c.Update) + ParkedSuffix}, to, c.To); err != nil {
 		return err
 	}
 	b.parked[i] = false
 	return nil
-}
-
-// unpark puts a parked object that did not reach its new place back to its old
-// one, or keeps it if that is taken.
-func (b *Batch) unpark(i int) {
-	c := &b.Items[i].Change
-	name := TempName(&c.Update) + ParkedSuffix
-	from, err := b.dir(c.From.Dir)
-	if err == nil {
-		err = b.installing.Rename(name, from, c.From.Name)
-	}
-	if errors.Is(err, volume.ErrExist) {
-		err = b.keep(i, name)
-	}
-	b.Outcomes[i].Err = errors.Join(b.Outcomes[i].Err, err)
 }
 
 // judge looks at what came out of the tree: the object the verdict was made
@@ -289,16 +292,17 @@ func (b *Batch) judge(name string, obj *repl.Record) error {
 	return expect(b.installing, name, obj, true) // a writer may have closed between the two looks
 }
 
-// displace keeps the displaced object, or leaves it for Dispose.
-func (b *Batch) displace(i int, name string) error {
-	if b.Items[i].Change.Keep != repl.KeepNothing {
-		return b.keep(i, name)
+// displace leaves the displaced object for Dispose, to be kept or removed: until
+// the records are stored it may have to go back.
+func (b *Batch) displace(i int, name string) {
+	o, c := &b.Outcomes[i], &b.Items[i].Change
+	o.displaced, o.print = name, c.Object.Print
+	if c.Keep != repl.KeepNothing {
+		o.Kept++
 	}
-	b.Outcomes[i].displaced = name
-	b.Outcomes[i].print = b.Items[i].Change.Object.Print
-	return nil
 }
 
+// keep puts an object into the conflict store whose place was taken.
 func (b *Batch) keep(i int, name string) error {
 	_, err := b.Keep(b.installing, name, &b.Items[i].Change)
 	if err != nil {

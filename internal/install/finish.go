@@ -94,31 +94,33 @@ func (b *Batch) directoryTimes() map[repl.UID]repl.Time {
 	return times
 }
 
-// Dispose removes what was displaced and need not be kept. It is called when
-// the records are stored. What changed meanwhile, or can still be written to,
-// is kept instead.
+// Dispose puts what was displaced into the conflict store or removes it. It is
+// called when the records are stored. What changed meanwhile, or can still be
+// written to, is kept in any case.
 func (b *Batch) Dispose() error {
 	var errs []error
 	for i := range b.Items {
-		name := b.Outcomes[i].displaced
-		if name == "" {
+		o, c := &b.Outcomes[i], &b.Items[i].Change
+		if o.displaced == "" {
 			continue
 		}
-		obj := b.Items[i].Change.Object
-		obj.Print = b.Outcomes[i].print
-		if err := b.judge(name, &obj); err != nil {
-			errs = append(errs, b.keep(i, name))
-			continue
+		obj := c.Object
+		obj.Print = o.print
+		switch {
+		case c.Keep != repl.KeepNothing || o.whole:
+			_, err := b.Keep(b.installing, o.displaced, c)
+			errs = append(errs, err)
+		case b.judge(o.displaced, &obj) != nil:
+			errs = append(errs, b.keep(i, o.displaced))
+		case obj.Type != repl.Directory:
+			errs = append(errs, b.installing.Remove(o.displaced))
+		default:
+			err := b.installing.Rmdir(o.displaced)
+			if errors.Is(err, volume.ErrNotEmpty) {
+				err = b.keep(i, o.displaced)
+			}
+			errs = append(errs, err)
 		}
-		if obj.Type != repl.Directory {
-			errs = append(errs, b.installing.Remove(name))
-			continue
-		}
-		err := b.installing.Rmdir(name)
-		if errors.Is(err, volume.ErrNotEmpty) {
-			err = b.keep(i, name)
-		}
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

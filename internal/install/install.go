@@ -4,13 +4,13 @@
 //
 // The work is cut in three so that its caller can make each part durable
 // before the next: Run moves things and judges what came out; SyncDirs makes
-// the moves durable, after which the records may be stored; Dispose throws
-// away what was displaced and is not wanted. Between Run and Dispose a
+// the moves durable, after which the records may be stored; Dispose keeps what
+// was displaced or throws it away. Between Run and Dispose a
 // displaced object waits in `.dfsr/installing`, so a crash loses nothing.
 //
 // A change whose object on disk is not what the verdict was made on is put
-// back as it was and reported as Moved: its place must be captured and the
-// verdict made again.
+// back as it was and reported as Moved, and with it what stands in one group
+// with it: its place must be captured and the verdict made again.
 package install
 
 import (
@@ -56,8 +56,9 @@ type Outcome struct {
 	// Dirty are places that must be looked at before the change is tried again.
 	Dirty []repl.Place
 
-	displaced string // name in installing/ of what Dispose may remove
+	displaced string // name in installing/ of what Dispose keeps or removes
 	print     repl.Print
+	whole     bool // a directory that is kept with what does not replicate
 }
 
 // Batch carries out the items of one plan, in order.
@@ -81,11 +82,12 @@ type Batch struct {
 	installing volume.Dir
 	parked     []bool       // the item's object lies in installing/ between its two moves
 	broken     map[int]bool // groups of which an item was not carried out
+	log        []undoing    // the steps so far
 }
 
 // Run carries out every item whose outcome has no error yet and fills
-// Outcomes. The error is for what stops the whole batch: then the outcomes say
-// what was done.
+// Outcomes. Of a group all items are carried out or none. The error is for what
+// stops the whole batch before anything was done.
 func (b *Batch) Run(ctx context.Context) error {
 	b.dirs = make(map[repl.UID]volume.Dir)
 	b.touched = make(map[repl.UID]volume.Stat)
@@ -106,18 +108,12 @@ func (b *Batch) Run(ctx context.Context) error {
 	}
 	for i := range b.Items {
 		if err := ctx.Err(); err != nil {
-			b.Outcomes[i].Err = err
-			continue
+			b.Outcomes[i].Err = errors.Join(b.Outcomes[i].Err, err)
 		}
 		if b.Outcomes[i].Err == nil {
 			b.step(i)
-			b.breakGroup(i)
 		}
-	}
-	for i := range b.Items {
-		if b.parked[i] {
-			b.unpark(i)
-		}
+		b.endItem(i)
 	}
 	return nil
 }
@@ -150,7 +146,7 @@ func (b *Batch) step(i int) {
 	var err error
 	switch {
 	case b.broken[c.Group]:
-		err = fmt.Errorf("%w: another change of its group failed", ErrMoved)
+		err = errGroup
 	case c.Update.Parent.IsZero() && c.Meta:
 		err = b.root(i)
 	case c.From.IsZero() && c.To.IsZero():
@@ -202,7 +198,7 @@ func (b *Batch) alter(i int) error {
 			return err
 		}
 	case c.From != c.To:
-		if err := b.move(c, from, to); err != nil {
+		if err := b.move(i, from, to); err != nil {
 			return err
 		}
 	default:
@@ -256,6 +252,7 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 		return err
 	}
 	o.Identity, o.Print, o.Lacks = st.Identity, st.Print, lacks
+	b.given(i, st)
 	return nil
 }
 
@@ -304,7 +301,9 @@ func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
 	return nil
 }
 
-func (b *Batch) move(c *repl.Change, from, to volume.Dir) error {
+// move moves the item's object, and nothing else that took its place.
+func (b *Batch) move(i int, from, to volume.Dir) error {
+	c := &b.Items[i].Change
 	if err := expect(from, c.From.Name, &c.Object, c.Content); err != nil {
 		return err
 	}
@@ -314,13 +313,22 @@ func (b *Batch) move(c *repl.Change, from, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := from.Rename(c.From.Name, to, c.To.Name); err != nil {
+	if err := b.rename(i, from, c.From, to, c.To); err != nil {
 		return err
 	}
-	if err := expect(to, c.To.Name, &c.Object, c.Content); err != nil {
-		return errors.Join(err, to.Rename(c.To.Name, from, c.From.Name))
+	return expect(to, c.To.Name, &c.Object, c.Content)
+}
+
+// rename moves whatever lies at a place.
+func (b *Batch) rename(i int, from volume.Dir, old repl.Place, to volume.Dir, place repl.Place) error {
+	if err := from.Rename(old.Name, to, place.Name); err != nil {
+		return err
 	}
-	return nil
+	st, err := to.Lookup(place.Name)
+	if err == nil {
+		b.moved(i, st.Identity, old, place)
+	}
+	return err
 }
 
 // dir returns the open directory of a UID, verified against its record.

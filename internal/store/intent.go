@@ -26,6 +26,11 @@ type Intent struct {
 	Keep           repl.Keep
 	Temp           string // the new object's name in installing/
 	Update         repl.Update
+	// Seq is the change's place in its batch, Group the changes that are only done
+	// together, 0 for one that stands alone, as in repl.Change.
+	Seq   uint64
+	Group uint64
+	Drop  bool // the record goes altogether
 }
 
 // The tags of Intent's entries.
@@ -47,6 +52,9 @@ const (
 	intentTemp
 	intentVerdict
 	intentUpdate
+	intentSeq
+	intentGroup
+	intentDrop
 )
 
 const maxTemp = 255 // bytes in a name on disk
@@ -89,6 +97,9 @@ func appendIntent(b []byte, in *Intent, n *numbering) []byte {
 		u = appendRecord(u, &repl.Record{Update: in.Update}, n, metaHash{}, true)
 		e.bytes(intentUpdate, u)
 	}
+	e.uvarint(intentSeq, in.Seq)
+	e.uvarint(intentGroup, in.Group)
+	e.bool(intentDrop, in.Drop)
 	return e.b
 }
 
@@ -131,6 +142,12 @@ func decodeIntent(b []byte, n *names) (Intent, error) {
 			in.Verdict = repl.Verdict(d.small(uint64(repl.Verdicts - 1)))
 		case intentUpdate:
 			in.Update = d.update()
+		case intentSeq:
+			in.Seq = d.uvarint()
+		case intentGroup:
+			in.Group = d.uvarint()
+		case intentDrop:
+			in.Drop = d.bool()
 		default:
 			d.fail(errors.New("unknown tag"))
 		}

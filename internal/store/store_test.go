@@ -532,7 +532,7 @@ func TestIntentsStayUntilCleared(t *testing.T) {
 			Place: repl.Place{Dir: m.f.root, Name: "new"}, From: repl.Place{Dir: m.f.root, Name: "a"},
 			Identity: repl.Identity{Handle: "h\x00", Birth: -1}, Print: repl.Print{Size: 1, Mtime: -2, Ctime: 3},
 			Displaced: repl.Identity{Handle: "d", Birth: 4}, DisplacedPrint: repl.Print{Ctime: 9},
-			Keep: repl.KeepPreExisting, Temp: "i-77", Update: w.Record.Update,
+			Keep: repl.KeepPreExisting, Temp: "i-77", Update: w.Record.Update, Seq: 3, Group: 2, Drop: true,
 		}
 		bare := Intent{UID: repl.UID{Originator: other, Version: 9}, GVSN: version.GVSN{Originator: other, Version: 9}}
 		m.put(&Batch{AddIntents: []Intent{full, bare}})
