@@ -286,7 +286,8 @@ func (m *member) rebuild(ctx context.Context, cause error) error {
 		return err
 	}
 	select { // what the old one said last is about the old one
-	case <-m.damage:
+	case late := <-m.damage:
+		m.log.Debug("last words of the broken database", "err", late)
 	default:
 	}
 	m.folders.follow(ctx, m.domain().Domain, m.self())
