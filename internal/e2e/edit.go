@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,6 +25,34 @@ type scribe struct {
 	files []string
 	count int
 	done  map[string]int // how often each kind of edit was made
+	log   []string       // each edit that made, moved or removed a name
+}
+
+// note writes an edit down; names are relative to the root.
+func (s *scribe) note(what string, paths ...string) {
+	line := time.Now().Format("15:04:05.000000 ") + what
+	for _, path := range paths {
+		rel, err := filepath.Rel(s.root, path)
+		if err != nil {
+			rel = path
+		}
+		line += " " + rel
+	}
+	s.log = append(s.log, line)
+}
+
+// diary is what was noted of a name, of what lies below it, and of what it lies in.
+func (s *scribe) diary(name string) []string {
+	var out []string
+	for _, line := range s.log {
+		for _, f := range strings.Fields(line)[2:] {
+			if f == name || strings.HasPrefix(f, name+"/") || strings.HasPrefix(name, f+"/") {
+				out = append(out, line)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // scribes divides the top-level directories of a tree among the members, so that no two of them touch one name.
@@ -247,6 +276,7 @@ func (s *scribe) delete() error {
 	if err != nil {
 		return err
 	}
+	s.note("delete", path)
 	return os.Remove(path)
 }
 
@@ -255,7 +285,13 @@ func (s *scribe) rename() error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, s.fresh(filepath.Dir(path), "renamed"))
+	return s.relocate(path, s.fresh(filepath.Dir(path), "renamed"))
+}
+
+// relocate is os.Rename, written down.
+func (s *scribe) relocate(from, to string) error {
+	s.note("rename", from, to)
+	return os.Rename(from, to)
 }
 
 func (s *scribe) move() error {
@@ -263,7 +299,7 @@ func (s *scribe) move() error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, s.fresh(s.dir(), "moved"))
+	return s.relocate(path, s.fresh(s.dir(), "moved"))
 }
 
 func (s *scribe) renameOver() error {
@@ -278,7 +314,7 @@ func (s *scribe) renameOver() error {
 	if _, err := os.Lstat(to); err != nil {
 		return err
 	}
-	return os.Rename(from, to)
+	return s.relocate(from, to)
 }
 
 func (s *scribe) renameDir() error {
@@ -286,7 +322,7 @@ func (s *scribe) renameDir() error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, s.fresh(filepath.Dir(path), "directory"))
+	return s.relocate(path, s.fresh(filepath.Dir(path), "directory"))
 }
 
 func (s *scribe) moveDir() error {
@@ -294,11 +330,12 @@ func (s *scribe) moveDir() error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, s.fresh(s.dir(), "moved-directory"))
+	return s.relocate(path, s.fresh(s.dir(), "moved-directory"))
 }
 
 func (s *scribe) mkdir() error {
 	dir := s.fresh(s.dir(), "made")
+	s.note("mkdir", dir)
 	if err := os.MkdirAll(filepath.Join(dir, "below"), 0o755); err != nil {
 		return err
 	}
@@ -314,6 +351,7 @@ func (s *scribe) removeDir() error {
 	if entries, err := os.ReadDir(path); err != nil || len(entries) > 50 {
 		return errors.Join(err, errNothing)
 	}
+	s.note("remove-all", path)
 	return os.RemoveAll(path)
 }
 

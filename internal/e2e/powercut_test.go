@@ -57,7 +57,11 @@ func powerCuts(t *testing.T, cuts int, kind string) {
 		list.check(t, c.members)
 		c.converged()
 		c.calm("conflict-kept", "journal-gap", "preexisting-kept")
-		stopIfFailed(t, fmt.Sprintf("cut %d of %d, after %v", cut+1, cuts, moment))
+		var names []string
+		for _, m := range victims {
+			names = append(names, m.name)
+		}
+		stopIfFailed(t, fmt.Sprintf("cut %d of %d, of %v, after %v", cut+1, cuts, names, moment))
 		for _, m := range c.members {
 			if err := list.rebase(m); err != nil {
 				t.Fatal(err)
