@@ -6,6 +6,7 @@ import (
 	"opendfs/internal/filter"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
+	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
 
@@ -43,6 +44,21 @@ type Deps struct {
 	// Racy is how young a ctime may be for a further change to leave it as it
 	// is: two clock ticks on kernels before 6.13, 0 from there on.
 	Racy time.Duration
+	// Doubt says whose fingerprints are not believed although they stand.
+	Doubt Doubt
+}
+
+// Doubt is what a power cut leaves of records whose data were not synced when
+// they were stored: a file may be torn behind an unchanged fingerprint. The zero
+// value doubts nothing.
+type Doubt struct {
+	Originator version.Originator // the records that this member made itself
+	Since      repl.Time          // with a ctime from then on; 0: none
+}
+
+// of reports whether the fingerprint of a record is not to be believed.
+func (d Doubt) of(rec *repl.Record) bool {
+	return d.Since != 0 && rec.Type == repl.File && rec.GVSN.Originator == d.Originator && (rec.Print.Ctime >= d.Since || rec.Print.Ctime < 0)
 }
 
 // Name is a name to look at.

@@ -104,7 +104,7 @@ func (l *look) stands(n Name, st *volume.Stat, rec *repl.Record) error {
 	if st.Type == repl.Directory && (n.Wrote || rec.Presence != repl.OnDisk) {
 		l.descend(n.Name)
 	}
-	if st.Print == rec.Print && !(n.Wrote && st.Type == repl.File && l.tooYoung(st)) {
+	if st.Print == rec.Print && !l.deps.Doubt.of(rec) && !(n.Wrote && st.Type == repl.File && l.tooYoung(st)) {
 		if rec.Presence == repl.OnDisk {
 			return nil
 		}

@@ -53,7 +53,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	case st.Type == repl.Symlink:
 		f.target, err = s.dir.ReadLink(n.Name)
 		f.content = repl.Hash(blake3.Sum256([]byte(f.target)))
-	case st.Type == repl.File && !trusted(known, st, n.Wrote):
+	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.of(known)):
 		var ok bool
 		if ok, err = l.read(s, n, st, f); err == nil && !ok {
 			return nil, false, nil

@@ -35,9 +35,10 @@ type Context struct {
 
 // Look looks at names of one directory.
 type Look struct {
-	Work capture.Work
-	cfg  *Config
-	lazy bool // nothing is served yet: durable all at once, at the end
+	Work  capture.Work
+	cfg   *Config
+	doubt capture.Doubt
+	lazy  bool // nothing is served yet: durable all at once, at the end
 }
 
 // Class says that it reads the tree.
@@ -46,7 +47,9 @@ func (*Look) Class() Class { return ClassLook }
 // Run posts drafts as they are found, then that the look is over.
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
-	result, err := capture.Look(ctx, ctx.captureDeps(a.cfg), &a.Work, out.add)
+	deps := ctx.captureDeps(a.cfg)
+	deps.Doubt = a.doubt
+	result, err := capture.Look(ctx, deps, &a.Work, out.add)
 	err = errors.Join(err, out.sync())
 	post(looked{{&a.Work, out.drafts, result, err, a.lazy}})
 }
@@ -259,9 +262,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 	b.Outcomes = make([]install.Outcome, len(b.Items))
 	for i := range b.Items {
-		if c := &b.Items[i].Change; c.Content && c.Update.Type == repl.File && b.Items[i].Temp == nil {
-			b.Outcomes[i].Err = a.batch.staged[i].Err
-		}
+		b.Outcomes[i].Err = a.batch.staged[i].Err
 	}
 	err := a.prepare(ctx, b)
 	if err == nil {

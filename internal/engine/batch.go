@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
+
 	"opendfs/internal/fetch"
 	"opendfs/internal/install"
 	"opendfs/internal/repl"
@@ -190,8 +193,24 @@ func (f *Folder) startInstall() {
 	}
 	if next != nil {
 		f.install = next
+		f.compareBases(next)
 		next.bulk = len(next.changes) >= bulkItems
 		f.do(&Install{batch: next, cfg: &f.cfg})
+	}
+}
+
+// compareBases marks the changes whose records are not what the verdict was made
+// on, because a batch before this one did not do what it was to (rule 16).
+func (f *Folder) compareBases(b *batch) {
+	for i := range b.changes {
+		c := &b.changes[i]
+		if c.Base().IsZero() {
+			continue
+		}
+		rec, _, err := f.st.Get(c.Update.UID)
+		if !f.storeFailed(err) && rec.GVSN != c.Base() {
+			b.staged[i].Err = errors.Join(b.staged[i].Err, fmt.Errorf("%w: the record is at %v, not at %v", install.ErrMoved, rec.GVSN, c.Base()))
+		}
 	}
 }
 

@@ -110,6 +110,7 @@ type Folder struct {
 	seq     uint64
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
+	doubt      capture.Doubt
 	evacuating bool
 	syncing    bool
 	rebuild    bool

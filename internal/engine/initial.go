@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
@@ -24,7 +25,7 @@ func (f *Folder) advancePhase() {
 	if !f.walking || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0 {
 		return
 	}
-	f.walking, f.unclean = false, false
+	f.walking, f.unclean, f.doubt = false, false, capture.Doubt{}
 	f.find.Clear(finding.JournalGap, f.cfg.Name)
 	if f.phase == store.PhaseInitialBuild && !f.syncing {
 		f.syncing = true
@@ -56,7 +57,7 @@ func (e treeSynced) apply(f *Folder) {
 
 func (f *Folder) enter(p store.Phase) {
 	st := f.st.State()
-	st.Phase = p
+	st.Phase, st.Since = p, f.now()
 	if f.storeFailed(f.st.Put(&store.Batch{State: &st})) {
 		return
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
@@ -66,7 +68,15 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	f := New(cfg, env.Store, env.Now, find)
 	f.phase, f.unclean = st.Phase, unclean
 	if st.Phase == store.PhaseNew {
+		// What is captured before the folder is Normal is not synced one by one.
+		// What lies here now is durable from now on; should the power fail, only
+		// what is younger is doubted.
+		if err := env.Volume.Sync(); err != nil {
+			return nil, fmt.Errorf("sync %s: %w", cfg.Path, err)
+		}
 		f.begin(&st)
+	} else if unclean && st.Phase != store.PhaseNormal {
+		f.doubt = capture.Doubt{Originator: st.Originator, Since: max(st.Since-repl.Time(clockSlack), 1)}
 	}
 	if err := env.Store.Put(&store.Batch{State: &st}); err != nil {
 		return nil, err
@@ -83,8 +93,12 @@ func (f *Folder) begin(st *store.State) {
 	if len(f.cfg.Upstreams) == 0 || f.cfg.Primary && !st.Rebuilt {
 		st.Phase, st.Primary = store.PhaseInitialBuild, true
 	}
-	f.phase = st.Phase
+	f.phase, st.Since = st.Phase, f.now()
 }
+
+// clockSlack is by how much the clock may have been set back during an initial
+// build or sync without a torn file being trusted.
+const clockSlack = time.Hour
 
 func rootStat(v volume.Volume) (volume.Stat, error) {
 	d, err := v.Root()

@@ -36,7 +36,7 @@ func (b *Batch) Displaced() bool {
 }
 
 // SyncDirs gives touched directories their mtime back, makes every move of the
-// batch durable and fills Touched. Only then may the records be stored. With
+// batch durable, and what it takes over of an initial build, and fills Touched. Only then may the records be stored. With
 // bulk it syncs the whole volume at once.
 func (b *Batch) SyncDirs(bulk bool) error {
 	b.Touched = make(map[repl.UID]volume.Stat, len(b.touched))
@@ -49,10 +49,39 @@ func (b *Batch) SyncDirs(bulk bool) error {
 	if bulk {
 		return b.Volume.Sync()
 	}
+	if err := b.syncTaken(); err != nil {
+		return err
+	}
 	if len(b.touched) == 0 {
 		return nil
 	}
 	return b.installing.Sync()
+}
+
+// syncTaken makes the files durable that a provisional record knew, and that
+// now are a shared object's: their capture synced nothing.
+func (b *Batch) syncTaken() error {
+	for i := range b.Items {
+		c := &b.Items[i].Change
+		if b.Outcomes[i].Err != nil || !c.Object.Provisional || c.Content || c.To.IsZero() || c.Update.Type != repl.File {
+			continue
+		}
+		d, err := b.dir(c.To.Dir)
+		if err != nil {
+			return err
+		}
+		f, err := d.OpenFile(c.To.Name)
+		if errors.Is(err, volume.ErrNotExist) || errors.Is(err, volume.ErrNotFile) {
+			continue // a user was quicker
+		}
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("sync %q: %w", c.To.Name, err)
+		}
+	}
+	return nil
 }
 
 func (b *Batch) settle(uid repl.UID, before volume.Stat, wanted map[repl.UID]repl.Time, bulk bool) error {
