@@ -130,6 +130,15 @@ func (f *folders) dropLeft(self directory.UUID) {
 	}
 }
 
+// wants reports whether this server is to replicate a folder.
+func (f *folders) wants(id repl.FolderID, self directory.UUID) bool {
+	f.mu.Lock()
+	d := f.domain
+	f.mu.Unlock()
+	on, _ := memberships(d, self)
+	return slices.ContainsFunc(on, func(m membership) bool { return m.Folder == id })
+}
+
 // hasPrimary reports whether the domain names a primary member of a folder.
 func (f *folders) hasPrimary(id repl.FolderID) bool {
 	f.mu.Lock()

@@ -8,7 +8,7 @@
 // yet. An error is one line, and a second one that begins with "hint:" where
 // there is something to do about it.
 //
-// One file holds one command. serve.go constructs the member in reading order;
+// One file holds one command. newMember in serve.go constructs the member in reading order;
 // member.go and the files that it names are its parts.
 package main
 
@@ -52,6 +52,7 @@ func usageError(format string, args ...any) error {
 }
 
 func main() {
+	cobra.EnableCommandSorting = false // help lists them in the order in which they are used
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

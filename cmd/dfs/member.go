@@ -271,6 +271,7 @@ func (m *member) damaged(err error) {
 // rebuild replaces a database that has broken while it was used.
 func (m *member) rebuild(ctx context.Context, cause error) error {
 	m.log.Error("the database cannot be used any more; it is opened anew", "err", cause)
+	m.followed.Store(nil) // until the folders are back
 	m.folders.close()
 	if err := m.closeDatabase(); err != nil {
 		m.log.Warn("the broken database did not close in order", "err", err)
@@ -290,7 +291,9 @@ func (m *member) rebuild(ctx context.Context, cause error) error {
 		m.log.Debug("last words of the broken database", "err", late)
 	default:
 	}
-	m.folders.follow(ctx, m.domain().Domain, m.self())
+	d := m.domain().Domain
+	m.folders.follow(ctx, d, m.self())
+	m.followed.Store(d)
 	return nil
 }
 

@@ -67,7 +67,7 @@ func raiseFileLimit(log *slog.Logger) {
 // The memory that a member aims at where nobody has set a limit.
 const (
 	softMemory = 256 << 20
-	gcPercent  = 60
+	gcPercent  = 40
 	memoryPart = 90 // per cent of MemoryHigh, the rest is not the heap's
 )
 

@@ -65,33 +65,48 @@ Under systemd it is the service dfs (systemctl enable --now dfs).`),
 	return c
 }
 
-// serve constructs the member, in reading order, and runs it until ctx ends.
+// serve runs the member of a state directory until ctx ends.
 func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
 	state, err := holdState(o.state, false)
 	if err != nil {
 		return servedAlready(err)
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-	if fs, err := state.onNetwork(); err != nil {
-		return err
-	} else if fs != "" {
-		return control.Hint(fmt.Errorf("state directory %s is on a network filesystem (%s), whose locks and flushes the database cannot rely on", state.path, fs),
-			"move it to a local disk and name that with --state")
-	}
 	raiseFileLimit(log)
 	limitMemory(log)
-
-	admin, err := openAdmin(state, log)
+	m, err := newMember(state, log)
 	if err != nil {
 		return err
 	}
+	faces, err := openFaces(m, o)
+	if err != nil {
+		return err
+	}
+	defer faces.close()
+	signal.Notify(m.hup, syscall.SIGHUP)
+	defer signal.Stop(m.hup)
+	return m.run(ctx, faces)
+}
+
+// newMember constructs the member, in reading order. Nothing runs yet.
+func newMember(state *stateDir, log *slog.Logger) (*member, error) {
+	if fs, err := state.onNetwork(); err != nil {
+		return nil, err
+	} else if fs != "" {
+		return nil, control.Hint(fmt.Errorf("state directory %s is on a network filesystem (%s), whose locks and flushes the database cannot rely on", state.path, fs),
+			"move it to a local disk and name that with --state")
+	}
+	admin, err := openAdmin(state, log)
+	if err != nil {
+		return nil, err
+	}
 	self := admin.domain().Domain.Server(admin.self())
 	if self == nil {
-		return control.Hint(fmt.Errorf("this server, %q, is not in the domain any more", admin.id.Name()), "have it invited again, and join with a new state directory")
+		return nil, control.Hint(fmt.Errorf("this server, %q, is not in the domain any more", admin.id.Name()), "have it invited again, and join with a new state directory")
 	}
 	m := &member{
 		admin: admin, state: state, log: log, started: time.Now(), find: newFindings(log),
-		news: newNews(), heard: newHeard(), damage: make(chan error, 1), hup: make(chan os.Signal, 1),
+		news: newNews(), heard: newHeard(), damage: make(chan error, 1), hup: make(chan os.Signal, 1), listen: self.ListenAddresses(),
 	}
 	m.folders = &folders{
 		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
@@ -106,17 +121,8 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
 	m.server = peer.ServerConfig{
 		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news}, Authorize: m.mayServe, Door: admin.door(log), Greeted: m.partners.greeted,
 	}
-	m.listen = self.ListenAddresses()
 	m.api = control.NewServer(m)
-
-	faces, err := openFaces(m, o)
-	if err != nil {
-		return err
-	}
-	defer faces.close()
-	signal.Notify(m.hup, syscall.SIGHUP)
-	defer signal.Stop(m.hup)
-	return m.run(ctx, faces)
+	return m, nil
 }
 
 // servedAlready adds what to do when the state directory is in use.

@@ -94,7 +94,7 @@ func waitForSync(c *cobra.Command, o *options, folder string, timeout time.Durat
 	}
 	text := fmt.Sprintf("not in sync after %v", timeout)
 	for _, w := range last.GetWaiting() {
-		text += "\n     " + w.Folder + ": " + w.Reason
+		text += "\n     " + waitText(w)
 	}
 	return &failure{errors.New(text), exitNotYet}
 }
@@ -103,19 +103,24 @@ func waitForSync(c *cobra.Command, o *options, folder string, timeout time.Durat
 func waitLine(r *controlpb.WaitReply) string {
 	var parts []string
 	for _, w := range r.Waiting {
-		text := w.Folder + ": " + w.Reason
-		if w.State != "" && w.State != "normal" {
-			text += fmt.Sprintf(", %s files", thousands(w.Files))
-			if w.In != nil && w.In.Updates > 0 {
-				text += fmt.Sprintf(", %s to come", thousands(w.In.Updates))
-			}
-		}
-		if w.EtaSeconds >= 1 {
-			text += fmt.Sprintf(", about %s left", seconds(w.EtaSeconds))
-		}
-		parts = append(parts, text)
+		parts = append(parts, waitText(w))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// waitText is what one folder waits for.
+func waitText(w *controlpb.Waiting) string {
+	text := w.Folder + ": " + w.Reason
+	if w.State != "" && w.State != "normal" {
+		text += fmt.Sprintf(", %s files", thousands(w.Files))
+		if w.In != nil && w.In.Updates > 0 {
+			text += fmt.Sprintf(", %s to come", thousands(w.In.Updates))
+		}
+	}
+	if w.EtaSeconds >= 1 {
+		text += fmt.Sprintf(", about %s left", seconds(w.EtaSeconds))
+	}
+	return text
 }
 
 // line is one line on a terminal that is written again and again; nothing where

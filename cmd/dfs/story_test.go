@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"opendfs/internal/store"
 )
 
 // site is a server of a story: its state directory, its folder, and a member
@@ -244,6 +247,49 @@ func TestPartnerGone(t *testing.T) {
 	hub.must("status", "--wait", "--timeout", "20s")
 	if got := branch.read("late.txt"); got != "late" {
 		t.Errorf("branch has %q", got)
+	}
+}
+
+// A database that breaks while it is used is replaced without a restart, and
+// the folder goes on. Alone, a member takes its own tree.
+func TestDatabaseBreaksWhileRunning(t *testing.T) {
+	hub := initialised(t)
+	file := filepath.Join(hub.state, "domain.yaml")
+	put(t, file, read(t, file)+"\ngroups: {g: {folders: {f: {members: {hub: {path: "+hub.folder+", primary: true}}}}}}\n")
+	hub.write("file", "content")
+	state, err := holdState(hub.state, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMember(state, newLog(hub.log, slog.LevelInfo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFaces(m, serveOptions{metrics: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.run(ctx, f) }()
+	hub.must("status", "--wait", "--timeout", "20s")
+	m.damaged(fmt.Errorf("read row: %w", store.ErrCorrupt))
+	hub.eventually("has moved the database aside", func() bool {
+		aside, err := filepath.Glob(filepath.Join(hub.state, dbName+".damaged-*"))
+		return err == nil && len(aside) == 1
+	})
+	hub.write("later", "more")
+	hub.must("status", "--wait", "--timeout", "20s")
+	if out := hub.must("explain", "g/f:later"); !strings.Contains(out, "In order") {
+		t.Errorf("explain after the rebuild:\n%s", out)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("member ended: %v", err)
+	}
+	f.close()
+	if err := state.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -49,7 +49,7 @@ func (m *member) Wait(ctx context.Context, req *controlpb.WaitRequest, tell func
 	defer cancel()
 	all := make(chan struct{})
 	for _, k := range list {
-		w := &waiter{m: m, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
+		w := &waiter{m: m, folder: k.Name, id: k.Folder, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
 		waiters = append(waiters, w)
 		work.Go(func() { w.run(ctx) })
 	}
@@ -150,8 +150,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // waiter waits for one folder.
 type waiter struct {
-	m *member
-	k *keeper
+	m      *member
+	folder string // GROUP/FOLDER
+	id     repl.FolderID
+	k      *keeper // the present one; the waiter's own goroutine replaces it
 
 	mu    sync.Mutex
 	state *controlpb.Waiting // guarded by mu; nil when it waits for nothing
@@ -165,7 +167,7 @@ func (w *waiter) waiting() *controlpb.Waiting {
 
 // say notes what the folder waits for; s may be nil.
 func (w *waiter) say(s *engine.Status, format string, args ...any) {
-	state := &controlpb.Waiting{Folder: w.k.Name, Reason: fmt.Sprintf(format, args...)}
+	state := &controlpb.Waiting{Folder: w.folder, Reason: fmt.Sprintf(format, args...)}
 	if s != nil {
 		known := make(version.Vector)
 		for _, l := range s.Links {
@@ -184,9 +186,12 @@ func (w *waiter) say(s *engine.Status, format string, args ...any) {
 // run returns when the folder is in sync with its partners, or ctx has ended.
 func (w *waiter) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		r, _, err := w.k.running()
-		if err == nil {
-			err = w.once(ctx, r)
+		err := w.keeper()
+		if err == nil && w.k != nil {
+			var r *engine.Runner
+			if r, _, err = w.k.running(); err == nil {
+				err = w.once(ctx, r)
+			}
 		}
 		if err == nil {
 			w.mu.Lock()
@@ -197,6 +202,19 @@ func (w *waiter) run(ctx context.Context) {
 		w.say(nil, "%v", err)
 		pause(ctx, waitRetry)
 	}
+}
+
+// keeper finds who keeps the folder now: another one after the domain has
+// changed, nobody if the membership has ended.
+func (w *waiter) keeper() error {
+	if w.m.followed.Load() == nil {
+		return errors.New("the member is opening its database")
+	}
+	w.k, _ = w.m.folders.runner(w.id)
+	if w.k == nil && w.m.folders.wants(w.id, w.m.self()) {
+		return errors.New("the folder is being opened again")
+	}
+	return nil
 }
 
 // once waits for a folder that runs. What counts is what was closed before:
