@@ -32,6 +32,8 @@ type batch struct {
 	state   batchState
 	after   uint64 // big batches: the last ordered batch that must be done first
 	bulk    bool
+	// failures is what the folder had counted when the verdict was made.
+	failures uint64
 }
 
 type batchState uint8
@@ -115,7 +117,7 @@ func plainDirectory() []byte {
 
 func (f *Folder) newBatch(l *link) *batch {
 	f.seq++
-	return &batch{seq: f.seq, link: l, diff: l.diff}
+	return &batch{seq: f.seq, link: l, diff: l.diff, failures: f.failures}
 }
 
 func (b *batch) add(c *repl.Change, settles []version.GVSN) {
@@ -193,25 +195,61 @@ func (f *Folder) startInstall() {
 	}
 	if next != nil {
 		f.install = next
-		f.compareBases(next)
+		f.recheck(next)
 		next.bulk = len(next.changes) >= bulkItems
 		f.do(&Install{batch: next, cfg: &f.cfg})
 	}
 }
 
-// compareBases marks the changes whose records are not what the verdict was made
-// on, because a batch before this one did not do what it was to (rule 16).
-func (f *Folder) compareBases(b *batch) {
+// recheck marks the changes that no longer follow from the records, because one
+// that was under way when the verdict was made did not do what it was to (rule
+// 16): another base, a place that is still taken, a directory that still holds
+// something.
+func (f *Folder) recheck(b *batch) {
+	if b.failures == f.failures {
+		return
+	}
+	leaves := make(map[repl.UID]bool, len(b.changes))
 	for i := range b.changes {
-		c := &b.changes[i]
-		if c.Base().IsZero() {
-			continue
+		leaves[b.changes[i].Update.UID] = true
+	}
+	for i := range b.changes {
+		why, err := f.outdated(&b.changes[i], leaves)
+		if f.storeFailed(err) {
+			return
 		}
-		rec, _, err := f.st.Get(c.Update.UID)
-		if !f.storeFailed(err) && rec.GVSN != c.Base() {
-			b.staged[i].Err = errors.Join(b.staged[i].Err, fmt.Errorf("%w: the record is at %v, not at %v", install.ErrMoved, rec.GVSN, c.Base()))
+		if why != "" {
+			b.staged[i].Err = errors.Join(b.staged[i].Err, fmt.Errorf("%w: %s", install.ErrMoved, why))
 		}
 	}
+}
+
+// outdated says why a change no longer follows from the records. leaves are the
+// objects that its batch changes.
+func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool) (why string, err error) {
+	rec, _, err := f.st.Get(c.Update.UID)
+	if err != nil || rec.GVSN != c.Base() {
+		return "its record has changed", err
+	}
+	if c.Update.Present && !c.To.IsZero() {
+		dir, err := f.st.Canonical(c.To.Dir)
+		if err != nil {
+			return "", err
+		}
+		there, taken, err := f.st.At(dir, c.To.Name)
+		if err != nil || taken && there.UID != c.Update.UID && !leaves[there.UID] {
+			return "its place is taken", err
+		}
+	}
+	if !c.Update.Present && c.Update.Type == repl.Directory && c.Update.Heir.IsZero() {
+		err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
+			if !leaves[child.UID] {
+				why = "it is not empty"
+			}
+			return why == ""
+		})
+	}
+	return why, err
 }
 
 // bulkItems is the size of a batch from which on the whole volume is synced at

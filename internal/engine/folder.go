@@ -108,6 +108,8 @@ type Folder struct {
 	big     []*batch
 	install *batch // the batch that is being installed
 	seq     uint64
+	// failures counts changes that were not carried out.
+	failures uint64
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt

@@ -142,6 +142,7 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 // failed handles a change that was not carried out: it stays out of the vector
 // and is asked for again, its places are looked at, the reason is a finding.
 func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
+	f.failures++
 	c := &b.changes[i]
 	for _, g := range b.settles[i] {
 		b.diff.failed.Add(g)

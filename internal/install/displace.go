@@ -182,6 +182,11 @@ func (b *Batch) remove(i int) error {
 // the conflict store (rule 21).
 func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	c := &b.Items[i].Change
+	for k := range i {
+		if b.Outcomes[k].Err != nil && b.Items[k].Change.From.Dir == c.Object.UID {
+			return fmt.Errorf("%w: %q did not leave the directory", ErrMoved, b.Items[k].Change.From.Name)
+		}
+	}
 	err := from.Rmdir(c.From.Name)
 	if err == nil {
 		b.unmade(i)

@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/repl"
+	"opendfs/internal/wire"
 )
 
 // Plan is what a run does.
@@ -39,7 +41,7 @@ func Run(p Plan) (c *Cluster, err error) {
 		}
 	}
 	for range p.Steps {
-		if err := c.chance(p.Faults); err != nil {
+		if err := errors.Join(c.chance(p.Faults), c.stopped()); err != nil {
 			return c, fmt.Errorf("seed %d: %w", p.Seed, err)
 		}
 	}
@@ -184,7 +186,10 @@ func (c *Cluster) settle() error {
 				}
 			}
 			if m.folder == nil {
-				return fmt.Errorf("m%d stopped on the way to rest", m.index)
+				return fmt.Errorf("m%d lost power on the way to rest", m.index)
+			}
+			if err := c.stopped(); err != nil {
+				return err
 			}
 		}
 		if quiet++; busy && !c.settled() {
@@ -196,6 +201,17 @@ func (c *Cluster) settle() error {
 		c.pass(time.Duration(1+round) * time.Second)
 	}
 	return fmt.Errorf("no rest after %d rounds: %s", maxRounds, c.unsettled())
+}
+
+// stopped reports a member that stopped by itself: nothing that happens here is
+// a reason to.
+func (c *Cluster) stopped() error {
+	for _, m := range c.members {
+		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
+			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) settled() bool { return c.unsettled() == "" }
