@@ -224,7 +224,7 @@ func (w *walk) partners(ctx context.Context, rec *repl.Record) {
 		session := w.m.session(id)
 		if session != nil && slices.Contains(w.p.k.Upstreams, id) {
 			if theirs, ok := w.askPartner(ctx, session, name, rec); ok {
-				w.compare(name, rec, theirs)
+				w.compare(name, rec, theirs, slices.Contains(w.p.k.Downstreams, id))
 				continue
 			}
 		}
@@ -264,9 +264,12 @@ func (w *walk) askPartner(ctx context.Context, s *peer.Session, name string, rec
 // askTime bounds one question to a partner.
 const askTime = 5 * time.Second
 
-// compare says how a partner's record stands to ours.
-func (w *walk) compare(name string, rec *repl.Record, theirs *repl.Update) {
+// compare says how a partner's record stands to ours. pulls says whether it
+// pulls from this server.
+func (w *walk) compare(name string, rec *repl.Record, theirs *repl.Update, pulls bool) {
 	switch {
+	case !pulls && (theirs == nil || repl.Compare(theirs, &rec.Update) < 0):
+		w.step(name, "stop", "%s does not have it, and no connection leads from this server to it", name)
 	case theirs == nil:
 		w.step(name, "wait", "%s does not have it yet", name)
 	case theirs.GVSN == rec.GVSN:
