@@ -192,12 +192,12 @@ func (f *Folder) cleared(c *repl.Change) {
 
 func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Update.Name }
 
-// intended reports whether a change touches the tree, so that a crash in its
-// midst must be recognised by an intent (rule 15), or stands or falls with one
-// that does.
+// intended reports whether a change must be recognised after a crash in the
+// midst of its batch by an intent (rule 15): it touches the tree, or what touches
+// the tree may need its record changed as well.
 func intended(c *repl.Change) bool {
-	if c.Group != 0 {
-		return true
+	if c.Group != 0 || c.From.IsZero() && c.To.IsZero() {
+		return !c.Was.GVSN.IsZero() || c.Group != 0
 	}
-	return (!c.From.IsZero() || !c.To.IsZero()) && (c.From != c.To || c.Content || c.Meta)
+	return c.From != c.To || c.Content || c.Meta
 }

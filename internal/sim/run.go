@@ -17,12 +17,14 @@ type Plan struct {
 	Topology Topology
 	Steps    int
 	Faults   bool // power cuts and broken links
+	Trace    bool // remember what happens
 }
 
 // Run plays a plan and returns what it counted, or the first thing that is
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
+	c.silent = !p.Trace
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("seed %d: panic: %v", p.Seed, r)

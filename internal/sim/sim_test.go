@@ -35,7 +35,7 @@ func play(t *testing.T, n uint64, plan Plan) {
 	first, count := seeds(t, n)
 	var sum Counters
 	for seed := first; seed < first+count; seed++ {
-		plan.Seed = seed
+		plan.Seed, plan.Trace = seed, count == 1
 		c, err := Run(plan)
 		if err != nil {
 			if count == 1 {

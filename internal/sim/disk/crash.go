@@ -51,15 +51,19 @@ func (d *Disk) replay(ops []op, r *rand.Rand) {
 	odds := [...]float64{0, 0.5, 0.5, 0.9, 1}[r.IntN(5)]
 	keep := make([]bool, len(ops))
 	needed := map[link]bool{}
+	emptied := map[*inode]bool{} // removed for good, and with them all that they held
 	for i := len(ops) - 1; i >= 0; i-- {
 		o := &ops[i]
 		keep[i] = o.durable()
 		for k := range o.eff[:o.n] {
-			keep[i] = keep[i] || needed[link{o.eff[k].dir, o.eff[k].name}]
+			keep[i] = keep[i] || needed[link{o.eff[k].dir, o.eff[k].name}] || emptied[o.eff[k].dir]
 		}
 		for k := range o.eff[:o.n] {
-			if keep[i] {
-				needed[link{o.eff[k].dir, o.eff[k].name}] = true
+			if e := &o.eff[k]; keep[i] {
+				needed[link{e.dir, e.name}] = true
+				if o.removes(e) {
+					emptied[e.before] = true
+				}
 			}
 		}
 	}

@@ -95,6 +95,19 @@ func (d *Disk) syncDir(n *inode) {
 	}
 }
 
+// removes reports whether an effect of the operation takes a directory away.
+func (o *op) removes(e *effect) bool {
+	if e.before == nil || e.before.kind != repl.Directory {
+		return false
+	}
+	for k := range o.eff[:o.n] {
+		if o.eff[k].after == e.before {
+			return false
+		}
+	}
+	return true
+}
+
 // possible reports whether an operation that survived the crash makes sense in
 // what else did.
 func (d *Disk) possible(o *op) bool {
@@ -111,14 +124,10 @@ func (d *Disk) possible(o *op) bool {
 				return false
 			}
 		}
-		if e.before == nil || e.before.kind != repl.Directory || len(e.before.entries) == 0 {
+		if e.before == nil || len(e.before.entries) == 0 {
 			continue
 		}
-		stays := false
-		for k := range o.eff[:o.n] {
-			stays = stays || o.eff[k].after == e.before
-		}
-		if !stays {
+		if o.removes(e) {
 			return false
 		}
 	}
