@@ -11,7 +11,7 @@ import (
 )
 
 // What makes captured objects durable before they are said to exist (rule 14).
-const syncAllFrom = 256 // drafts from which on the whole volume is synced at once
+const syncAllFrom = 32 // drafts from which on the whole volume is synced at once
 
 // makeDurable syncs what drafts are about: the files' data and the directories
 // whose entries changed. lost are those whose object or directory was not at
