@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -35,6 +36,9 @@ func (e *Env) makeDurable(drafts []capture.Draft) (held, lost []capture.Draft, e
 	}
 	if err == nil {
 		err = volume.Together(e.Workers > 0, flushes)
+	}
+	if errors.Is(err, fs.ErrPermission) { // what may not be opened can still be flushed
+		err = e.Volume.Sync()
 	}
 	for _, uid := range opened {
 		if d := dirs[uid]; d != nil {
@@ -122,7 +126,7 @@ func syncObject(dir volume.Dir, d *capture.Draft) (gone bool, err error) {
 		return false, nil // a link lies in its directory's entries and its inode
 	}
 	if err != nil {
-		return true, ignoreMissing(err)
+		return !errors.Is(err, fs.ErrPermission), ignoreMissing(err)
 	}
 	st, err := o.Stat()
 	gone = err != nil || st.Identity != d.Identity

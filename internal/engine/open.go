@@ -154,7 +154,7 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 		find.Raise(finding.StateRolledBack, cfg.Name, fmt.Sprintf("state is of epoch %d, tree of epoch %d", st.Epoch, m.Epoch))
 		return ErrRebuild
 	}
-	return &MarkerError{finding.StateRolledBack, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: the tree was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
+	return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: the tree was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
 }
 
 // enroll stores the new epoch, unsettled, and the root's own record.

@@ -23,7 +23,11 @@ type Stats struct {
 }
 
 func (s *Stats) captured(writes []store.Write, now repl.Time) {
-	s.Captured += uint64(len(writes))
+	for i := range writes {
+		if writes[i].Record.GVSN != writes[i].Base { // else only what is known of the disk changed
+			s.Captured++
+		}
+	}
 	s.LastChange = now
 }
 
