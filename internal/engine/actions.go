@@ -231,7 +231,11 @@ func (e *Env) seeds(u *repl.Update) []fetch.Local {
 	}
 	var out []fetch.Local
 	for i := range recs {
-		path, err := e.Store.Path(recs[i].Parent)
+		dir, err := e.Store.Canonical(recs[i].Parent)
+		if err != nil {
+			continue
+		}
+		path, err := e.Store.Path(dir)
 		if err == nil && len(out) < localSeeds {
 			out = append(out, fetch.Local{Dir: path, Name: recs[i].Name, Identity: recs[i].Identity, Print: recs[i].Print})
 		}

@@ -262,8 +262,11 @@ func (s *Served) path(dir repl.UID, cached bool) (string, error) {
 	if ok && cached {
 		return path, nil
 	}
-	path, err := s.env.Store.Path(dir)
+	heir, err := s.env.Store.Canonical(dir)
 	if err != nil {
+		return "", err
+	}
+	if path, err = s.env.Store.Path(heir); err != nil {
 		return "", err
 	}
 	s.mu.Lock()
@@ -320,5 +323,11 @@ var ErrChanged = errors.New("content changed while it was read")
 
 func (c *Content) unchanged() bool {
 	st, err := c.Stat()
-	return err == nil && st.Identity == c.rec.Identity && st.Print == c.rec.Print
+	if err != nil || st.Identity != c.rec.Identity || !st.Print.SameData(c.rec.Print) {
+		return false
+	}
+	if c.rec.Print.Ctime <= 0 { // not known since an install moved the file; its hash tells the rest
+		c.rec.Print.Ctime = st.Print.Ctime
+	}
+	return st.Print == c.rec.Print
 }
