@@ -30,7 +30,7 @@ type installed struct {
 func (e installed) apply(f *Folder) {
 	f.install = nil
 	b := e.batch
-	join := make(version.Vector)
+	join, own := make(version.Vector), f.st.State().Originator
 	put := store.Batch{Join: join}
 	for i := range b.changes {
 		c := &b.changes[i]
@@ -41,8 +41,8 @@ func (e installed) apply(f *Folder) {
 		}
 		if err != nil {
 			f.failed(b, i, &e.outcomes[i], err)
-			if len(b.settles[i]) == 0 || b.settles[i][0] != c.Update.GVSN {
-				join.Add(c.Update.GVSN) // minted for nothing: no object has it
+			if g := c.Update.GVSN; g.Originator == own && g != c.Was.GVSN {
+				join.Add(g) // minted for nothing: no object has it
 			}
 			continue
 		}
@@ -196,8 +196,11 @@ func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Upd
 // midst of its batch by an intent (rule 15): it touches the tree, or what touches
 // the tree may need its record changed as well.
 func intended(c *repl.Change) bool {
-	if c.Group != 0 || c.From.IsZero() && c.To.IsZero() {
-		return !c.Was.GVSN.IsZero() || c.Group != 0
+	if c.Group != 0 {
+		return true
+	}
+	if c.From.IsZero() && c.To.IsZero() {
+		return !c.Was.GVSN.IsZero() || c.Update.Type == repl.Directory
 	}
 	return c.From != c.To || c.Content || c.Meta
 }
