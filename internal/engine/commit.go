@@ -47,7 +47,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	if len(b.Writes) == 0 {
 		return
 	}
-	b.NoSync = f.phase == store.PhaseInitialBuild || f.phase == store.PhaseInitialSync
+	b.NoSync = f.phase == store.PhaseInitialBuild || f.phase == store.PhaseInitialSync || !updates(b.Writes)
 	err := f.st.Put(&b)
 	var moved *store.MovedError
 	if errors.As(err, &moved) {
@@ -56,8 +56,19 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	if f.storeFailed(err) {
 		return
 	}
-	f.notify = true
+	f.notify = f.notify || updates(b.Writes)
 	f.stats.captured(b.Writes, f.now())
+}
+
+// updates reports whether writes make updates; others tell only what is known
+// of this disk, and can be found out again.
+func updates(writes []store.Write) bool {
+	for i := range writes {
+		if writes[i].Record.GVSN != writes[i].Base {
+			return true
+		}
+	}
+	return false
 }
 
 // groupLen returns how many drafts at the front must be committed together.

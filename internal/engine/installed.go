@@ -65,6 +65,9 @@ func (e installed) apply(f *Folder) {
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
+	for _, uid := range slices.SortedFunc(maps.Keys(e.touched), repl.UID.Compare) {
+		f.markDirectory(uid) // see unseen
+	}
 	f.notify = true
 	f.stats.installed(&put, f.now())
 	if e.dispose != nil {
@@ -151,8 +154,12 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	for k := range c.Also {
 		f.hold(b.diff, &c.Also[k])
 	}
-	for _, p := range o.Dirty {
-		f.dirty.mark(p.Dir, p.Name, true)
+	// Putting things back moves times too, and the journal leaves out what this
+	// process does.
+	for _, p := range append(o.Dirty, c.From, c.To) {
+		if !p.IsZero() {
+			f.dirty.mark(p.Dir, p.Name, c.Update.Type != repl.Directory)
+		}
 	}
 	object := f.object(c)
 	switch {

@@ -113,6 +113,20 @@ func (f *Folder) markHandle(handle string, wrote bool) {
 	}
 }
 
+// Doubted tells of an object that was not what its record says when a partner
+// asked for it.
+type Doubted struct{ UID repl.UID }
+
+func (e Doubted) apply(f *Folder) {
+	rec, ok, err := f.st.Get(e.UID)
+	if f.storeFailed(err) || !ok {
+		return
+	}
+	if dir, err := f.st.Canonical(rec.Parent); !f.storeFailed(err) {
+		f.dirty.mark(dir, rec.Name, true)
+	}
+}
+
 // directoryOf finds the record of the directory that an event names. A
 // directory that no record knows is itself news: its first unknown ancestor is
 // marked, and found with all that it holds.

@@ -72,6 +72,12 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 	if r.folder, err = Open(ctx, cfg, env, find, random); err != nil {
 		return nil, err
 	}
+	r.Served.Doubt = func(uid repl.UID) {
+		select {
+		case r.events <- Doubted{uid}:
+		default: // the partner asks again, and so the doubt comes again
+		}
+	}
 	run, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go r.run(run)

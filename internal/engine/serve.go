@@ -26,6 +26,10 @@ const (
 // Served answers partners from the folder's durable records and its tree. It
 // only reads, and is used from many goroutines beside the folder's own.
 type Served struct {
+	// Doubt is told of an object that is not what its record says, so that it is
+	// looked at. It must not block; nil: nobody asks.
+	Doubt func(repl.UID)
+
 	env  *Env
 	root repl.UID
 
@@ -234,6 +238,9 @@ func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wi
 		if err := c.File.Close(); err != nil {
 			return nil, wire.StatusError
 		}
+	}
+	if s.Doubt != nil {
+		s.Doubt(rec.UID)
 	}
 	return nil, wire.StatusChanged
 }
