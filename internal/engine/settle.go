@@ -260,6 +260,9 @@ func (s *settler) leftOvers() error {
 	})
 	slices.Sort(names)
 	for _, name := range names {
+		if s.area.Rmdir(name) == nil {
+			continue // a directory that was being made
+		}
 		_, kerr := s.env.Keep.Keep(s.area, name, preserve.Entry{Why: preserve.LeftOver, At: s.env.Now(), Path: s.cfg.Name})
 		err = errors.Join(err, kerr)
 	}

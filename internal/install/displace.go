@@ -39,22 +39,31 @@ func (b *Batch) create(i int) error {
 	return b.describe(i, to)
 }
 
+// makeDirectory makes a directory in installing/, where nobody can take it for
+// another, and moves it to its place.
 func (b *Batch) makeDirectory(i int, to volume.Dir) error {
-	c := &b.Items[i].Change
-	if err := to.Mkdir(c.To.Name); err != nil {
+	it, o := &b.Items[i], &b.Outcomes[i]
+	c := &it.Change
+	name := TempName(&c.Update)
+	if err := b.installing.Mkdir(name); err != nil {
 		return err
 	}
-	b.made(i, c.To, volume.Stat{Type: repl.Directory})
-	_, lacks, err := to.SetMeta(c.To.Name, nil, c.Update.Meta, c.Update.Mtime)
+	d, err := b.installing.OpenDir(name)
+	if err == nil {
+		b.dirs[c.Update.UID] = d
+		it.TempStat, o.Lacks, err = b.installing.SetMeta(name, nil, c.Update.Meta, c.Update.Mtime)
+	}
+	if err == nil {
+		err = b.installing.Rename(name, to, c.To.Name)
+	}
 	if err != nil {
-		return err
+		delete(b.dirs, c.Update.UID)
+		if d != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return errors.Join(err, b.installing.Rmdir(name))
 	}
-	b.Outcomes[i].Lacks = lacks
-	d, err := to.OpenDir(c.To.Name)
-	if err != nil {
-		return err
-	}
-	b.dirs[c.Update.UID] = d
+	b.made(i, c.To, it.TempStat)
 	if err := b.touch(c.Update.UID, d); err != nil { // its own entries must be durable too
 		return err
 	}

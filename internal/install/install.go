@@ -276,8 +276,6 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 			o.Print = st.Print // linking it moved its ctime
 		}
 		o.Unsure = st.Mode != staged.Mode || st.Owner != staged.Owner || st.Group != staged.Group
-	case c.From.IsZero():
-		o.Identity, o.Print = st.Identity, st.Print
 	default:
 		o.Identity, o.Print = c.Object.Identity, c.Object.Print
 		o.Unsure = c.From != c.To // moving it moved its ctime

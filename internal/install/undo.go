@@ -96,6 +96,11 @@ func (b *Batch) made(i int, at repl.Place, st volume.Stat) {
 		if err != nil {
 			return err
 		}
+		want := repl.Record{Identity: st.Identity, Print: st.Print}
+		want.Type = st.Type
+		if expect(d, at.Name, &want, true) != nil {
+			return nil // a user has it now
+		}
 		if st.Type == repl.Directory {
 			err = d.Rmdir(at.Name)
 			if old, ok := b.dirs[b.Items[i].Change.Update.UID]; ok && err == nil {
@@ -107,11 +112,6 @@ func (b *Batch) made(i int, at repl.Place, st volume.Stat) {
 				return nil // a user has put something into it
 			}
 			return missing(err)
-		}
-		want := repl.Record{Identity: st.Identity, Print: st.Print}
-		want.Type = st.Type
-		if expect(d, at.Name, &want, true) != nil {
-			return nil // a user has it now
 		}
 		name := TempName(&b.Items[i].Change.Update)
 		if err := d.Rename(at.Name, b.installing, name); err != nil {
