@@ -343,13 +343,27 @@ func TestWithoutRoot(t *testing.T) {
 	unprivileged("mkdir -p dir/below; echo 1 > dir/below/file; echo 2 > file; ln -s file link; mv dir moved")
 	arrives(t, b, "moved/below/file", "1\n")
 	arrives(t, b, "file", "2\n")
-	unprivileged("echo secret > closed; chmod 000 closed")
+	unprivileged("umask 777; echo secret > born-closed")
 	a.finds("file-unreadable", 20*time.Second)
 	unprivileged("echo 3 > file")
 	arrives(t, b, "file", "3\n")
-	unprivileged("chmod 600 closed")
-	arrives(t, b, "closed", "secret\n")
+	unprivileged("chmod 600 born-closed")
+	arrives(t, b, "born-closed", "secret\n")
 	a.clears("file-unreadable", 20*time.Second)
+	// Read and on record before it was closed, and never sent: what waits for it says why.
+	b.stop()
+	unprivileged("echo known > closed")
+	eventually(t, 20*time.Second, "the file is on record", func() bool {
+		_, err := a.dfs("record", folder+":closed")
+		return err == nil
+	})
+	unprivileged("chmod 000 closed")
+	b.start()
+	eventually(t, 30*time.Second, "somebody says why the file does not come", func() bool {
+		return len(a.findings("file-unreadable"))+len(b.findings("file-unreadable")) > 0
+	})
+	unprivileged("chmod 600 closed")
+	arrives(t, b, "closed", "known\n")
 	c.wait(patience)
 	c.converged()
 }

@@ -100,6 +100,12 @@ func (m *member) finds(code string, limit time.Duration) finding {
 	return found
 }
 
+// findings with that code, now.
+func (m *member) findings(code string) []finding {
+	m.t.Helper()
+	return slices.DeleteFunc(m.status().Findings, func(f finding) bool { return f.Code != code })
+}
+
 // clears waits until no finding with that code stands.
 func (m *member) clears(code string, limit time.Duration) {
 	m.t.Helper()
