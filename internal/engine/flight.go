@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,7 +18,9 @@ type flight struct {
 	st      *store.Folder
 	records map[repl.UID]repl.Record // as they will be
 	dropped map[repl.UID]bool
+	changes map[repl.UID]int        // how many changes of the object are under way
 	places  map[repl.Place]repl.UID // live records of the flight by their place
+	merging bool                    // directories were merged, or not: places must be found anew
 	locked  map[repl.Place]int      // places that plans leave or take
 	touched map[repl.UID]int        // directories whose entries plans change, and with them the mtime
 }
@@ -26,6 +29,7 @@ func (v *flight) init(st *store.Folder) {
 	v.st = st
 	v.records = make(map[repl.UID]repl.Record)
 	v.dropped = make(map[repl.UID]bool)
+	v.changes = make(map[repl.UID]int)
 	v.places = make(map[repl.Place]repl.UID)
 	v.locked = make(map[repl.Place]int)
 	v.touched = make(map[repl.UID]int)
@@ -45,6 +49,9 @@ func (v *flight) touches(uid repl.UID) bool { return v.touched[uid] > 0 }
 // add enters a change whose update is final.
 func (v *flight) add(c *repl.Change) {
 	uid := c.Update.UID
+	v.changes[uid]++
+	v.forget(uid)
+	v.merging = v.merging || merges(c)
 	if c.Drop {
 		v.dropped[uid] = true
 	} else {
@@ -68,14 +75,10 @@ func (v *flight) add(c *repl.Change) {
 // remove takes a change out again, its record stored or its plan given up.
 func (v *flight) remove(c *repl.Change) {
 	uid := c.Update.UID
-	delete(v.dropped, uid)
-	if rec, ok := v.records[uid]; ok && rec.GVSN == c.Update.GVSN {
-		delete(v.records, uid)
-		for _, p := range []repl.Place{v.key(&rec), {Dir: rec.Parent, Name: rec.Name}, c.To} {
-			if v.places[p] == uid {
-				delete(v.places, p)
-			}
-		}
+	v.merging = v.merging || merges(c)
+	if v.changes[uid]--; v.changes[uid] <= 0 {
+		delete(v.changes, uid)
+		v.forget(uid)
 	}
 	for _, p := range []repl.Place{c.From, c.To} {
 		if p.IsZero() {
@@ -86,6 +89,41 @@ func (v *flight) remove(c *repl.Change) {
 		}
 		if v.touched[p.Dir]--; v.touched[p.Dir] <= 0 {
 			delete(v.touched, p.Dir)
+		}
+	}
+}
+
+// merges reports whether a change moves the children of directories to others.
+func merges(c *repl.Change) bool { return !c.Update.Heir.IsZero() || !c.Was.Heir.IsZero() }
+
+// forget takes what shall become of an object out of the view.
+func (v *flight) forget(uid repl.UID) {
+	delete(v.dropped, uid)
+	rec, ok := v.records[uid]
+	if !ok {
+		return
+	}
+	delete(v.records, uid)
+	if v.merging {
+		return
+	}
+	if p := v.key(&rec); v.places[p] == uid {
+		delete(v.places, p)
+	} else if rec.Present {
+		v.merging = true
+	}
+}
+
+// settle finds the places of all records anew if directories were merged since.
+func (v *flight) settle() {
+	if !v.merging {
+		return
+	}
+	v.merging = false
+	clear(v.places)
+	for _, uid := range slices.SortedFunc(maps.Keys(v.records), repl.UID.Compare) {
+		if rec := v.records[uid]; rec.Present && !rec.Parent.IsZero() {
+			v.places[v.key(&rec)] = uid
 		}
 	}
 }
@@ -112,6 +150,7 @@ func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
 
 // At returns the live record that will hold the place.
 func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
+	v.settle()
 	if uid, ok := v.places[repl.Place{Dir: dir, Name: name}]; ok {
 		return v.records[uid], true, nil
 	}
@@ -149,6 +188,7 @@ func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool
 
 // under lists the flight's live objects of a directory in order of their name.
 func (v *flight) under(dir repl.UID, after string) []repl.UID {
+	v.settle()
 	var uids []repl.UID
 	for p, uid := range v.places {
 		if p.Dir == dir && p.Name > after {

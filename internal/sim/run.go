@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"opendfs/internal/engine"
@@ -27,7 +28,7 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.silent = !p.Trace
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("seed %d: panic: %v", p.Seed, r)
+			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
 		}
 	}()
 	for _, m := range c.members {
