@@ -28,7 +28,7 @@ type Server struct {
 // NewServer makes the server of a member.
 func NewServer(m Member) *Server {
 	path, h := controlpbconnect.NewControlHandler(handler{m},
-		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(mayCall{}))
+		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(mayCall{}, connect.UnaryInterceptorFunc(validText)))
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	return &Server{&http.Server{Handler: mux, ReadHeaderTimeout: headerTime, ConnContext: noteCaller}}

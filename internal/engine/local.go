@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -115,16 +116,27 @@ func (f *Folder) markHandle(handle string, wrote bool) {
 
 // Doubted tells of an object that was not what its record says when a partner
 // asked for it.
-type Doubted struct{ UID repl.UID }
+type Doubted struct {
+	UID repl.UID
+	Why error // it cannot be read; nil: it is another
+}
 
 func (e Doubted) apply(f *Folder) {
 	rec, ok, err := f.st.Get(e.UID)
 	if f.storeFailed(err) || !ok {
 		return
 	}
-	if dir, err := f.st.Canonical(rec.Parent); !f.storeFailed(err) {
-		f.dirty.mark(dir, rec.Name, true)
+	dir, err := f.st.Canonical(rec.Parent)
+	if f.storeFailed(err) {
+		return
 	}
+	if !errors.Is(e.Why, fs.ErrPermission) {
+		f.dirty.mark(dir, rec.Name, true)
+		return
+	}
+	r := capture.Raised{Code: finding.FileUnreadable, Object: rec.Name, Detail: e.Why.Error()}
+	f.raise([]capture.Raised{r})
+	f.raised[spot{dir, rec.Name}] = r // until a look finds it changed
 }
 
 // directoryOf finds the record of the directory that an event names. A

@@ -72,9 +72,9 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 	if r.folder, err = Open(ctx, cfg, env, find, random); err != nil {
 		return nil, err
 	}
-	r.Served.Doubt = func(uid repl.UID) {
+	r.Served.Doubt = func(uid repl.UID, why error) {
 		select {
-		case r.events <- Doubted{uid}:
+		case r.events <- Doubted{uid, why}:
 		default: // the partner asks again, and so the doubt comes again
 		}
 	}

@@ -27,8 +27,9 @@ const (
 // only reads, and is used from many goroutines beside the folder's own.
 type Served struct {
 	// Doubt is told of an object that is not what its record says, so that it is
-	// looked at. It must not block; nil: nobody asks.
-	Doubt func(repl.UID)
+	// looked at, and why it cannot be read, if so. It must not block; nil: nobody
+	// asks.
+	Doubt func(uid repl.UID, why error)
 
 	env  *Env
 	root repl.UID
@@ -227,9 +228,10 @@ func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wi
 	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
 		return nil, wire.StatusAbsent
 	}
+	var why error
 	for _, cached := range []bool{true, false} {
 		c, err := s.open(&rec, cached)
-		if err != nil {
+		if why = err; err != nil {
 			continue
 		}
 		if c.unchanged() {
@@ -240,7 +242,7 @@ func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wi
 		}
 	}
 	if s.Doubt != nil {
-		s.Doubt(rec.UID)
+		s.Doubt(rec.UID, why)
 	}
 	return nil, wire.StatusChanged
 }

@@ -91,7 +91,44 @@ func (s *settler) all(ctx context.Context, intents []store.Intent) error {
 	if err := s.env.Volume.Sync(); err != nil {
 		return err
 	}
-	return s.commit(work)
+	if err := s.commit(work); err != nil {
+		return err
+	}
+	return s.directoryTimes(work)
+}
+
+// directoryTimes gives the directories in which installs were interrupted the
+// mtimes of their records: what an install leaves there is no user's change.
+func (s *settler) directoryTimes(work []unsettled) error {
+	done := make(map[repl.UID]bool)
+	for i := range work {
+		for _, p := range []repl.Place{work[i].From, work[i].Place} {
+			if p.IsZero() || done[p.Dir] {
+				continue
+			}
+			done[p.Dir] = true
+			if err := s.directoryTime(p); err != nil {
+				return fmt.Errorf("give directory of %q its time back: %w", p.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *settler) directoryTime(p repl.Place) error {
+	uid, err := s.env.Store.Canonical(p.Dir)
+	if err != nil {
+		return err
+	}
+	rec, ok, err := s.env.Store.Get(uid)
+	if err != nil || !ok || !rec.Present {
+		return err
+	}
+	d, err := openPlace(s.env, p)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	return errors.Join(d.SetMtime(rec.Mtime), d.Close())
 }
 
 // judge says whether the tree holds the outcome of an intent.
