@@ -29,15 +29,18 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		return
 	}
 	var b store.Batch
-	pending := make(map[repl.UID]bool)
+	pending, dirs := make(map[repl.UID]bool), make(map[repl.Identity]bool)
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
-		writes, how := f.prepare(drafts[:n], pending)
+		writes, how := f.prepare(drafts[:n], pending, dirs)
 		switch how {
 		case ready:
 			b.Writes = append(b.Writes, writes...)
 			for i := range writes {
 				pending[writes[i].Record.UID] = true
+				if r := &writes[i].Record; r.Present && r.Type == repl.Directory && r.Identity.Handle != "" {
+					dirs[r.Identity] = true
+				}
 			}
 		case overtaken:
 			f.lookAgain(drafts[:n])
@@ -121,8 +124,8 @@ const (
 )
 
 // prepare makes the writes of one group of drafts. pending are the objects that
-// the same batch writes already.
-func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]store.Write, readiness) {
+// the same batch writes already, dirs the directories on disk among them.
+func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool, dirs map[repl.Identity]bool) ([]store.Write, readiness) {
 	writes := make([]store.Write, 0, len(group))
 	freed := make(map[repl.UID]bool)
 	for i := range group {
@@ -133,7 +136,7 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 	}
 	for i := range group {
 		d := &group[i]
-		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) {
+		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) || dirs[d.Identity] || f.twice(d) {
 			return nil, overtaken
 		}
 		if f.phase == store.PhaseInitialSync {
@@ -150,6 +153,21 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool) ([]st
 		writes = append(writes, w)
 	}
 	return writes, ready
+}
+
+// twice reports whether the directory that a draft found has another record by
+// now: it was moved between two looks, and the other one saw it first.
+func (f *Folder) twice(d *capture.Draft) bool {
+	if d.Update.Type != repl.Directory || !d.Update.Present || d.Identity.Handle == "" || d.Prior != nil && d.Prior.Identity == d.Identity {
+		return false
+	}
+	known, err := f.st.ByHandle(d.Identity.Handle)
+	if f.storeFailed(err) {
+		return true
+	}
+	return slices.ContainsFunc(known, func(r repl.Record) bool {
+		return r.Present && r.Presence == repl.OnDisk && r.Identity == d.Identity
+	})
 }
 
 // share makes updates of ours of the provisional directories into which a
