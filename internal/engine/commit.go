@@ -136,7 +136,7 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool, dirs 
 	}
 	for i := range group {
 		d := &group[i]
-		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) || dirs[d.Identity] || f.twice(d) {
+		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) || dirs[d.Identity] || f.twice(d) || f.holdsMore(d, pending, freed) {
 			return nil, overtaken
 		}
 		if f.phase == store.PhaseInitialSync {
@@ -153,6 +153,19 @@ func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool, dirs 
 		writes = append(writes, w)
 	}
 	return writes, ready
+}
+
+// holdsMore reports whether a directory that is to die has got another object on
+// record since that was found: it is to be buried first.
+func (f *Folder) holdsMore(d *capture.Draft, pending, freed map[repl.UID]bool) (more bool) {
+	if d.Update.Present || d.Update.Type != repl.Directory {
+		return false
+	}
+	err := f.st.Children(d.Prior.UID, "", func(rec *repl.Record) bool {
+		more = !pending[rec.UID] && !freed[rec.UID]
+		return !more
+	})
+	return f.storeFailed(err) || more
 }
 
 // twice reports whether the directory that a draft found has another record by

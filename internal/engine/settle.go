@@ -70,7 +70,9 @@ func (s *settler) all(ctx context.Context, intents []store.Intent) error {
 			return fmt.Errorf("settle install of %q: %w", intents[i].Update.Name, err)
 		}
 	}
-	s.tie(work)
+	if err := s.tie(work); err != nil {
+		return err
+	}
 	for _, step := range []func(*unsettled) error{s.takeBack, s.unpark} { // parking came first
 		for i := len(work) - 1; i >= 0; i-- {
 			if u := &work[i]; !u.done {
@@ -148,9 +150,8 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 			u.done = true // a matter of records alone
 			return nil
 		}
-		st, err := s.lookup(in.From)
-		u.done = err != nil || st.Identity != in.Displaced
-		return ignoreMissing(err)
+		u.done, err = s.removed(in)
+		return err
 	}
 	st, err := s.lookup(in.Place)
 	if err != nil {
@@ -161,6 +162,17 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 	u.rec.Print.Ctime = 0
 	u.done, err = s.arrived(in, &st)
 	return err
+}
+
+// removed reports whether an object was taken out of the tree; a user may have
+// moved it instead.
+func (s *settler) removed(in *store.Intent) (bool, error) {
+	st, err := s.lookup(in.From)
+	if err == nil && st.Identity == in.Displaced || ignoreMissing(err) != nil {
+		return false, ignoreMissing(err)
+	}
+	_, err = s.env.Volume.Resolve(in.Displaced)
+	return err != nil, nil // it lies nowhere in the tree, or nobody can tell
 }
 
 // arrived reports whether what lies at an intent's place is what it shall be.
@@ -189,25 +201,49 @@ func (s *settler) leadsTo(in *store.Intent) (bool, error) {
 	return err == nil && target == in.Update.Target, errors.Join(ignoreMissing(err), d.Close())
 }
 
-// tie lets a group be done only as a whole, and nothing be done in a directory
-// that was to be made and is taken back.
-func (s *settler) tie(work []unsettled) {
+// tie lets a group be done only as a whole, nothing be done in a directory that
+// was to be made and is taken back, and no directory be removed in which
+// something stays.
+func (s *settler) tie(work []unsettled) error {
 	for again := true; again; {
 		again = false
 		broken := make(map[uint64]bool)
-		unmade := make(map[repl.UID]bool)
+		unmade, done := make(map[repl.UID]bool), make(map[repl.UID]bool)
 		for i := range work {
-			if u := &work[i]; !u.done {
+			if u := &work[i]; u.done {
+				done[u.UID] = true
+			} else {
 				broken[u.Group] = u.Group != 0
 				unmade[u.UID] = u.From.IsZero() && u.Update.Type == repl.Directory
 			}
 		}
 		for i := range work {
-			if u := &work[i]; u.done && (broken[u.Group] || unmade[u.Place.Dir]) {
+			u := &work[i]
+			if !u.done {
+				continue
+			}
+			full, err := s.full(u, done)
+			if err != nil {
+				return err
+			}
+			if broken[u.Group] || unmade[u.Place.Dir] || full {
 				u.done, again = false, true
 			}
 		}
 	}
+	return nil
+}
+
+// full reports whether something lives on in a directory that is to die.
+func (s *settler) full(u *unsettled, done map[repl.UID]bool) (full bool, err error) {
+	if u.Update.Type != repl.Directory || u.Update.Present || !u.Update.Heir.IsZero() {
+		return false, nil
+	}
+	err = s.env.Store.Children(u.UID, "", func(rec *repl.Record) bool {
+		full = !done[rec.UID]
+		return !full
+	})
+	return full, err
 }
 
 // finish completes what a done install left behind: metadata that were set in

@@ -183,8 +183,12 @@ func (c *Cluster) settle() error {
 	for round := range maxRounds {
 		busy := false
 		for _, m := range c.members {
-			for n := 0; m.deliver() || m.runSome(); n++ {
-				if busy = true; n > maxBusy {
+			for n := 0; ; n++ {
+				ticks := len(m.events) > 0 && m.events[0] == engine.Event(engine.Tick{})
+				if !m.deliver() && !m.runSome() {
+					break
+				}
+				if busy = busy || !ticks; n > maxBusy {
 					return fmt.Errorf("m%d never stands still", m.index)
 				}
 			}
@@ -195,10 +199,10 @@ func (c *Cluster) settle() error {
 				return err
 			}
 		}
-		if quiet++; busy && !c.settled() {
+		if quiet++; busy || !c.settled() {
 			quiet = 0
 		}
-		if quiet >= quietRounds && c.settled() {
+		if quiet >= quietRounds {
 			return nil
 		}
 		c.pass(time.Duration(1+round) * time.Second)
