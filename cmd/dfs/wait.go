@@ -25,6 +25,10 @@ const (
 	waitPoll  = 20 * time.Millisecond  // between two looks at a folder
 	waitTell  = 100 * time.Millisecond // between two replies, if something changed
 	waitRetry = 100 * time.Millisecond // after a partner could not be asked
+	waitQuiet = 300 * time.Millisecond // for what follows from installs
+	// waitRounds bounds how often what followed is waited for: users who go on
+	// working make it never end.
+	waitRounds = 8
 )
 
 // Wait is that of control.Member. Each folder is waited for by a waiter; a
@@ -234,18 +238,41 @@ func (w *waiter) once(ctx context.Context, r *engine.Runner) error {
 	if err := w.covers(ctx, r, theirs); err != nil {
 		return err
 	}
+	for range waitRounds {
+		quiet, err := w.round(ctx, r)
+		if err != nil || quiet {
+			return err
+		}
+	}
+	return nil
+}
+
+// round waits until every partner has what this member has, and this member
+// what they have. It is quiet if nothing followed from that.
+func (w *waiter) round(ctx context.Context, r *engine.Runner) (quiet bool, err error) {
 	ours, err := r.Served.Vector()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := w.covered(ctx, r, ours); err != nil {
-		return err
+		return false, err
 	}
-	theirs, err = w.ask(ctx, "tells what it has", w.k.Upstreams, w.vectorOf)
+	theirs, err := w.ask(ctx, "tells what it has", w.k.Upstreams, w.vectorOf)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return w.covers(ctx, r, theirs)
+	if err := w.covers(ctx, r, theirs); err != nil {
+		return false, err
+	}
+	for until := time.Now().Add(waitQuiet); ; {
+		s, err := r.Status(ctx)
+		if err != nil || s.Settled() {
+			return ours.Covers(s.Vector), err
+		}
+		if time.Now().After(until) || !pause(ctx, waitPoll) {
+			return false, context.Cause(ctx)
+		}
+	}
 }
 
 // own waits until this member is Normal and has captured what was closed.

@@ -256,7 +256,7 @@ func (*Install) Class() Class { return ClassInstall }
 // the moves durable and posts the outcomes (rule 14).
 func (a *Install) Run(ctx Context, post func(Event)) {
 	b := &install.Batch{
-		Volume: ctx.Volume, Directories: ctx.directory, Mtime: ctx.mtime, Items: a.batch.items(),
+		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(),
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},
@@ -324,11 +324,6 @@ func (e *Env) directory(uid repl.UID) (string, repl.Identity, bool, error) {
 	}
 	path, err := e.Store.Path(uid)
 	return path, rec.Identity, err == nil, err
-}
-
-func (e *Env) mtime(uid repl.UID) (repl.Time, bool) {
-	rec, ok, err := e.Store.Get(uid)
-	return rec.Mtime, err == nil && ok
 }
 
 // keep puts what an install displaced into the conflict store.

@@ -89,17 +89,12 @@ func (b *Batch) settle(uid repl.UID, before volume.Stat, wanted map[repl.UID]rep
 	if !ok {
 		return nil // removed by a later item
 	}
-	want, known := wanted[uid]
-	// A directory whose mtime was not the recorded one has a user's change to
-	// be captured; it keeps its own.
-	if !known {
-		want, known = b.Mtime(uid)
-		known = known && before.Print.Mtime == want
+	want, given := wanted[uid]
+	if !given { // the recorded one, or a user's that is still to be captured
+		want = before.Print.Mtime
 	}
-	if known {
-		if err := d.SetMtime(want); err != nil {
-			return fmt.Errorf("set mtime of directory %v: %w", uid, err)
-		}
+	if err := d.SetMtime(want); err != nil {
+		return fmt.Errorf("set mtime of directory %v: %w", uid, err)
 	}
 	st, err := d.Stat()
 	if err != nil {

@@ -73,9 +73,6 @@ type Batch struct {
 	Touched map[repl.UID]volume.Stat
 	// Replicates says whether an entry that no record knows would replicate.
 	Replicates func(e volume.Entry) bool
-	// Mtime gives the mtime that a touched directory shall have; installs move
-	// it, and only a user's change may.
-	Mtime func(uid repl.UID) (repl.Time, bool)
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
