@@ -118,7 +118,7 @@ var edits = []struct {
 	{"replace", (*scribe).replace}, {"delete", (*scribe).delete}, {"rename", (*scribe).rename}, {"move", (*scribe).move},
 	{"rename over", (*scribe).renameOver}, {"rename directory", (*scribe).renameDir}, {"move directory", (*scribe).moveDir},
 	{"mkdir", (*scribe).mkdir}, {"remove directory", (*scribe).removeDir}, {"link", (*scribe).link},
-	{"chmod", (*scribe).chmod}, {"chown", (*scribe).chown}, {"touch", (*scribe).touch},
+	{"chmod", (*scribe).chmod}, {"chown", (*scribe).chown}, {"touch", (*scribe).touch}, {"chmod directory", (*scribe).chmodDir},
 }
 
 // work makes n edits, every kind in turn. An edit that has nothing to work on (any more) is passed over.
@@ -139,6 +139,20 @@ func (s *scribe) work(n int) error {
 		}
 	}
 	return nil
+}
+
+// once makes one edit, and goes on until it met something to work on.
+func (s *scribe) once(do func(*scribe) error) error {
+	if err := s.look(); err != nil {
+		return err
+	}
+	var err error
+	for range 100 {
+		if err = do(s); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // all lets every scribe make n edits at the same time.
@@ -365,6 +379,14 @@ func (s *scribe) chmod() error {
 		return err
 	}
 	return os.Chmod(path, []os.FileMode{0o600, 0o755, 0o444, 0o664}[s.rng.IntN(4)])
+}
+
+func (s *scribe) chmodDir() error {
+	path, err := s.inner()
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, []os.FileMode{0o700, 0o775, 0o777 | os.ModeSticky, 0o775 | os.ModeSetgid}[s.rng.IntN(4)])
 }
 
 func (s *scribe) chown() error {

@@ -41,7 +41,12 @@ func newImage(t testing.TB, kind, file, point string, size int64) *image {
 	if err := os.Truncate(file, size); err != nil {
 		t.Fatal(err)
 	}
-	must(t, "mkfs."+kind, "-q", file)
+	args := []string{"-q", file}
+	if kind == "xfs" {
+		// A backing file that shares extents has sectors of 4 KiB, and a snapshot is one.
+		args = []string{"-q", "-s", "size=4096", file}
+	}
+	must(t, "mkfs."+kind, args...)
 	t.Cleanup(im.discard)
 	im.mount()
 	return im
