@@ -382,7 +382,9 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	}
 	cancel()
 	for range maxRequests {
-		_ = <-errs // cancelled, or answered just before
+		if err := <-errs; isCode(err, wire.CodeBusy) {
+			t.Errorf("a request within the bound: %v", err)
+		}
 		<-w.shelf.released
 	}
 	if _, err := s.Status(t.Context(), docs); err != nil {
