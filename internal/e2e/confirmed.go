@@ -87,8 +87,7 @@ func promise(m *member, stop <-chan struct{}) bool {
 		return err == nil
 	case <-stop:
 		_ = cmd.Process.Kill()
-		<-done
-		return false
+		return <-done == nil
 	}
 }
 

@@ -69,14 +69,6 @@ func (im *image) mount() {
 	}
 }
 
-// unmount takes the filesystem away; what was dirty goes to the file.
-func (im *image) unmount() {
-	im.t.Helper()
-	must(im.t, "umount", im.point)
-	must(im.t, "losetup", "-d", im.loop)
-	im.loop = ""
-}
-
 // discard unmounts, whoever still stands in it, and removes the file.
 func (im *image) discard() {
 	if im.loop != "" {

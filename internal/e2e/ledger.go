@@ -184,7 +184,7 @@ func (u *user) save(path string) error {
 	if err := os.WriteFile(temp, []byte(v), 0o644); err != nil {
 		return err
 	}
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }()
 	// Closed before it is named: from the exchange on it is a version like any other.
 	u.l.close(v, u.name+" "+filepath.Base(path))
 	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE); err != nil {

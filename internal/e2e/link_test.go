@@ -115,6 +115,64 @@ func TestAddressList(t *testing.T) {
 	}
 }
 
+// TestSlowLink: on a link that a big file fills for seconds, a small file does not wait behind it.
+func TestSlowLink(t *testing.T) {
+	c := newCluster(t, plan{})
+	a, b := c.members[0], c.members[1]
+	c.apply()
+	c.wait(patience)
+	b.host.shape("80mbit")
+	data := make([]byte, 60*mib)
+	scribble(random(1, "big"), data)
+	if err := os.WriteFile(a.path("big"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := b.host.wireBytes()
+	eventually(t, 20*time.Second, "the big file is on its way", func() bool { return b.host.wireBytes()-before > 4*mib })
+	began := time.Now()
+	write(t, a, "small", "overtakes")
+	arrives(t, b, "small", "overtakes")
+	took := time.Since(began)
+	if _, err := os.Lstat(b.path("big")); err == nil {
+		t.Error("the big file was there first; the story shows nothing")
+	}
+	if took > 3*time.Second {
+		t.Errorf("the small file took %v behind the big one", took)
+	}
+	t.Logf("the small file took %v", took)
+	c.wait(patience)
+	c.converged()
+}
+
+// TestBenchLongLink fills 1 Gbit/s at a round trip of 100 ms with one file, and shows what many small ones reach.
+func TestBenchLongLink(t *testing.T) {
+	benchmark(t, "long-link")
+	c := newLocal(t)
+	a, b := c.members[0], c.members[1]
+	far := make([]string, 2)
+	for i, m := range c.members {
+		far[i] = delayed(t, m.address, 100*time.Millisecond)
+		m.addresses = []string{far[i]}
+	}
+	c.listen = map[string]string{a.name: a.address, b.name: b.address}
+	c.apply()
+	c.wait(patience)
+	const size = 2 * gib
+	data := make([]byte, size)
+	scribble(random(1, "long"), data)
+	if err := os.WriteFile(a.path("large"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	chownTree(t, a)
+	rate := float64(size) / 1e6 / timed(func() { c.wait(5 * time.Minute) })
+	figures.add(t, figure{Row: "long-link", What: "one file of 2 GiB, 100 ms round trip, to status --wait", Unit: "MB/s", Ours: rate}.bar("1 Gbit/s: 115", rate >= 115))
+	const files = 20_000
+	fill{files: files, perDir: 100, bytes: 2000, seed: 4}.make(t, a.path("small"))
+	chownTree(t, a)
+	many := files / timed(func() { c.wait(5 * time.Minute) })
+	figures.add(t, figure{Row: "long-link", What: "20,000 files of 2 kB, 100 ms round trip", Unit: "files/s", Ours: many})
+}
+
 // chownTree gives a tree to the user that the member runs as.
 func chownTree(t *testing.T, m *member) {
 	t.Helper()

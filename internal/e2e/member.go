@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,7 +161,7 @@ func (m *member) kill() {
 
 func (m *member) signal(s syscall.Signal) { _ = m.cmd.Process.Signal(s) }
 
-// freeze stops the daemon where it is. When it returns no thread of it will run in user space until thaw: each is stopped, or sits in a
+// freeze stops the daemon where it is. When it returns no thread of it will run in user space again: each is stopped, or sits in a
 // system call that will stop it on its way out.
 func (m *member) freeze() {
 	m.t.Helper()
@@ -182,36 +181,6 @@ func (m *member) freeze() {
 		return len(stats) > 0
 	})
 }
-
-func (m *member) thaw() { m.signal(syscall.SIGCONT) }
-
-// proc reads one "name: value" number of a file in /proc/PID.
-func (m *member) proc(file, name string) int64 {
-	m.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", m.cmd.Process.Pid, file))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		if key != name {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-		if err != nil {
-			m.t.Fatalf("%s: %v", line, err)
-		}
-		if strings.HasSuffix(strings.TrimSpace(value), "kB") {
-			n *= 1024
-		}
-		return n
-	}
-	m.t.Fatalf("/proc/%d/%s has no %s", m.cmd.Process.Pid, file, name)
-	return 0
-}
-
-// anonymous is the daemon's own memory in bytes, the page cache left out.
-func (m *member) anonymous() int64 { m.t.Helper(); return m.proc("status", "RssAnon") }
 
 // path is a place in the folder on this server.
 func (m *member) path(rel ...string) string {
