@@ -85,7 +85,8 @@ func (e *Env) gather(d *capture.Draft, gone *bool, dirs map[repl.UID]volume.Dir,
 	return false, nil
 }
 
-// openOnce opens a directory on record; nil if it is no longer there.
+// openOnce opens a directory on record, where a user moved it if that is not
+// stored yet; nil if it is no longer there.
 func (e *Env) openOnce(dirs map[repl.UID]volume.Dir, uid repl.UID) (volume.Dir, error) {
 	if d, ok := dirs[uid]; ok {
 		return d, nil
@@ -96,17 +97,27 @@ func (e *Env) openOnce(dirs map[repl.UID]volume.Dir, uid repl.UID) (volume.Dir, 
 	}
 	var d volume.Dir
 	if ok {
-		if d, err = e.Volume.OpenDir(path); err != nil {
-			d, err = nil, ignoreMissing(err)
-		}
-	}
-	if d != nil {
-		if st, serr := d.Stat(); serr != nil || st.Identity != id {
-			d, err = nil, errors.Join(ignoreMissing(serr), d.Close())
+		if d, err = e.openKnown(path, id); err == nil && d == nil {
+			if path, rerr := e.Volume.Resolve(id); rerr == nil {
+				d, err = e.openKnown(path, id)
+			}
 		}
 	}
 	dirs[uid] = d
 	return d, err
+}
+
+// openKnown opens the directory at a path if it is the one with that identity.
+func (e *Env) openKnown(path string, id repl.Identity) (volume.Dir, error) {
+	d, err := e.Volume.OpenDir(path)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	st, err := d.Stat()
+	if err != nil || st.Identity != id {
+		return nil, errors.Join(ignoreMissing(err), d.Close())
+	}
+	return d, nil
 }
 
 // syncObject syncs what a draft found at its name. It reports whether that is

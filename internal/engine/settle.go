@@ -198,7 +198,7 @@ func (s *settler) leadsTo(in *store.Intent) (bool, error) {
 		return false, ignoreMissing(err)
 	}
 	target, err := d.ReadLink(in.Place.Name)
-	return err == nil && target == in.Update.Target, errors.Join(ignoreMissing(err), d.Close())
+	return err == nil && target == in.Update.Target, d.Close() // unreadable: a user has replaced it
 }
 
 // tie lets a group be done only as a whole, nothing be done in a directory that

@@ -58,13 +58,25 @@ func (s *settler) putBack(u *unsettled, name string, at repl.Place) error {
 	st, err := d.Lookup(at.Name)
 	switch {
 	case errors.Is(err, volume.ErrNotExist):
-		err = s.area.Rename(name, d, at.Name)
+		if err = s.area.Rename(name, d, at.Name); errors.Is(err, volume.ErrExist) {
+			err = nil
+		}
 	case err == nil && s.brought(u, &st, d, at.Name):
-		if err = s.area.Exchange(name, d, at.Name); err == nil {
-			err = s.area.Remove(name)
+		if err = ignoreMissing(s.area.Exchange(name, d, at.Name)); err == nil {
+			err = s.discard(u, name)
 		}
 	}
 	return errors.Join(err, d.Close()) // if a user's object is there, the left-over is kept
+}
+
+// discard removes what an install brought from installing/. Anything else, a
+// user's, is a left-over and kept.
+func (s *settler) discard(u *unsettled, name string) error {
+	st, err := s.area.Lookup(name)
+	if err != nil || !s.brought(u, &st, s.area, name) {
+		return ignoreMissing(err)
+	}
+	return s.area.Remove(name)
 }
 
 // brought reports whether what lies at a place is what the install brought, as
@@ -101,8 +113,8 @@ func (s *settler) unmake(u *unsettled) error {
 			}
 		}
 	case s.brought(u, &st, d, u.Place.Name):
-		if err = d.Rename(u.Place.Name, s.area, u.Temp); err == nil {
-			err = s.area.Remove(u.Temp)
+		if err = ignoreMissing(d.Rename(u.Place.Name, s.area, u.Temp)); err == nil {
+			err = s.discard(u, u.Temp)
 		}
 	}
 	return errors.Join(err, d.Close())

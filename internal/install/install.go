@@ -76,6 +76,7 @@ type Batch struct {
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
+	taken      map[repl.UID]repl.UID    // directories whose object another record took over
 	installing volume.Dir
 	parked     []bool       // the item's object lies in installing/ between its two moves
 	broken     map[int]bool // groups of which an item was not carried out
@@ -88,6 +89,7 @@ type Batch struct {
 func (b *Batch) Run(ctx context.Context) error {
 	b.dirs = make(map[repl.UID]volume.Dir)
 	b.touched = make(map[repl.UID]volume.Stat)
+	b.taken = make(map[repl.UID]repl.UID)
 	b.parked = make([]bool, len(b.Items))
 	b.broken = make(map[int]bool)
 	for i := range b.Items {
@@ -219,7 +221,8 @@ func (b *Batch) alter(i int) error {
 }
 
 // reach opens a directory that is on record at this place only when the batch
-// is stored, so that later items find it.
+// is stored, so that later items find it: by its own UID and by that of the
+// record whose object it takes over.
 func (b *Batch) reach(i int, to volume.Dir) error {
 	c := &b.Items[i].Change
 	if c.Update.Type != repl.Directory || c.Object.UID == c.Update.UID && c.From == c.To {
@@ -233,6 +236,25 @@ func (b *Batch) reach(i int, to volume.Dir) error {
 		err = old.Close()
 	}
 	b.dirs[c.Update.UID] = d
+	if c.Object.UID == c.Update.UID {
+		return err
+	}
+	b.taken[c.Object.UID] = c.Update.UID
+	b.undone(i, func() error { // it is the old record's again
+		delete(b.taken, c.Object.UID)
+		d := b.dirs[c.Update.UID]
+		delete(b.dirs, c.Update.UID)
+		if st, ok := b.touched[c.Update.UID]; ok {
+			delete(b.touched, c.Update.UID)
+			b.touched[c.Object.UID] = st
+		}
+		var err error
+		if old, ok := b.dirs[c.Object.UID]; ok {
+			err = old.Close()
+		}
+		b.dirs[c.Object.UID] = d
+		return err
+	})
 	return err
 }
 
@@ -328,6 +350,9 @@ func (b *Batch) rename(i int, from volume.Dir, old repl.Place, to volume.Dir, pl
 
 // dir returns the open directory of a UID, verified against its record.
 func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
+	if by, ok := b.taken[uid]; ok {
+		uid = by
+	}
 	if d, ok := b.dirs[uid]; ok {
 		return d, nil
 	}
@@ -355,6 +380,9 @@ func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
 
 // touch remembers a directory's state before its entries change.
 func (b *Batch) touch(uid repl.UID, d volume.Dir) error {
+	if by, ok := b.taken[uid]; ok {
+		uid = by
+	}
 	if _, ok := b.touched[uid]; ok {
 		return nil
 	}

@@ -145,9 +145,6 @@ func (c *Cluster) Rest() error {
 	clear(c.cut)
 	for _, m := range c.members {
 		m.dieAt = 0
-		for len(m.open) > 0 {
-			_ = m.userCloseOne()
-		}
 		if m.folder == nil {
 			if err := m.Start(); err != nil {
 				return fmt.Errorf("restart m%d: %w", m.index, err)
@@ -156,6 +153,11 @@ func (c *Cluster) Rest() error {
 	}
 	c.still = true
 	defer func() { c.still = false }()
+	for _, m := range c.members {
+		for len(m.open) > 0 {
+			_ = m.userCloseOne()
+		}
+	}
 	c.connect()
 	if err := c.settle(); err != nil {
 		return err
