@@ -32,6 +32,9 @@ while read -r dir binary; do
 		if "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${each}s" \
 			-test.fuzzcachedir "$("$GO" env GOCACHE)/fuzz/opendfs/$dir" >"$work/log" 2>&1 </dev/null; then
 			echo "ok   $dir $target ($(grep -o 'execs: [0-9]*' "$work/log" | tail -n 1))"
+		elif grep -q 'context deadline exceeded' "$work/log" && ! grep -q 'Failing input' "$work/log"; then
+			# Go's fuzzer at times reports the end of its own time as a failure; it then has no input that fails.
+			echo "ok   $dir $target ($(grep -o 'execs: [0-9]*' "$work/log" | tail -n 1), ended late)"
 		else
 			status=1
 			echo "FAIL $dir $target"
