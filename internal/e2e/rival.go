@@ -49,6 +49,10 @@ func (p *pair) daemon(h *host, args ...string) {
 	p.t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
+		if p.t.Failed() {
+			text, _ := os.ReadFile(out.Name())
+			p.t.Logf("%s said:\n%s", strings.Join(args, " "), shorten(string(text), 40))
+		}
 	})
 }
 

@@ -67,7 +67,7 @@ func (s *syncthing) config(i int) string {
 		members += fmt.Sprintf("<device id=%q></device>\n", id)
 	}
 	return fmt.Sprintf(`<configuration version="35">
-<folder id="docs" label="docs" path=%q type="sendreceive" rescanIntervalS="3600" fsWatcherEnabled="true" fsWatcherDelayS="0.1" ignorePerms="false">
+<folder id="docs" label="docs" path=%q type="sendreceive" rescanIntervalS="3600" fsWatcherEnabled="true" fsWatcherDelayS="1" ignorePerms="false">
 <filesystemType>basic</filesystemType>%s<minDiskFree unit="%%">1</minDiskFree></folder>
 %s<gui enabled="true" tls="false"><address>127.0.0.1:8384</address><apikey>%s</apikey></gui>
 <options><listenAddress>tcp://0.0.0.0:22000</listenAddress><globalAnnounceEnabled>false</globalAnnounceEnabled><localAnnounceEnabled>false</localAnnounceEnabled>
