@@ -130,14 +130,16 @@ func (f *Folder) ripen() {
 	}
 }
 
-// overtake forgets the waiting of names that are looked at now. What happens
-// from here on is noted anew.
+// overtake forgets the waiting of names that are looked at now, as thoroughly as
+// they were to be. What happens from here on is noted anew.
 func (f *Folder) overtake(dir repl.UID, e *dirtyDir) {
 	if e.all {
 		delete(f.later, spot{dir, ""})
 	}
-	for name := range e.names {
-		delete(f.later, spot{dir, name})
+	for name, wrote := range e.names {
+		at := spot{dir, name}
+		e.names[name] = wrote || f.later[at].wrote
+		delete(f.later, at)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 // The bounds on capture's work at once.
 const (
-	maxLooks   = 3    // directories looked at
+	maxLooks   = 6    // directories looked at; most wait for a flush that they share
 	draftChunk = 512  // drafts committed in one batch
 	goneChunk  = 4096 // deletions looked into by one action
 	maxRaised  = 4096 // findings of names remembered, to be cleared
