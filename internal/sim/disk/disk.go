@@ -15,8 +15,8 @@
 // metadata set by SetMeta and a directory's own after Dir.Sync, everything
 // after Volume.Sync and WritePrivate. Each change of directory entries is one
 // operation — a rename or an exchange too — and durable once every directory
-// it touches was synced. At a crash each other operation is kept or lost by
-// itself, except that
+// in which it puts an entry was synced, for a removal the one it takes it from.
+// At a crash each other operation is kept or lost by itself, except that
 //   - what came later at the same entry is lost with it,
 //   - an operation is lost whose target directory is lost, and
 //   - a directory is gone only if all that was in it is.

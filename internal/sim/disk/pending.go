@@ -17,8 +17,17 @@ type op struct {
 	synced [2]bool // eff[i].dir was synced since
 }
 
-// durable reports whether every directory was synced since.
-func (o *op) durable() bool { return o.synced[0] && (o.n < 2 || o.synced[1]) }
+// durable reports whether every directory that gains an entry was synced since;
+// where none does, every one that loses one.
+func (o *op) durable() bool {
+	gains := o.eff[0].after != nil || o.n > 1 && o.eff[1].after != nil
+	for i := range o.eff[:o.n] {
+		if !o.synced[i] && (o.eff[i].after != nil || !gains) {
+			return false
+		}
+	}
+	return true
+}
 
 // apply carries the operation out on entries and links.
 func (o *op) apply() {
