@@ -343,12 +343,21 @@ func TestWithoutRoot(t *testing.T) {
 	unprivileged("mkdir -p dir/below; echo 1 > dir/below/file; echo 2 > file; ln -s file link; mv dir moved")
 	arrives(t, b, "moved/below/file", "1\n")
 	arrives(t, b, "file", "2\n")
-	unprivileged("umask 777; echo secret > born-closed")
-	a.finds("file-unreadable", 20*time.Second)
+	// Its name is no UTF-8 either: what is said of it has to be.
+	born := "born-closed\xff"
+	unprivileged("umask 777; echo secret > '" + born + "'")
+	f := a.finds("file-unreadable", 20*time.Second)
+	if !strings.Contains(f.Object, "born-closed") {
+		t.Errorf("the finding is on %q", f.Object)
+	}
 	unprivileged("echo 3 > file")
 	arrives(t, b, "file", "3\n")
-	unprivileged("chmod 600 born-closed")
-	arrives(t, b, "born-closed", "secret\n")
+	unprivileged("chmod 600 '" + born + "'")
+	arrives(t, b, born, "secret\n")
+	for _, words := range [][]string{{"status"}, {"record", b.path(born)}, {"explain", b.path(born)}, {"backlog", folder}, {"queue", "inbound"}} {
+		b.must(words...)
+		b.must(append(words, "--json")...)
+	}
 	a.clears("file-unreadable", 20*time.Second)
 	// Read and on record before it was closed, and never sent: what waits for it says why.
 	b.stop()
