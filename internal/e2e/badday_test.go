@@ -354,7 +354,7 @@ func TestWithoutRoot(t *testing.T) {
 	arrives(t, b, "file", "3\n")
 	unprivileged("chmod 600 '" + born + "'")
 	arrives(t, b, born, "secret\n")
-	for _, words := range [][]string{{"status"}, {"record", b.path(born)}, {"explain", b.path(born)}, {"backlog", folder}, {"queue", "inbound"}} {
+	for _, words := range [][]string{{"status"}, {"backlog", folder}, {"queue", "inbound"}} {
 		b.must(words...)
 		b.must(append(words, "--json")...)
 	}
