@@ -261,9 +261,6 @@ func (b *Batch) reach(i int, to volume.Dir) error {
 func (b *Batch) setMeta(i int, to volume.Dir) error {
 	c, o := &b.Items[i].Change, &b.Outcomes[i]
 	want := volume.Stat{Type: c.Object.Type, Identity: c.Object.Identity, Print: c.Object.Print}
-	if err := b.touch(c.To.Dir, to); err != nil { // syncing the directory makes this durable too
-		return err
-	}
 	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
 	switch {
 	case errors.Is(err, volume.ErrChanged):
