@@ -23,7 +23,7 @@ type settler struct {
 	cfg    *Config
 	area   volume.Dir // installing/
 	put    store.Batch
-	remade map[repl.UID]repl.Identity // directories made again
+	placed map[repl.UID]repl.Identity // directories that the batch made, took over or removed
 }
 
 // unsettled is one intent and what the tree tells of it.
@@ -45,7 +45,7 @@ func settle(ctx context.Context, cfg *Config, env *Env) error {
 	if err != nil {
 		return err
 	}
-	s := &settler{env: env, cfg: cfg, area: area, remade: make(map[repl.UID]repl.Identity)}
+	s := &settler{env: env, cfg: cfg, area: area, placed: make(map[repl.UID]repl.Identity)}
 	err = s.all(ctx, intents)
 	if err == nil {
 		err = s.leftOvers()
@@ -59,6 +59,11 @@ func settle(ctx context.Context, cfg *Config, env *Env) error {
 func (s *settler) all(ctx context.Context, intents []store.Intent) error {
 	if len(intents) == 0 {
 		return nil
+	}
+	for i := range intents {
+		if in := &intents[i]; in.Update.Type == repl.Directory && !in.From.IsZero() && !in.Place.IsZero() {
+			s.placed[in.UID] = in.Displaced
+		}
 	}
 	slices.SortFunc(intents, func(a, b store.Intent) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.UID.Compare(b.UID)) })
 	work := make([]unsettled, len(intents))
@@ -160,7 +165,9 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 	// The walk that follows reads whatever a crash may have mixed up.
 	u.rec.Identity, u.rec.Print = st.Identity, st.Print
 	u.rec.Print.Ctime = 0
-	u.done, err = s.arrived(in, &st)
+	if u.done, err = s.arrived(in, &st); u.done && st.Type == repl.Directory {
+		s.placed[in.UID] = st.Identity
+	}
 	return err
 }
 

@@ -132,8 +132,8 @@ func (s *settler) moveBack(u *unsettled) error {
 	}
 	from, err := s.open(u.Place)
 	if err == nil {
-		if err = from.Rename(u.Place.Name, to, u.From.Name); errors.Is(err, volume.ErrExist) {
-			err = nil // a user took its old place
+		if err = from.Rename(u.Place.Name, to, u.From.Name); errors.Is(err, volume.ErrExist) || errors.Is(err, volume.ErrIntoItself) {
+			err = nil // a user took its old place, or moved that below it
 		}
 		err = errors.Join(err, from.Close())
 	}
@@ -155,7 +155,7 @@ func (s *settler) remake(u *unsettled) error {
 		if st, _, err = d.SetMeta(u.From.Name, nil, u.old.Meta, u.old.Mtime); err == nil {
 			rec := u.old
 			rec.Identity, rec.Print = st.Identity, st.Print
-			s.remade[u.UID] = st.Identity
+			s.placed[u.UID] = st.Identity
 			s.put.Writes = append(s.put.Writes, store.Write{Record: rec, Base: rec.GVSN})
 		}
 	}
@@ -180,22 +180,19 @@ func (s *settler) lookup(p repl.Place) (volume.Stat, error) {
 }
 
 // open opens a directory of the tree by its record, or where its handle leads
-// if the batch had moved it.
+// if the batch had made or moved it.
 func (s *settler) open(p repl.Place) (volume.Dir, error) {
-	if id, ok := s.remade[p.Dir]; ok {
-		path, err := s.env.Volume.Resolve(id)
-		if err != nil {
-			return nil, err
-		}
-		return s.env.Volume.OpenDir(path)
-	}
 	d, err := openPlace(s.env, p)
-	if !errors.Is(err, volume.ErrNotExist) {
+	if err == nil || ignoreMissing(err) != nil {
 		return d, err
 	}
-	_, id, ok, derr := s.env.directory(p.Dir)
-	if derr != nil || !ok {
-		return nil, errors.Join(err, derr)
+	id, placed := s.placed[p.Dir]
+	if !placed {
+		_, known, ok, derr := s.env.directory(p.Dir)
+		if derr != nil || !ok {
+			return nil, errors.Join(err, derr)
+		}
+		id = known
 	}
 	path, rerr := s.env.Volume.Resolve(id)
 	if rerr != nil {

@@ -11,6 +11,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -32,6 +33,7 @@ type Cluster struct {
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
 	shadow  shadow
+	habits  *habits
 	trace   []string
 	silent  bool // nothing is traced
 	Count   Counters
@@ -39,8 +41,8 @@ type Cluster struct {
 
 // Counters say what a run has been through.
 type Counters struct {
-	Steps, UserOps, Crashes, Cuts, Yields int
-	Verdicts                              [repl.Verdicts]uint64
+	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
+	Verdicts                                            [repl.Verdicts]uint64
 }
 
 // Member is one server of the cluster.
@@ -96,6 +98,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool)}
 	c.shadow.init()
+	c.habits = &ways[c.rnd.IntN(len(ways))]
 	for i := range n {
 		m := &Member{c: c, index: i, id: repl.MemberID{byte(i + 1)}, found: make(map[string]string)}
 		rules, err := filter.New(filter.Defaults())
@@ -296,6 +299,28 @@ func (m *Member) powerCut() {
 	m.dieAt = 0
 	m.c.shadow.crashed(m, before)
 	m.c.connect()
+}
+
+// kill ends the member's process as kill -9 does: what it had written stays.
+func (m *Member) kill() {
+	m.c.Count.Kills++
+	m.c.tracef("m%d is killed", m.index)
+	m.disk.Kill()
+	m.folder, m.served, m.tasks, m.events = nil, nil, nil, nil
+	m.dieAt = 0
+	m.c.connect()
+}
+
+// stop ends the member in order.
+func (m *Member) stop() error {
+	m.c.Count.Stops++
+	m.c.tracef("m%d is stopped", m.index)
+	err := errors.Join(m.folder.Close(), m.served.Close())
+	m.disk.Kill()
+	m.folder, m.served, m.tasks, m.events = nil, nil, nil, nil
+	m.dieAt = 0
+	m.c.connect()
+	return err
 }
 
 func (m *Member) journal(handle []byte, dirPath, name string, wrote bool) {

@@ -78,8 +78,12 @@ func (c *Cluster) chance(faults bool) error {
 		c.toggle(m.index, other.index)
 	case n < 995:
 		m.dieAt = 1 + c.rnd.IntN(60)
-	case n < 997:
+	case n < 996:
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
+	case n < 998:
+		m.kill()
+	case n < 999:
+		return m.stop()
 	}
 	return nil
 }

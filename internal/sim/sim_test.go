@@ -52,6 +52,8 @@ func (s *Counters) add(o *Counters) {
 	s.Steps += o.Steps
 	s.UserOps += o.UserOps
 	s.Crashes += o.Crashes
+	s.Kills += o.Kills
+	s.Stops += o.Stops
 	s.Cuts += o.Cuts
 	s.Yields += o.Yields
 	for i := range s.Verdicts {

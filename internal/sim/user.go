@@ -90,13 +90,72 @@ func allUpdates(f *store.Folder) []repl.Update {
 
 var names = []string{"a", "b", "c", "d"}
 
+// habits is what the users of a run like to do: how often each deed comes, and
+// how deep they go.
+type habits struct {
+	weights [deeds]int
+	deeper  int // one in so many paths goes on into a directory
+}
+
+// The deeds of users.
+const (
+	deedWrite = iota
+	deedSave
+	deedRemove
+	deedRename
+	deedMkdir
+	deedChmod
+	deedSymlink
+	deedRemoveAll
+	deedOpen
+	deedWriteOpen
+	deedMoveDir
+	deeds
+)
+
+// ways lists the habits a run draws from: a bit of everything, movers of
+// directories, editors of few files.
+var ways = []habits{
+	{[deeds]int{6, 2, 2, 3, 2, 1, 1, 1, 1, 1, 0}, 3},
+	{[deeds]int{3, 0, 1, 3, 5, 1, 0, 1, 0, 0, 8}, 2},
+	{[deeds]int{6, 6, 2, 3, 1, 1, 1, 0, 3, 3, 1}, 5},
+}
+
+func (h *habits) draw(c *Cluster) int {
+	sum := 0
+	for _, w := range h.weights {
+		sum += w
+	}
+	n := c.rnd.IntN(sum)
+	for deed, w := range h.weights {
+		if n -= w; n < 0 {
+			return deed
+		}
+	}
+	panic("sim: weights do not add up")
+}
+
 // somePath draws a path of at most three components.
 func (c *Cluster) somePath() string {
 	parts := []string{names[c.rnd.IntN(len(names))]}
-	for len(parts) < 3 && c.rnd.IntN(3) == 0 {
+	for len(parts) < 3 && c.rnd.IntN(c.habits.deeper) == 0 {
 		parts = append(parts, names[c.rnd.IntN(len(names))])
 	}
 	return strings.Join(parts, "/")
+}
+
+// someDirectory draws a directory of the member's tree, "" if it has none.
+func (c *Cluster) someDirectory(m *Member) string {
+	var dirs []string
+	for _, n := range m.disk.Tree(false) {
+		if n.Type == repl.Directory {
+			dirs = append(dirs, n.Path)
+		}
+	}
+	if len(dirs) == 0 {
+		return ""
+	}
+	return dirs[c.rnd.IntN(len(dirs))]
 }
 
 // userOp lets a user of the member do one thing, which may well fail.
@@ -105,30 +164,45 @@ func (c *Cluster) userOp(m *Member) {
 	u, path := m.disk.User(), c.somePath()
 	var what string
 	var err error
-	switch n := c.rnd.IntN(20); {
-	case n < 6:
+	switch c.habits.draw(c) {
+	case deedWrite:
 		what, err = "write", c.userWrite(m, path)
-	case n < 8:
+	case deedSave:
 		what, err = "save", c.userSave(m, path)
-	case n < 10:
+	case deedRemove:
 		what, err = "remove", c.userRemove(m, path)
-	case n < 13:
+	case deedRename:
 		to := c.somePath()
 		what, err = "rename to "+to, c.userRename(m, path, to)
-	case n < 15:
+	case deedMkdir:
 		what, err = "mkdir", u.Mkdir(path)
-	case n < 16:
+	case deedChmod:
 		what, err = "chmod", m.userChmod(path, uint32(0o600+c.rnd.IntN(64)))
-	case n < 17:
+	case deedSymlink:
 		what, err = "symlink", u.Symlink(c.somePath(), path)
-	case n < 18:
+	case deedRemoveAll:
 		what, err = "remove all", c.userRemoveAll(m, path)
-	case n < 19:
+	case deedOpen:
 		what, err = "open", m.userOpen(path)
-	default:
+	case deedWriteOpen:
 		what, err = "write to the open file", m.userWriteOpen()
+	case deedMoveDir:
+		what, err = c.userMoveDir(m)
 	}
 	c.tracef("m%d user: %s %s: %v", m.index, path, what, err)
+}
+
+// userMoveDir moves a directory into another, or to the root.
+func (c *Cluster) userMoveDir(m *Member) (string, error) {
+	from, into := c.someDirectory(m), c.someDirectory(m)
+	if from == "" || from == into {
+		return "move nothing", nil
+	}
+	to := into + "/" + names[c.rnd.IntN(len(names))]
+	if c.rnd.IntN(4) == 0 {
+		to = names[c.rnd.IntN(len(names))]
+	}
+	return "move " + from + " to " + to, c.userRename(m, from, to)
 }
 
 func (c *Cluster) userWrite(m *Member, path string) error {
