@@ -271,7 +271,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	err := a.prepare(ctx, b)
 	if err == nil {
 		if err = b.Run(ctx); err == nil {
-			err = b.SyncDirs(a.batch.bulk)
+			err = b.SyncDirs(a.batch.bulk, ctx.Workers > 0)
 		}
 	}
 	ev := installed{batch: a.batch, outcomes: b.Outcomes, touched: b.Touched, err: err}

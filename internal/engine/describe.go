@@ -43,6 +43,20 @@ func (a *Install) String() string {
 	return strings.Join(lines, "\n")
 }
 
+// String tells what was not carried out, for traces.
+func (e installed) String() string {
+	text := "installed"
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	for i := range e.outcomes {
+		if err := e.outcomes[i].Err; err != nil {
+			text += fmt.Sprintf("\n    %v of %s: %v", e.batch.changes[i].Update.GVSN, short(e.batch.changes[i].Update.UID), err)
+		}
+	}
+	return text
+}
+
 // describe tells what a change does.
 func describe(c *repl.Change) string {
 	text := fmt.Sprintf("%s %v of %s", c.Verdict, c.Update.GVSN, short(c.Update.UID))

@@ -3,6 +3,7 @@ package install
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -35,76 +36,107 @@ func (b *Batch) Displaced() bool {
 	return false
 }
 
-// SyncDirs gives touched directories their mtime back, makes every move of the
-// batch durable, and what it takes over of an initial build, and fills Touched. Only then may the records be stored. With
-// bulk it syncs the whole volume at once.
-func (b *Batch) SyncDirs(bulk bool) error {
+// SyncDirs gives touched directories their mtime back, fills Touched and makes
+// durable what the batch did: its moves, the metadata that it set in place, and
+// what it takes over of an initial build. Only then may the records be stored.
+// With bulk it syncs the whole volume at once; without parallel, one after the
+// other.
+func (b *Batch) SyncDirs(bulk, parallel bool) error {
 	b.Touched = make(map[repl.UID]volume.Stat, len(b.touched))
 	wanted := b.directoryTimes()
+	var flushes []func() error
 	for _, uid := range slices.SortedFunc(maps.Keys(b.touched), repl.UID.Compare) {
-		if err := b.settle(uid, b.touched[uid], wanted, bulk); err != nil {
+		d, ok := b.dirs[uid]
+		if !ok {
+			continue // removed by a later item
+		}
+		if err := b.settle(uid, d, wanted); err != nil {
 			return err
 		}
+		flushes = append(flushes, d.Sync)
 	}
 	if bulk {
 		return b.Volume.Sync()
 	}
-	if err := b.syncTaken(); err != nil {
+	if len(flushes) > 0 {
+		flushes = append(flushes, b.installing.Sync)
+	}
+	flushes, err := b.inPlace(flushes)
+	if err != nil {
 		return err
 	}
-	if len(b.touched) == 0 {
-		return nil
+	err = volume.Together(parallel, flushes)
+	if errors.Is(err, fs.ErrPermission) { // what may not be opened can still be flushed
+		err = b.Volume.Sync()
 	}
-	return b.installing.Sync()
+	return err
 }
 
-// syncTaken makes the files durable that a provisional record knew, and that
-// now are a shared object's: their capture synced nothing.
-func (b *Batch) syncTaken() error {
+// inPlace adds the flushes of objects that changed without being replaced: those
+// with other metadata, and the files that a provisional record knew and that now
+// are a shared object's, because their capture synced nothing.
+func (b *Batch) inPlace(flushes []func() error) ([]func() error, error) {
+	links := false
 	for i := range b.Items {
 		c := &b.Items[i].Change
-		if b.Outcomes[i].Err != nil || !c.Object.Provisional || c.Content || c.To.IsZero() || c.Update.Type != repl.File {
+		taken := c.Object.Provisional && c.Update.Type == repl.File
+		if b.Outcomes[i].Err != nil || c.Content || c.To.IsZero() || c.From.IsZero() || !c.Meta && !taken {
+			continue
+		}
+		if c.Update.Type == repl.Symlink { // it cannot be opened
+			links = true
 			continue
 		}
 		d, err := b.dir(c.To.Dir)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		f, err := d.OpenFile(c.To.Name)
-		if errors.Is(err, volume.ErrNotExist) || errors.Is(err, volume.ErrNotFile) {
-			continue // a user was quicker
-		}
-		if err == nil {
-			err = errors.Join(f.Sync(), f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("sync %q: %w", c.To.Name, err)
-		}
+		flushes = append(flushes, func() error { return syncEntry(d, c) })
+	}
+	if links {
+		flushes = append(flushes, b.Volume.Sync)
+	}
+	return flushes, nil
+}
+
+// syncEntry syncs the object that a change left at its place; a user may have
+// been quicker.
+func syncEntry(dir volume.Dir, c *repl.Change) error {
+	var o interface {
+		Sync() error
+		Close() error
+	}
+	var err error
+	if c.Update.Type == repl.Directory {
+		o, err = dir.OpenDir(c.To.Name)
+	} else {
+		o, err = dir.OpenFile(c.To.Name)
+	}
+	if errors.Is(err, volume.ErrNotExist) || errors.Is(err, volume.ErrNotFile) || errors.Is(err, volume.ErrNotDir) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(o.Sync(), o.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("sync %q: %w", c.To.Name, err)
 	}
 	return nil
 }
 
-func (b *Batch) settle(uid repl.UID, before volume.Stat, wanted map[repl.UID]repl.Time, bulk bool) error {
-	d, ok := b.dirs[uid]
-	if !ok {
-		return nil // removed by a later item
-	}
+// settle gives a touched directory its mtime: the one the batch brought, else
+// the one it had, which is the recorded one or a user's still to be captured.
+func (b *Batch) settle(uid repl.UID, d volume.Dir, wanted map[repl.UID]repl.Time) error {
 	want, given := wanted[uid]
-	if !given { // the recorded one, or a user's that is still to be captured
-		want = before.Print.Mtime
+	if !given {
+		want = b.touched[uid].Print.Mtime
 	}
 	if err := d.SetMtime(want); err != nil {
 		return fmt.Errorf("set mtime of directory %v: %w", uid, err)
 	}
 	st, err := d.Stat()
-	if err != nil {
-		return err
-	}
 	b.Touched[uid] = st
-	if bulk {
-		return nil
-	}
-	return d.Sync()
+	return err
 }
 
 // directoryTimes lists the mtimes that the batch itself gave to directories.

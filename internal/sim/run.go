@@ -131,6 +131,9 @@ func (m *Member) deliver() bool {
 	}
 	ev := m.events[0]
 	m.events = m.events[1:]
+	if s, ok := ev.(fmt.Stringer); ok && !m.c.silent {
+		m.c.tracef("m%d %s", m.index, s)
+	}
 	m.step(ev)
 	return true
 }
