@@ -51,6 +51,7 @@ const (
 func (f *Folder) launch(l *link, changes []repl.Change) {
 	var cur *batch
 	var bytes int64
+	f.bindMerges(changes)
 	for i := range changes {
 		c := &changes[i]
 		settles := c.Settles()
@@ -85,6 +86,39 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 		if len(cur.changes) >= batchItems || bytes >= batchBytes || moved {
 			cur = nil
 		}
+	}
+}
+
+// bindMerges makes one group of the changes that empty a directory, because it
+// is merged into another, and of those that lie there only once it is.
+func (f *Folder) bindMerges(changes []repl.Change) {
+	first, last, emptied := len(changes), -1, false
+	for i := range changes {
+		c := &changes[i]
+		merged := !c.Update.Heir.IsZero() && !c.From.IsZero() && c.To.IsZero()
+		emptied = emptied || merged
+		if !merged && !c.To.IsZero() && c.Update.Parent != c.To.Dir {
+			now, err := f.st.Canonical(c.Update.Parent)
+			if f.storeFailed(err) {
+				return
+			}
+			merged = now != c.To.Dir
+		}
+		if merged {
+			first, last = min(first, i), i
+		}
+	}
+	if !emptied {
+		return
+	}
+	for g := changes[first].Group; g != 0 && first > 0 && changes[first-1].Group == g; {
+		first--
+	}
+	for g := changes[last].Group; g != 0 && last+1 < len(changes) && changes[last+1].Group == g; {
+		last++
+	}
+	for i := first; i <= last; i++ {
+		changes[i].Group = len(changes) + 1 // no other group has it
 	}
 }
 

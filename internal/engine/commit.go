@@ -93,6 +93,12 @@ func (f *Folder) lookAgain(drafts []capture.Draft) {
 		if d.Prior != nil && (d.Prior.Parent != d.Update.Parent || d.Prior.Name != d.Update.Name) {
 			f.lookAgainAt(d.Prior.Parent, d.Prior.Name)
 		}
+		if d.Prior == nil {
+			continue
+		}
+		if now, ok, err := f.st.Get(d.Prior.UID); !f.storeFailed(err) && ok && (now.Parent != d.Prior.Parent || now.Name != d.Prior.Name) {
+			f.lookAgainAt(now.Parent, now.Name) // where it went meanwhile
+		}
 	}
 }
 

@@ -66,6 +66,9 @@ func (f *Folder) journalled(d *journal.Dirty) {
 		return
 	}
 	f.markDirectory(dir)
+	if rec, ok, err := f.st.Get(dir); !f.storeFailed(err) && ok && dir != f.root() && path.Base(d.Path) != rec.Name {
+		f.dirty.at(dir).self = true // it is on the move: its place on record may tell nothing of it
+	}
 	if d.Name != "." {
 		f.dirty.mark(dir, d.Name, d.Wrote)
 	}

@@ -159,7 +159,7 @@ func (b *Batch) step(i int) {
 	}
 	o := &b.Outcomes[i]
 	o.Err = err
-	if errors.Is(err, ErrMoved) || errors.Is(err, volume.ErrExist) || errors.Is(err, volume.ErrNotExist) {
+	if overtaken(err) {
 		o.Err = fmt.Errorf("install %s of %v: %w: %w", c.Verdict, c.Update.UID, ErrMoved, err)
 		for _, p := range []repl.Place{c.From, c.To} {
 			if !p.IsZero() {
@@ -167,6 +167,17 @@ func (b *Batch) step(i int) {
 			}
 		}
 	}
+}
+
+// overtaken reports whether an error says that the tree is not what the verdict
+// was made on.
+func overtaken(err error) bool {
+	for _, e := range []error{ErrMoved, volume.ErrExist, volume.ErrNotExist, volume.ErrNotDir, volume.ErrNotFile, volume.ErrEscapes} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // root gives the folder's root its mtime, when the directories are settled.
@@ -363,6 +374,22 @@ func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: directory %v is not here", ErrMoved, uid)
 	}
+	d, err := b.open(path, id)
+	if err != nil { // something above it was moved, by this batch or a user
+		at, rerr := b.Volume.Resolve(id)
+		if rerr != nil {
+			return nil, err
+		}
+		if d, err = b.open(at, id); err != nil {
+			return nil, err
+		}
+	}
+	b.dirs[uid] = d
+	return d, nil
+}
+
+// open opens the directory at a path if it has that identity.
+func (b *Batch) open(path string, id repl.Identity) (volume.Dir, error) {
 	d, err := b.Volume.OpenDir(path)
 	if err != nil {
 		return nil, err
@@ -374,7 +401,6 @@ func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	b.dirs[uid] = d
 	return d, nil
 }
 
