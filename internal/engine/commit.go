@@ -28,28 +28,22 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		f.lookAgain(drafts)
 		return
 	}
-	var b store.Batch
-	pending, dirs := make(map[repl.UID]bool), make(map[repl.Identity]bool)
+	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID)}
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
-		writes, how := f.prepare(drafts[:n], pending, dirs)
+		writes, how := f.prepare(drafts[:n], &g)
 		switch how {
 		case ready:
-			b.Writes = append(b.Writes, writes...)
-			for i := range writes {
-				pending[writes[i].Record.UID] = true
-				if r := &writes[i].Record; r.Present && r.Type == repl.Directory && r.Identity.Handle != "" {
-					dirs[r.Identity] = true
-				}
-			}
+			g.add(writes)
 		case overtaken:
 			f.lookAgain(drafts[:n])
 		}
 		drafts = drafts[n:]
 	}
-	if len(b.Writes) == 0 {
+	if len(g.writes) == 0 {
 		return
 	}
+	b := store.Batch{Writes: g.writes}
 	b.NoSync = f.phase == store.PhaseInitialBuild || f.phase == store.PhaseInitialSync || !updates(b.Writes)
 	err := f.st.Put(&b)
 	var moved *store.MovedError
@@ -129,28 +123,54 @@ const (
 	refused             // this member may not mint it
 )
 
-// prepare makes the writes of one group of drafts. pending are the objects that
-// the same batch writes already, dirs the directories on disk among them.
-func (f *Folder) prepare(group []capture.Draft, pending map[repl.UID]bool, dirs map[repl.Identity]bool) ([]store.Write, readiness) {
-	writes := make([]store.Write, 0, len(group))
-	freed := make(map[repl.UID]bool)
+// gathered is what one batch writes.
+type gathered struct {
+	writes  []store.Write
+	uids    map[repl.UID]bool
+	dirs    map[repl.Identity]bool // directories on disk
+	parents map[repl.UID]repl.UID  // of directories, as they will be
+}
+
+func (g *gathered) add(writes []store.Write) {
+	g.writes = append(g.writes, writes...)
+	for i := range writes {
+		r := &writes[i].Record
+		g.uids[r.UID] = true
+		if !r.Present || r.Type != repl.Directory {
+			continue
+		}
+		g.parents[r.UID] = r.Parent
+		if r.Identity.Handle != "" {
+			g.dirs[r.Identity] = true
+		}
+	}
+}
+
+// prepare makes the writes of one group of drafts, which join what is gathered.
+func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
+	freed, parents := make(map[repl.UID]bool), make(map[repl.UID]repl.UID)
 	for i := range group {
 		d := &group[i]
-		if p := d.Prior; p != nil && (!d.Update.Present || p.Parent != d.Update.Parent || p.Name != d.Update.Name) {
-			freed[p.UID] = true // dead, or gone from where it was
+		p := d.Prior
+		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && p.Name == d.Update.Name {
+			continue
 		}
+		freed[p.UID] = true // dead, or gone from where it was
+		if d.Update.Present {
+			parents[p.UID] = d.Update.Parent
+		}
+	}
+	writes, common, ok := f.share(group, g, parents)
+	if !ok {
+		return nil, overtaken
 	}
 	for i := range group {
 		d := &group[i]
-		if d.Prior != nil && pending[d.Prior.UID] || pending[d.Update.Parent] || !f.current(d, freed) || dirs[d.Identity] || f.twice(d) || f.holdsMore(d, pending, freed) {
+		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken
 		}
-		if f.phase == store.PhaseInitialSync {
-			shared, ok := f.share(d, pending, writes)
-			if !ok {
-				return nil, overtaken
-			}
-			writes = append(writes, shared...)
+		if common[d.Update.UID] {
+			unveil(d)
 		}
 		w, ok := f.write(d)
 		if !ok {
@@ -189,40 +209,67 @@ func (f *Folder) twice(d *capture.Draft) bool {
 	})
 }
 
-// share makes updates of ours of the provisional directories into which a
-// user moved a shared object: others must be able to follow it there. It is
-// not ok if one of them cannot be written now.
-func (f *Folder) share(d *capture.Draft, pending map[repl.UID]bool, writes []store.Write) (shared []store.Write, ok bool) {
-	if d.Kind == capture.KindAdopt || d.Prior == nil || d.Prior.Provisional || !d.Update.Present || f.cfg.ReadOnly || d.Update.Parent.IsZero() {
-		return nil, true
+// share lists the provisional directories into which a group of drafts puts
+// shared objects: others must be able to follow a user there, so they become
+// updates of ours. Of those that are no drafts themselves it makes the writes. It
+// is not ok if one of them cannot be written now.
+func (f *Folder) share(group []capture.Draft, g *gathered, parents map[repl.UID]repl.UID) (writes []store.Write, common map[repl.UID]bool, ok bool) {
+	if f.phase != store.PhaseInitialSync || f.cfg.ReadOnly {
+		return nil, nil, true
 	}
-	for dir := d.Update.Parent; ; {
-		at, err := f.st.Canonical(dir)
-		if f.storeFailed(err) {
-			return nil, false
-		}
-		rec, known, err := f.st.Get(at)
-		switch {
-		case f.storeFailed(err) || !known:
-			return nil, false
-		case !rec.Provisional || slices.ContainsFunc(writes, func(w store.Write) bool { return w.Record.UID == at }):
-			return shared, true
-		case pending[at] || f.flight.holds(at):
-			return nil, false
-		}
-		base, prior := rec.GVSN, rec.Update
-		rec.Fence, rec.Provisional = repl.Unfenced, false
-		prior.Fence, prior.History = repl.Unfenced, nil
-		rec.Update = repl.Mint(f.st.Next(), f.now(), &prior, rec.Update)
-		rec.History = nil // nobody has ever seen what was provisional
-		shared = append(shared, store.Write{Record: rec, Base: base})
-		dir = rec.Parent
+	common = make(map[repl.UID]bool)
+	drafted := make(map[repl.UID]bool, len(group))
+	for i := range group {
+		drafted[group[i].Update.UID] = true
 	}
+	for i := range group {
+		d := &group[i]
+		if d.Kind == capture.KindAdopt || d.Prior == nil || d.Prior.Provisional || !d.Update.Present || d.Update.Parent.IsZero() {
+			continue
+		}
+		for dir := d.Update.Parent; ; {
+			at, err := f.st.Canonical(dir)
+			if f.storeFailed(err) {
+				return nil, nil, false
+			}
+			rec, known, err := f.st.Get(at)
+			if f.storeFailed(err) || !known || g.uids[at] || f.flight.holds(at) {
+				return nil, nil, false
+			}
+			if !rec.Provisional || common[at] {
+				break
+			}
+			common[at] = true
+			if dir = rec.Parent; drafted[at] {
+				if to, moves := parents[at]; moves {
+					dir = to
+				}
+				continue
+			}
+			own := capture.Draft{Prior: &rec, Update: rec.Update, Local: capture.Local{Presence: rec.Presence, Identity: rec.Identity, Print: rec.Print}}
+			unveil(&own)
+			w, minted := f.write(&own)
+			if !minted {
+				return nil, nil, false
+			}
+			writes = append(writes, w)
+		}
+	}
+	return writes, common, true
+}
+
+// unveil makes a draft on a provisional record one of an update that others get:
+// nobody has ever seen what was provisional.
+func unveil(d *capture.Draft) {
+	prior := *d.Prior
+	prior.Provisional, prior.Fence, prior.History = false, repl.Unfenced, nil
+	d.Prior, d.Update.Fence, d.Update.History = &prior, repl.Unfenced, nil
 }
 
 // current reports whether a draft still follows from the records, and no plan
-// under way holds its object or place.
-func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
+// under way holds its object or place. freed are the objects that leave their
+// places with it, parents the directories above directories as they will be.
+func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...map[repl.UID]repl.UID) bool {
 	u := &d.Update
 	if u.Parent.IsZero() { // the root's own metadata
 		return f.unmoved(d.Prior)
@@ -249,7 +296,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	if !u.Present {
 		return true
 	}
-	if d.Prior != nil && d.Prior.Type == repl.Directory && f.within(dir, d.Prior.UID) {
+	if d.Prior != nil && d.Prior.Type == repl.Directory && f.within(dir, d.Prior.UID, parents...) {
 		return false // two looks at once saw two halves of a ring
 	}
 	there, taken, err := f.st.At(dir, u.Name)
@@ -259,22 +306,34 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool) bool {
 	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
 }
 
-// within reports whether a directory lies in another, or is it.
-func (f *Folder) within(dir, in repl.UID) bool {
-	for dir != f.root() {
-		if dir == in {
+// within reports whether a directory will lie in another, or is it.
+func (f *Folder) within(dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool {
+	for steps := 0; dir != f.root(); steps++ {
+		if dir == in || steps > maxDepth {
 			return true
 		}
 		rec, ok, err := f.st.Get(dir)
-		if f.storeFailed(err) || !ok {
+		if f.storeFailed(err) {
 			return false
 		}
-		if dir, err = f.st.Canonical(rec.Parent); f.storeFailed(err) {
+		above := rec.Parent
+		for _, moved := range parents {
+			if to, moves := moved[dir]; moves {
+				above, ok = to, true
+			}
+		}
+		if !ok {
+			return false
+		}
+		if dir, err = f.st.Canonical(above); f.storeFailed(err) {
 			return false
 		}
 	}
 	return false
 }
+
+// maxDepth bounds a walk up the records.
+const maxDepth = 1 << 16
 
 // unmoved reports whether a record is still what a draft was made on, and no
 // plan under way changes its object: of a directory also its entries, because

@@ -51,6 +51,7 @@ func (e installed) apply(f *Folder) {
 			f.stats.Bytes += uint64(c.Update.Size)
 		}
 		f.lookSooner(c.To)
+		f.follow(c)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			continue
@@ -85,6 +86,19 @@ func (f *Folder) lookSooner(p repl.Place) {
 		delete(f.later, spot{p.Dir, p.Name})
 		f.dirty.mark(p.Dir, p.Name, l.wrote)
 	}
+}
+
+// follow looks at an object where it was moved to: what its user did to it was
+// noted at its old place.
+func (f *Folder) follow(c *repl.Change) {
+	if c.From.IsZero() || c.To.IsZero() || c.From == c.To {
+		return
+	}
+	wrote := f.later[spot{c.From.Dir, c.From.Name}].wrote
+	if e, ok := f.dirty.dirs[c.From.Dir]; ok {
+		wrote = wrote || e.names[c.From.Name]
+	}
+	f.dirty.mark(c.To.Dir, c.To.Name, wrote && c.Update.Type != repl.Directory)
 }
 
 // result is the record of an installed change.

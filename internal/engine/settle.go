@@ -221,7 +221,7 @@ func (s *settler) tie(work []unsettled) error {
 				done[u.UID] = true
 			} else {
 				broken[u.Group] = u.Group != 0
-				unmade[u.UID] = u.From.IsZero() && u.Update.Type == repl.Directory
+				unmade[u.UID] = (u.From.IsZero() || !u.had) && u.Update.Type == repl.Directory
 			}
 		}
 		for i := range work {

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
@@ -99,6 +100,7 @@ func (b *Batch) Run(ctx context.Context) error {
 	if b.installing, err = b.Volume.Private(volume.Installing); err != nil {
 		return fmt.Errorf("open installing area: %w", err)
 	}
+	b.openAhead()
 	for i := range b.Items {
 		if c := &b.Items[i].Change; c.ViaPrivate && b.Outcomes[i].Err == nil && !b.broken[c.Group] {
 			b.park(i)
@@ -115,6 +117,23 @@ func (b *Batch) Run(ctx context.Context) error {
 		b.endItem(i)
 	}
 	return nil
+}
+
+// openAhead opens the directories that items work in, if one is to be parked:
+// what lies below it is not found by its path then. One that cannot be opened
+// is tried again when its item's turn comes.
+func (b *Batch) openAhead() {
+	if !slices.ContainsFunc(b.Items, func(it Item) bool { return it.Change.ViaPrivate && it.Change.Object.Type == repl.Directory }) {
+		return
+	}
+	for i := range b.Items {
+		c := &b.Items[i].Change
+		for _, p := range []repl.Place{c.From, c.To} {
+			if !p.IsZero() && b.Outcomes[i].Err == nil {
+				_, _ = b.dir(p.Dir)
+			}
+		}
+	}
 }
 
 // breakGroup notes that an item was not carried out: what stands or falls with
