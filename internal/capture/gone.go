@@ -98,7 +98,7 @@ func (l *look) decide(rec *repl.Record) error {
 		return l.sawAt(at)
 	}
 	if rec.Type == repl.Directory {
-		rest, err := l.bury(rec, repl.UID{})
+		rest, err := l.bury(rec, repl.UID{}, 0)
 		if err != nil {
 			return err
 		}
@@ -140,9 +140,9 @@ func (l *look) sawAt(at string) error {
 type rest struct {
 	moved bool // something of it is elsewhere in the folder and must be captured first
 	held  bool // something of it is alive without being on this disk
-	taker bool // the object that leaves it in the same batch is in it
-	// with holds the deletions of the directories between it and the taker, which
-	// belong into that batch.
+	taker bool // an object that leaves it in the same batch is in it
+	// with holds the moves of those that leave it, and the deletions of the
+	// directories between, which belong into that batch.
 	with []Draft
 }
 
@@ -155,8 +155,9 @@ func (r *rest) add(o rest) {
 
 // bury deletes what is on record below a directory that is gone, children
 // before parents. What is seen elsewhere stays, and so do those above it; of
-// taker it is known that it leaves.
-func (l *look) bury(dir *repl.Record, taker repl.UID) (rest, error) {
+// taker it is known that it leaves, and others move with it if they can: their
+// new places may be in it.
+func (l *look) bury(dir *repl.Record, taker repl.UID, depth int) (rest, error) {
 	var all rest
 	var page []repl.Record
 	var err error
@@ -168,7 +169,7 @@ func (l *look) bury(dir *repl.Record, taker repl.UID) (rest, error) {
 			return all, err
 		}
 		for i := range page {
-			r, err := l.buryOne(&page[i], taker)
+			r, err := l.buryOne(&page[i], taker, depth)
 			if err != nil {
 				return all, err
 			}
@@ -181,7 +182,7 @@ func (l *look) bury(dir *repl.Record, taker repl.UID) (rest, error) {
 }
 
 // buryOne deletes one object of a directory that is gone.
-func (l *look) buryOne(rec *repl.Record, taker repl.UID) (rest, error) {
+func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error) {
 	if rec.UID == taker {
 		return rest{taker: true}, nil
 	}
@@ -196,10 +197,15 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID) (rest, error) {
 	case obscured:
 		return rest{held: true}, nil
 	case elsewhere:
+		if !taker.IsZero() && depth < maxChain {
+			if with, ok, err := l.follow(held(rec), at, taker, depth); err != nil || ok {
+				return rest{taker: true, with: with}, err
+			}
+		}
 		return rest{moved: true}, l.sawAt(at)
 	}
 	if rec.Type == repl.Directory {
-		r, err := l.bury(rec, taker)
+		r, err := l.bury(rec, taker, depth)
 		if err != nil || r.moved || r.held {
 			return r, err
 		}

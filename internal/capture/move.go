@@ -185,7 +185,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 	}
 	switch fate {
 	case dead:
-		rest, err := l.bury(rec, taker)
+		rest, err := l.bury(rec, taker, depth+1)
 		if err != nil {
 			return nil, false, err
 		}
@@ -205,12 +205,20 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 	return nil, false, nil
 }
 
-// loops reports whether drafts, once stored, would put a directory below itself,
-// because on record the way to its new place leads through it: then something
-// on that way has moved too, which is to be captured first.
+// loops reports whether drafts cannot be stored together: two are of one object,
+// or they would put a directory below itself, because on record the way to its
+// new place leads through it. Then something on that way has moved too, which is
+// to be captured first.
 func (l *look) loops(drafts []Draft) (bool, error) {
+	met := make(map[repl.UID]bool, len(drafts))
 	for i := range drafts {
 		d := &drafts[i]
+		if d.Prior != nil {
+			if met[d.Prior.UID] {
+				return true, nil
+			}
+			met[d.Prior.UID] = true
+		}
 		if d.Kind != KindMove || d.Update.Type != repl.Directory {
 			continue
 		}
