@@ -46,8 +46,8 @@ const (
 
 // launch mints what is ours in the changes, enters them into the flight and
 // cuts them into batches. A group stays together; a batch ends after a
-// directory moves, so that what lies below it is installed when its new path
-// is on record; a big content goes by itself, beside the others.
+// directory moves or is merged, so that what lies below it is installed when its
+// new path is on record; a big content goes by itself, beside the others.
 func (f *Folder) launch(l *link, changes []repl.Change) {
 	var cur *batch
 	var bytes int64
@@ -82,7 +82,7 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 		if c.Group != 0 && i+1 < len(changes) && changes[i+1].Group == c.Group {
 			continue
 		}
-		moved := c.Update.Type == repl.Directory && !c.From.IsZero() && c.From != c.To
+		moved := c.Update.Type == repl.Directory && !c.From.IsZero() && c.From != c.To && !(c.To.IsZero() && c.Update.Heir.IsZero())
 		if len(cur.changes) >= batchItems || bytes >= batchBytes || moved {
 			cur = nil
 		}

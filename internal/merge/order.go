@@ -91,7 +91,7 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 func (a *arranger) link() {
 	dirs := make(map[repl.UID]int)    // directories that are made or moved
 	left := make(map[repl.Place]int)  // places that are left
-	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk
+	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk, or on record
 	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
 	fresh := make(map[repl.UID]int)   // merged directories that had no record
 	moves := false                    // a directory moves, with all that lies in it
@@ -106,6 +106,9 @@ func (a *arranger) link() {
 			if c.To.IsZero() && c.Object.Type == repl.Directory {
 				removed[c.Object.UID] = i
 			}
+		}
+		if inside(c) && c.Was.Type == repl.Directory {
+			removed[c.Was.UID] = i
 		}
 		if !c.Update.Heir.IsZero() && c.Was.UID.IsZero() {
 			fresh[c.Update.UID] = i
@@ -139,7 +142,11 @@ func (a *arranger) link() {
 		} else if h, ok := dirs[above]; ok && !c.Update.Present {
 			a.wait(i, h, false)
 		}
-		if r, ok := removed[c.From.Dir]; ok && r != i && c.From != c.To {
+		from := c.From.Dir
+		if inside(c) {
+			from = a.d.canonWas(c.Was.Parent).uid
+		}
+		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
 			a.wait(r, i, false)
 		}
 		if c.Object.UID != c.Update.UID && !c.Object.UID.IsZero() {
@@ -150,6 +157,10 @@ func (a *arranger) link() {
 		}
 	}
 }
+
+// inside reports whether a change is that of a provisional object which goes
+// with the directory it lies in.
+func inside(c *repl.Change) bool { return c.Drop && c.From.IsZero() && c.To.IsZero() }
 
 // waitAbove lets a directory wait for the nearest one above it that moves: it
 // may lie in what is moved now, and nothing can be moved into itself.
