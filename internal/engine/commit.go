@@ -365,6 +365,13 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		if rec.Provisional, ok = f.provisional(d); !ok {
 			return store.Write{}, false
 		}
+		if !rec.Parent.IsZero() { // its directory may be a provisional one that gave way
+			dir, err := f.st.Canonical(rec.Parent)
+			if f.storeFailed(err) {
+				return store.Write{}, false
+			}
+			rec.Parent = dir
+		}
 	case f.cfg.ReadOnly:
 		f.stats.LocalRefused++
 		return store.Write{}, false

@@ -29,6 +29,7 @@ type link struct {
 	asking    bool // an Ask or AskRecords is on its way
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
+	compared  bool           // a diff has ended since the session stands
 	known     version.Vector // the partner's vector as last seen
 	notBefore repl.Time      // the partner failed: not asked before
 	backoff   time.Duration
@@ -67,6 +68,7 @@ type (
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
+		l.compared = false
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
 }
@@ -90,7 +92,9 @@ func (f *Folder) startAsking() {
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase()}}
 		switch d := l.diff; {
 		case d == nil:
-			ask.Request.Wait = true
+			// A member in initial sync may have all and not know it: it was stopped
+			// before it came to the end.
+			ask.Request.Wait = f.phase == store.PhaseNormal || l.compared
 			f.askAround(l, ask)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
@@ -304,6 +308,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		l.idle = false
 		return
 	}
+	l.compared = true
 	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
 		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {

@@ -150,7 +150,11 @@ func (e evacuated) apply(f *Folder) {
 	f.evacuating = false
 	if e.err != nil {
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, e.err.Error())
-		return // tried again after the next diff
+		for _, m := range f.cfg.Upstreams { // tried again after the next diff
+			f.links[m].compared = false
+			f.delay(f.links[m])
+		}
+		return
 	}
 	f.stats.Kept += uint64(e.moved)
 	if e.moved > 0 {
