@@ -243,12 +243,16 @@ func (f *Folder) recheck(b *batch) {
 	if b.failures == f.failures {
 		return
 	}
-	leaves := make(map[repl.UID]bool, len(b.changes))
+	leaves, parents := make(map[repl.UID]bool, len(b.changes)), make(map[repl.UID]repl.UID)
 	for i := range b.changes {
-		leaves[b.changes[i].Update.UID] = true
+		c := &b.changes[i]
+		leaves[c.Update.UID] = true
+		if c.Update.Present && c.Update.Type == repl.Directory {
+			parents[c.Update.UID] = c.Update.Parent
+		}
 	}
 	for i := range b.changes {
-		why, err := f.outdated(&b.changes[i], leaves)
+		why, err := f.outdated(&b.changes[i], leaves, parents)
 		if f.storeFailed(err) {
 			return
 		}
@@ -259,8 +263,9 @@ func (f *Folder) recheck(b *batch) {
 }
 
 // outdated says why a change no longer follows from the records. leaves are the
-// objects that its batch changes.
-func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool) (why string, err error) {
+// objects that its batch changes, parents the directories above directories that
+// it brings about.
+func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool, parents map[repl.UID]repl.UID) (why string, err error) {
 	rec, _, err := f.st.Get(c.Update.UID)
 	if err != nil || rec.GVSN != c.Base() {
 		return "its record has changed", err
@@ -273,6 +278,9 @@ func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool) (why string,
 		there, taken, err := f.st.At(dir, c.To.Name)
 		if err != nil || taken && there.UID != c.Update.UID && !leaves[there.UID] {
 			return "its place is taken", err
+		}
+		if c.Update.Type == repl.Directory && f.within(dir, c.Update.UID, parents) {
+			return "its new directory lies in it", nil
 		}
 	}
 	if !c.Update.Present && c.Update.Type == repl.Directory && c.Update.Heir.IsZero() {
