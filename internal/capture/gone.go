@@ -198,7 +198,7 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 		return rest{held: true}, nil
 	case elsewhere:
 		if !taker.IsZero() && depth < maxChain {
-			if with, ok, err := l.follow(held(rec), at, taker, depth); err != nil || ok {
+			if with, ok, err := l.follow(copied(rec), at, taker, depth); err != nil || ok {
 				return rest{taker: true, with: with}, err
 			}
 		}

@@ -160,7 +160,7 @@ func (l *look) appeared(n Name, st *volume.Stat, rival *repl.Record) error {
 			return l.send(l.turn(rival, l.here, n.Name, f, o.rec))
 		}
 		d := l.create(n.Name, f, o.rec)
-		d.Rival = held(rival)
+		d.Rival = copied(rival)
 		return l.send(d)
 	}
 	return l.arrive(n, st, o, rival, nil)
@@ -195,7 +195,7 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 		l.descend(n.Name)
 	}
 	if rival != nil {
-		d.Rival = held(rival)
+		d.Rival = copied(rival)
 	}
 	drafts := append(room, d)
 	loop, err := l.loops(drafts)
@@ -230,25 +230,24 @@ func (l *look) replaced(n Name, st *volume.Stat, rec *repl.Record) error {
 			return err
 		}
 		if stays {
-			f, ok, err := l.observe(l.here, n, st, nil)
-			if err != nil || !ok {
-				return err
-			}
-			l.descend(n.Name)
-			return l.send(l.turn(rec, l.here, n.Name, f, nil))
+			return l.stay(n, st, rec)
 		}
 	}
 	var taker repl.UID
 	if o.left {
 		taker = o.rec.UID
 	}
+	l.blocked = false
 	room, ok, err := l.room(rec, taker, 0)
 	if err != nil {
 		return err
 	}
+	if !ok && l.blocked && st.Type == rec.Type && o.rec == nil {
+		return l.stay(n, st, rec)
+	}
 	if !ok {
 		if o.left {
-			l.awaited = append(l.awaited, *held(o.rec))
+			l.awaited = append(l.awaited, *copied(o.rec))
 		}
 		l.again(l.here, n, Unsettled, unsettledAfter)
 		return nil
@@ -268,6 +267,16 @@ func (l *look) staysBehind(rec *repl.Record) (bool, error) {
 	s, held, err := l.recorded(at)
 	l.leave(s)
 	return held, err
+}
+
+// stay drafts that a directory's record keeps its place with another object.
+func (l *look) stay(n Name, st *volume.Stat, rec *repl.Record) error {
+	f, ok, err := l.observe(l.here, n, st, nil)
+	if err != nil || !ok {
+		return err
+	}
+	l.descend(n.Name)
+	return l.send(l.turn(rec, l.here, n.Name, f, nil))
 }
 
 // saved judges a file or link that was replaced by another: it lives on with
@@ -305,7 +314,7 @@ func (l *look) create(name string, f *found, from *repl.Record) Draft {
 // turn drafts what makes of a record what was found at a place. from is the
 // record of the object that lies there, nil if it is unknown.
 func (l *look) turn(rec *repl.Record, to *spot, name string, f *found, from *repl.Record) Draft {
-	prior := held(rec)
+	prior := copied(rec)
 	d := Draft{Prior: prior, Update: prior.Update, Local: f.local()}
 	u := &d.Update
 	f.fill(u, from)
@@ -331,7 +340,7 @@ func (l *look) turn(rec *repl.Record, to *spot, name string, f *found, from *rep
 
 // tombstone drafts a deletion.
 func tombstone(rec *repl.Record) Draft {
-	prior := held(rec)
+	prior := copied(rec)
 	d := Draft{Kind: KindDelete, Prior: prior, Local: Local{Presence: repl.Absent}}
 	d.Update = repl.Update{
 		UID: prior.UID, Parent: prior.Parent, Name: prior.Name, Type: prior.Type,
@@ -340,8 +349,8 @@ func tombstone(rec *repl.Record) Draft {
 	return d
 }
 
-// held copies a record whose memory is used again.
-func held(rec *repl.Record) *repl.Record {
+// copied copies a record whose memory is used again.
+func copied(rec *repl.Record) *repl.Record {
 	out := *rec
 	return &out
 }

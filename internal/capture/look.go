@@ -74,6 +74,9 @@ type look struct {
 	// awaited holds the objects that were seen at a new place which they cannot
 	// be given yet: their old places are empty, but they are not gone.
 	awaited []repl.Record
+	// blocked: what must give way lies below a directory that has no record and
+	// cannot get one before that.
+	blocked bool
 	// asked holds what Gone was asked about and whether its deletion was drafted.
 	asked map[repl.UID]bool
 	meta  []byte    // the metadata read last: most objects of a directory have the same

@@ -277,8 +277,9 @@ const maxDepth = 1 << 16
 // follow drafts the move of a directory to the path where it was seen, and
 // before it whatever gives way there.
 func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([]Draft, bool, error) {
-	s, _, err := l.recorded(at)
+	s, held, err := l.recorded(at)
 	if err != nil || s == nil {
+		l.blocked = l.blocked || held
 		return nil, false, err
 	}
 	defer l.leave(s)
@@ -295,7 +296,7 @@ func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([
 	}
 	if taken && there.UID != taker {
 		if !seen(&there) {
-			rival = held(&there)
+			rival = copied(&there)
 		} else {
 			var ok bool
 			if room, ok, err = l.room(&there, taker, depth+1); err != nil || !ok {
