@@ -163,23 +163,27 @@ func (l *look) appeared(n Name, st *volume.Stat, rival *repl.Record) error {
 		d.Rival = copied(rival)
 		return l.send(d)
 	}
-	return l.arrive(n, st, o, rival, nil)
+	loops, err := l.arrive(n, st, o, rival, nil)
+	if loops {
+		l.again(l.here, n, Unsettled, unsettledAfter)
+	}
+	return err
 }
 
 // arrive drafts an object that takes a place: the move of a known one or a new
-// one. room is what must be stored with it.
-func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, room []Draft) error {
+// one. room is what must be stored with it. Nothing is drafted if that loops.
+func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, room []Draft) (loops bool, err error) {
 	if o.rec != nil && l.wroteAt(o.rec) {
 		n.Wrote = true
 	}
 	f, ok, err := l.observe(l.here, n, st, o.rec)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !ok {
 		now, err := l.here.dir.Lookup(n.Name)
 		if err != nil || !o.left || !same(o.rec, &now) {
-			return nil // noted by observe; whoever comes after it is judged then
+			return false, nil // noted by observe; whoever comes after it is judged then
 		}
 	}
 	var d Draft
@@ -198,15 +202,10 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 		d.Rival = copied(rival)
 	}
 	drafts := append(room, d)
-	loop, err := l.loops(drafts)
-	if err != nil {
-		return err
+	if loops, err = l.loops(drafts); err != nil || loops {
+		return loops, err
 	}
-	if loop {
-		l.again(l.here, n, Unsettled, unsettledAfter)
-		return nil
-	}
-	return l.send(drafts...)
+	return false, l.send(drafts...)
 }
 
 // replaced judges a place where another object lies than the recorded one.
@@ -242,17 +241,19 @@ func (l *look) replaced(n Name, st *volume.Stat, rec *repl.Record) error {
 	if err != nil {
 		return err
 	}
-	if !ok && l.blocked && st.Type == rec.Type && o.rec == nil {
+	if ok {
+		loops, err := l.arrive(n, st, o, nil, room)
+		if err != nil || !loops {
+			return err
+		}
+	} else if o.left {
+		l.awaited = append(l.awaited, *copied(o.rec))
+	}
+	if l.blocked && st.Type == rec.Type && o.rec == nil {
 		return l.stay(n, st, rec)
 	}
-	if !ok {
-		if o.left {
-			l.awaited = append(l.awaited, *copied(o.rec))
-		}
-		l.again(l.here, n, Unsettled, unsettledAfter)
-		return nil
-	}
-	return l.arrive(n, st, o, nil, room)
+	l.again(l.here, n, Unsettled, unsettledAfter)
+	return nil
 }
 
 // staysBehind reports whether a directory's record keeps its place although an

@@ -237,7 +237,13 @@ func (l *look) loops(drafts []Draft) (bool, error) {
 		if err != nil {
 			return true, nil // its own name tells of it
 		}
-		return true, l.sawAt(at)
+		s, held, err := l.recorded(at)
+		l.blocked = l.blocked || held
+		if s != nil {
+			l.dirty(Dirty{Dir: s.uid, Name: path.Base(at)})
+			l.leave(s)
+		}
+		return true, err
 	}
 	return false, nil
 }

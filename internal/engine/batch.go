@@ -283,6 +283,11 @@ func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool, parents map[
 			return "its new directory lies in it", nil
 		}
 	}
+	if heir := c.Update.Heir; !heir.IsZero() {
+		if heir, err = f.st.Canonical(heir); err != nil || f.within(heir, c.Update.UID, parents) {
+			return "its heir lies in it", err
+		}
+	}
 	if !c.Update.Present && c.Update.Type == repl.Directory && c.Update.Heir.IsZero() {
 		err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
 			if !leaves[child.UID] {
