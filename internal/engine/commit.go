@@ -28,6 +28,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		f.lookAgain(drafts)
 		return
 	}
+	all := drafts
 	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID)}
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
@@ -55,6 +56,26 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	f.notify = f.notify || updates(b.Writes)
 	f.stats.captured(b.Writes, f.now())
+	for i := range all {
+		if g.uids[all[i].Update.UID] {
+			f.trail(&all[i])
+		}
+	}
+}
+
+// trail looks again at an object that a user moved, if something happened to it
+// since it was seen: that was noted at its old place.
+func (f *Folder) trail(d *capture.Draft) {
+	if d.Kind != capture.KindMove {
+		return
+	}
+	dir, err := f.st.Canonical(d.Prior.Parent)
+	if f.storeFailed(err) {
+		return
+	}
+	if marked, wrote := f.marked(repl.Place{Dir: dir, Name: d.Prior.Name}); marked {
+		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && d.Update.Type != repl.Directory)
+	}
 }
 
 // updates reports whether writes make updates; others tell only what is known

@@ -88,17 +88,26 @@ func (f *Folder) lookSooner(p repl.Place) {
 	}
 }
 
-// follow looks at an object where it was moved to: what its user did to it was
-// noted at its old place.
+// follow looks at an object where it was moved to by an install, which may have
+// moved its times.
 func (f *Folder) follow(c *repl.Change) {
 	if c.From.IsZero() || c.To.IsZero() || c.From == c.To {
 		return
 	}
-	wrote := f.later[spot{c.From.Dir, c.From.Name}].wrote
-	if e, ok := f.dirty.dirs[c.From.Dir]; ok {
-		wrote = wrote || e.names[c.From.Name]
-	}
+	_, wrote := f.marked(c.From)
 	f.dirty.mark(c.To.Dir, c.To.Name, wrote && c.Update.Type != repl.Directory)
+}
+
+// marked reports whether a place is to be looked at: what a user did to an
+// object is noted where it is on record at that time.
+func (f *Folder) marked(p repl.Place) (marked, wrote bool) {
+	l, marked := f.later[spot{p.Dir, p.Name}]
+	wrote = l.wrote
+	if e, ok := f.dirty.dirs[p.Dir]; ok {
+		w, named := e.names[p.Name]
+		marked, wrote = marked || named, wrote || w
+	}
+	return marked, wrote
 }
 
 // result is the record of an installed change.

@@ -281,8 +281,12 @@ func (e *lookedDir) settle(f *Folder) {
 		f.markDirectory(e.work.Dir)
 		f.relook(e.work, missingRetry)
 	}
+	dir, err := f.st.Canonical(e.work.Dir) // it may have been merged meanwhile
+	if f.storeFailed(err) {
+		return
+	}
 	for _, name := range e.result.Descend {
-		rec, ok, err := f.st.At(e.work.Dir, name)
+		rec, ok, err := f.st.At(dir, name)
 		if f.storeFailed(err) {
 			return
 		}
