@@ -18,7 +18,7 @@ func gap(token uint64) engine.Event {
 
 // check applies every checker to a cluster at rest.
 func (c *Cluster) check() error {
-	for _, checker := range []func() error{c.vectorsEqual, c.recordsEqual, c.treesEqual, c.recordsTellTheDisk, c.nothingLost, c.nothingHalfDone} {
+	for _, checker := range []func() error{c.vectorsEqual, c.recordsEqual, c.treesEqual, c.recordsTellTheDisk, c.nothingLost, c.nothingHalfDone, c.onlyUsersMint} {
 		if err := checker(); err != nil {
 			return err
 		}
@@ -163,6 +163,24 @@ func (c *Cluster) nothingLost() error {
 	if len(lost) > 0 {
 		sort.Strings(lost)
 		return fmt.Errorf("lost: %v", lost)
+	}
+	return nil
+}
+
+// onlyUsersMint looks for updates of members that have no users: where nobody
+// works at two places there is nothing to settle, so whatever they made was made
+// of what they had installed themselves.
+func (c *Cluster) onlyUsersMint() error {
+	if !c.alone {
+		return nil
+	}
+	for _, m := range c.members[1:] {
+		own := m.env.Store.State().Originator
+		for _, u := range allUpdates(m.env.Store) {
+			if u.GVSN.Originator == own && !u.Parent.IsZero() {
+				return fmt.Errorf("m%d has no users and made %s", m.index, c.describe(&u))
+			}
+		}
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type Cluster struct {
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
+	alone   bool            // only the first member has users
 	shadow  shadow
 	habits  *habits
 	trace   []string
@@ -68,7 +69,8 @@ type Member struct {
 	promises bool
 	// inAction says that an action runs: a crash there unwinds by panic.
 	inAction bool
-	dieAt    int // yields until the member dies; 0: it does not
+	dieAt    int  // yields until the member dies; 0: it does not
+	spared   bool // its process dies then, and not the power
 }
 
 // task is an action that waits to be run.
@@ -242,7 +244,11 @@ func (m *Member) guard(work func()) {
 		if r := recover(); r != nil {
 			if dead, ok := r.(crashed); ok && dead.m == m {
 				m.inAction = false
-				m.powerCut()
+				if m.spared {
+					m.kill()
+				} else {
+					m.powerCut()
+				}
 				return
 			}
 			panic(r)
@@ -296,7 +302,7 @@ func (m *Member) powerCut() {
 	m.disk = m.disk.Crash(m.c.rnd.Uint64())
 	m.kv.Crash()
 	m.folder, m.served, m.tasks, m.events, m.open = nil, nil, nil, nil, nil
-	m.dieAt = 0
+	m.dieAt, m.spared = 0, false
 	m.c.shadow.crashed(m, before)
 	m.c.connect()
 }
@@ -307,7 +313,7 @@ func (m *Member) kill() {
 	m.c.tracef("m%d is killed", m.index)
 	m.disk.Kill()
 	m.folder, m.served, m.tasks, m.events = nil, nil, nil, nil
-	m.dieAt = 0
+	m.dieAt, m.spared = 0, false
 	m.c.connect()
 }
 

@@ -18,6 +18,7 @@ type Plan struct {
 	Topology Topology
 	Steps    int
 	Faults   bool // power cuts and broken links
+	Alone    bool // only the users of the first member work, and no power is lost
 	Trace    bool // remember what happens
 }
 
@@ -25,7 +26,7 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent = !p.Trace
+	c.silent, c.alone = !p.Trace, p.Alone
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
@@ -77,8 +78,8 @@ func (c *Cluster) chance(faults bool) error {
 		other := c.members[c.rnd.IntN(len(c.members))]
 		c.toggle(m.index, other.index)
 	case n < 995:
-		m.dieAt = 1 + c.rnd.IntN(60)
-	case n < 996:
+		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone || c.rnd.IntN(4) == 0
+	case n < 996 && !c.alone:
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
 	case n < 998:
 		m.kill()

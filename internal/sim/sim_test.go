@@ -78,3 +78,7 @@ func TestChainOfThree(t *testing.T) {
 func TestHubOfFour(t *testing.T) {
 	play(t, 40, Plan{Members: 4, Topology: Hub, Steps: 1600, Faults: true})
 }
+
+func TestUsersOfOneMember(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Alone: true})
+}

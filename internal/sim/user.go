@@ -160,6 +160,9 @@ func (c *Cluster) someDirectory(m *Member) string {
 
 // userOp lets a user of the member do one thing, which may well fail.
 func (c *Cluster) userOp(m *Member) {
+	if c.alone && m.index > 0 {
+		return
+	}
 	c.Count.UserOps++
 	u, path := m.disk.User(), c.somePath()
 	var what string
