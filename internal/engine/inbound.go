@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"opendfs/internal/finding"
@@ -180,8 +181,9 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	d := l.diff
 	free := updates[:0]
 	for i := range updates {
-		if f.flight.holds(updates[i].UID) {
+		if uid := updates[i].UID; f.flight.holds(uid) {
 			f.miss(d, &updates[i]) // in flight for another diff; asked for again
+			delete(d.records, uid) // an answer that is not heard is none
 			continue
 		}
 		free = append(free, updates[i])
@@ -200,20 +202,29 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		d.failed.Add(bad.GVSN)
 	}
 	f.stats.verdicts(&plan)
-	if len(plan.Need) > 0 && round < maxRounds && l.up {
+	asks := len(plan.Need) > 0
+	need := slices.DeleteFunc(plan.Need, f.flight.holds) // the answer could not be heard
+	switch {
+	case len(need) > 0 && round < maxRounds && l.up:
 		l.asking = true
 		d.outstanding += len(plan.Waiting)
-		for _, uid := range plan.Need {
+		for _, uid := range need {
 			d.records[uid] = true
 		}
-		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: plan.Need, waiting: plan.Waiting, round: round + 1})
-	} else {
-		for i := range plan.Waiting {
-			f.miss(d, &plan.Waiting[i])
-		}
+		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
+	case asks && len(need) == 0:
+		f.missAll(d, plan.Waiting)
+	default:
+		f.missAll(d, plan.Waiting)
 		f.parked(l, &plan)
 	}
 	f.launch(l, plan.Changes)
+}
+
+func (f *Folder) missAll(d *diff, updates []repl.Update) {
+	for i := range updates {
+		f.miss(d, &updates[i])
+	}
 }
 
 // miss keeps an update out of what the diff joins.
@@ -276,9 +287,7 @@ func (e recordsAsked) apply(f *Folder) {
 	d := l.diff
 	d.outstanding -= len(e.waiting)
 	if e.err != nil {
-		for i := range e.waiting {
-			f.miss(d, &e.waiting[i])
-		}
+		f.missAll(d, e.waiting)
 		f.endDiff(l, false)
 		f.delay(l)
 		return
