@@ -168,8 +168,9 @@ func (c *Cluster) nothingLost() error {
 }
 
 // onlyUsersMint looks for updates of members that have no users: where nobody
-// works at two places there is nothing to settle, so whatever they made was made
-// of what they had installed themselves.
+// works at two places whatever they made was made of what they had installed
+// themselves. Only of an object that is dead already, and of which a partner
+// lags behind to say so, they may find that it lost its name.
 func (c *Cluster) onlyUsersMint() error {
 	if !c.alone {
 		return nil
@@ -177,7 +178,7 @@ func (c *Cluster) onlyUsersMint() error {
 	for _, m := range c.members[1:] {
 		own := m.env.Store.State().Originator
 		for _, u := range allUpdates(m.env.Store) {
-			if u.GVSN.Originator == own && !u.Parent.IsZero() {
+			if u.GVSN.Originator == own && !u.Parent.IsZero() && !u.NameConflict {
 				return fmt.Errorf("m%d has no users and made %s", m.index, c.describe(&u))
 			}
 		}
