@@ -192,7 +192,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records,
+		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {
 		return
@@ -212,7 +212,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 			d.records[uid] = true
 		}
 		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
-	case asks && len(need) == 0:
+	case asks && len(need) == 0, !asks && len(plan.Parked) == 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
 		f.missAll(d, plan.Waiting)

@@ -55,6 +55,12 @@ type Options struct {
 	// already. Unless the answers stay in the batch of every later call, name
 	// them here, or they may be asked for again without end.
 	Asked map[repl.UID]bool
+	// Vector is what this member knows in full, Own the originator of what it
+	// makes itself. Where they do not contain the version of a record, a diff
+	// that brought it has not ended: what its author had seen may be still to
+	// come, and nothing is settled with it. nil: all is known.
+	Vector version.Vector
+	Own    version.Originator
 }
 
 const (

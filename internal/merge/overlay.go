@@ -247,9 +247,17 @@ func (d *decider) request(e *entry) {
 	}
 }
 
+// early reports whether e's record came with a diff of another partner that has
+// not ended: what its author did before may not be here yet, and the matter be
+// settled by it.
+func (d *decider) early(e *entry) bool {
+	return d.opts.Vector != nil && e.had && e.uid != d.root && !e.was.Provisional && e.state != active &&
+		e.was.GVSN.Originator != d.opts.Own && !d.partner.Contains(e.was.GVSN) && !d.opts.Vector.Contains(e.was.GVSN)
+}
+
 // ask reports whether a matter between objects must wait: for the partner's
-// record of one that it knows, or because one waits itself. It withholds the
-// updates that brought the matter up.
+// record of one that it knows, for another diff to end, or because one waits
+// itself. It withholds the updates that brought the matter up.
 func (d *decider) ask(es ...*entry) bool {
 	wait, why := false, ""
 	for _, e := range es {
@@ -258,7 +266,7 @@ func (d *decider) ask(es ...*entry) bool {
 			wait, why = true, "waits for "+e.in.GVSN.String()+": "+e.why
 		case e.state == refused:
 			wait, why = true, "what the partner sent of "+e.uid.String()+" cannot be true"
-		case e.state == withheld:
+		case e.state == withheld, d.early(e):
 			wait = true
 		case e.uid != d.root && !e.provisional() && !d.answered(e) && d.partnerKnows(e):
 			d.request(e)
