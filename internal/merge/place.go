@@ -64,7 +64,7 @@ func (d *decider) checkPlace(p repl.Place) {
 // conflict settles that w and l, both live, claim one place. merged says that
 // they were directories.
 func (d *decider) conflict(w, l *entry) (done, merged bool) {
-	if d.ask(w, l) {
+	if d.ask(w, l) || d.passed(w, l) {
 		return false, false
 	}
 	if !d.canMint() {
@@ -87,6 +87,14 @@ func (d *decider) conflict(w, l *entry) (done, merged bool) {
 	l.rival, w.won = w, true
 	d.draft(l, draft, repl.VerdictNameLost, cause)
 	return true, false
+}
+
+// passed reports whether one of two objects at a place is known to have left it:
+// whoever made the later of two versions of one originator had seen the earlier
+// one, and had one object at the place. What became of the other is on its way.
+func (d *decider) passed(a, b *entry) bool {
+	return !a.mint && !b.mint && a.now.GVSN.Originator == b.now.GVSN.Originator &&
+		a.now.Parent == b.now.Parent && a.now.Name == b.now.Name && d.withhold("", a, b)
 }
 
 // tombstone returns a draft that ends u: like every tombstone it keeps place
