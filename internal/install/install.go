@@ -79,9 +79,10 @@ type Batch struct {
 	touched    map[repl.UID]volume.Stat // state before the first change
 	taken      map[repl.UID]repl.UID    // directories whose object another record took over
 	installing volume.Dir
-	parked     []bool       // the item's object lies in installing/ between its two moves
-	broken     map[int]bool // groups of which an item was not carried out
-	log        []undoing    // the steps so far
+	parked     []bool            // the item's object lies in installing/ between its two moves
+	broken     map[int]bool      // groups of which an item was not carried out
+	lost       map[repl.UID]bool // directories that were to be, and are not
+	log        []undoing         // the steps so far
 }
 
 // Run carries out every item whose outcome has no error yet and fills
@@ -93,6 +94,7 @@ func (b *Batch) Run(ctx context.Context) error {
 	b.taken = make(map[repl.UID]repl.UID)
 	b.parked = make([]bool, len(b.Items))
 	b.broken = make(map[int]bool)
+	b.lost = make(map[repl.UID]bool)
 	for i := range b.Items {
 		b.breakGroup(i)
 	}
@@ -113,6 +115,9 @@ func (b *Batch) Run(ctx context.Context) error {
 		}
 		if b.Outcomes[i].Err == nil {
 			b.step(i)
+		}
+		if c := &b.Items[i].Change; b.Outcomes[i].Err != nil && c.Update.Type == repl.Directory && !c.Was.Present {
+			b.lost[c.Update.UID] = true
 		}
 		b.endItem(i)
 	}
@@ -165,6 +170,8 @@ func (b *Batch) step(i int) {
 	switch {
 	case b.broken[c.Group]:
 		err = errGroup
+	case b.lost[c.To.Dir], c.Update.Present && b.lost[c.Update.Parent], b.lost[c.Update.Heir]:
+		err = fmt.Errorf("%w: its directory was not made", ErrMoved)
 	case c.Update.Parent.IsZero() && c.Meta:
 		err = b.root(i)
 	case c.From.IsZero() && c.To.IsZero():

@@ -93,7 +93,7 @@ func (a *arranger) link() {
 	left := make(map[repl.Place]int)  // places that are left
 	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk, or on record
 	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
-	fresh := make(map[repl.UID]int)   // merged directories that had no record
+	fresh := make(map[repl.UID]int)   // merged directories that had no live record
 	moves := false                    // a directory moves, with all that lies in it
 	for i := range a.changes {
 		c := &a.changes[i]
@@ -110,7 +110,7 @@ func (a *arranger) link() {
 		if inside(c) && c.Was.Type == repl.Directory {
 			removed[c.Was.UID] = i
 		}
-		if !c.Update.Heir.IsZero() && c.Was.UID.IsZero() {
+		if !c.Update.Heir.IsZero() && !c.Was.Present {
 			fresh[c.Update.UID] = i
 		}
 		if c.From.IsZero() && c.To.IsZero() && a.d.load(c.Update.UID).taken {
