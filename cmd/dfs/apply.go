@@ -48,7 +48,7 @@ func apply(c *cobra.Command, o *options, file string, dryRun bool) error {
 		return err
 	}
 	r, err := askMember(c.Context(), o, func(ctx context.Context, m memberAPI) (*controlpb.ApplyReply, error) {
-		return m.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: file, Path: path, DryRun: dryRun})
+		return m.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: []byte(file), Path: []byte(path), DryRun: dryRun})
 	})
 	if err != nil {
 		return err

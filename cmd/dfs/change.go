@@ -27,7 +27,7 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	}
 	stored := now
 	switch {
-	case isOwn(a.state, req.Path):
+	case isOwn(a.state, string(req.Path)):
 		if _, err = a.dir.Refresh(); err == nil {
 			stored = a.domain()
 		}
@@ -47,7 +47,7 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 // planChange checks a document against the domain as it is now and says what it
 // changes. Nothing is changed.
 func planChange(state *stateDir, now *directory.Document, req *controlpb.ApplyRequest) (*controlpb.ApplyReply, *directory.Document, error) {
-	doc, err := directory.Read(req.Document, req.Filename)
+	doc, err := directory.Read(req.Document, string(req.Filename))
 	if err != nil {
 		return nil, nil, control.Hint(err, "nothing was changed")
 	}
@@ -100,7 +100,7 @@ func (o offline) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contr
 	if err != nil || req.DryRun {
 		return reply, err
 	}
-	own := isOwn(o.state, req.Path)
+	own := isOwn(o.state, string(req.Path))
 	a, err := openAdmin(o.state, quiet)
 	if err != nil {
 		return nil, err

@@ -173,7 +173,7 @@ func (d *demo) inviteBranch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := hub.client.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: "domain.yaml"}); err != nil {
+	if _, err := hub.client.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: []byte("domain.yaml")}); err != nil {
 		return err
 	}
 	_, _, err = joinDomain(ctx, branch.state, invitation.Token, []string{branch.address})

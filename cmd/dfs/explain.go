@@ -31,7 +31,7 @@ that waits for. PATH is a local path, or GROUP/FOLDER:relative.`),
 				return err
 			}
 			r, err := askRunning(c.Context(), o, func(ctx context.Context, m *control.Client) (*controlpb.ExplainReply, error) {
-				return m.Explain(ctx, &controlpb.ExplainRequest{Path: path})
+				return m.Explain(ctx, &controlpb.ExplainRequest{Path: []byte(path)})
 			})
 			if err != nil {
 				return err

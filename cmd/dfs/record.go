@@ -36,7 +36,7 @@ PATH is a local path, or GROUP/FOLDER:relative.`),
 				return err
 			}
 			r, err := askRunning(c.Context(), o, func(ctx context.Context, m *control.Client) (*controlpb.RecordReply, error) {
-				return m.Record(ctx, &controlpb.RecordRequest{Path: path})
+				return m.Record(ctx, &controlpb.RecordRequest{Path: []byte(path)})
 			})
 			if err != nil {
 				return err
@@ -107,7 +107,7 @@ func yesNo(b bool) string {
 
 // Record is that of control.Member.
 func (m *member) Record(_ context.Context, req *controlpb.RecordRequest) (*controlpb.RecordReply, error) {
-	p, err := m.folders.locate(req.Path)
+	p, err := m.folders.locate(string(req.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type walk struct {
 
 // Explain is that of control.Member.
 func (m *member) Explain(ctx context.Context, req *controlpb.ExplainRequest) (*controlpb.ExplainReply, error) {
-	p, err := m.folders.locate(req.Path)
+	p, err := m.folders.locate(string(req.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ package control
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"opendfs/internal/control/controlpb"
 	"opendfs/internal/control/controlpb/controlpbconnect"
@@ -75,7 +76,7 @@ func toWire(ctx context.Context, err error) error {
 	var p *Problem
 	switch {
 	case errors.As(err, &p):
-		info.Hint, info.Usage = p.Hint, p.Usage
+		info.Hint, info.Usage = strings.ToValidUTF8(p.Hint, "\uFFFD"), p.Usage // a hint may name a file
 		if p.Usage {
 			code = connect.CodeInvalidArgument
 		}

@@ -80,6 +80,10 @@ func TestCalls(t *testing.T) {
 		if _, err = c.Status(t.Context()); !errors.As(err, &p) || p.Error() != fault.Error() || p.Hint != "name another" || !p.Usage {
 			t.Errorf("problem came as %#v", err)
 		}
+		fault = &Problem{Err: errors.New("a\xff has no record"), Hint: "ask about a\xff"}
+		if _, err = c.Status(t.Context()); !errors.As(err, &p) || p.Error() != "a\uFFFD has no record" || p.Hint != "ask about a\uFFFD" {
+			t.Errorf("problem with a name that is no text came as %#v", err)
+		}
 		fault = errors.New("unforeseen")
 		if _, err = c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "unforeseen") {
 			t.Errorf("error came as %v", err)
