@@ -51,6 +51,7 @@ type Runner struct {
 	sessions map[repl.MemberID]Upstream // guarded by mu
 	changed  chan struct{}              // guarded by mu; closed when there is news for partners
 	drains   []drainWait                // the loop's own
+	evicting eviction                   // the loop's own
 }
 
 type drainWait struct {
@@ -154,6 +155,7 @@ func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
 					return err
 				}
 			}
+			r.evict(ctx, work, now)
 			if now.After(nextWalk) {
 				nextWalk = now.Add(walkEvery)
 				ev = Journaled{journal.Batch{Gap: &journal.Gap{Reason: "periodic walk", Planned: true}, Token: r.folder.token}}

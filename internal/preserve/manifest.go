@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -74,9 +75,7 @@ func decode(b []byte) (Entry, error) {
 	if m.Version != manifestVersion {
 		return Entry{}, fmt.Errorf("read manifest: version %d, this program knows %d: update it", m.Version, manifestVersion)
 	}
-	switch m.Why {
-	case Conflict, Deleted, PreExisting, LeftOver, Unclean:
-	default:
+	if !slices.Contains(Reasons(), m.Why) {
 		return Entry{}, fmt.Errorf("read manifest: unknown reason %q", m.Why)
 	}
 	e := Entry{Why: m.Why, Path: m.Path, Size: m.Size, Meta: m.Meta}

@@ -11,8 +11,9 @@
 // lack its manifest only if the disk was full or the power failed, and is
 // listed as a left-over then; a manifest without an object is litter.
 //
-// The store never overwrites and never follows a link; it removes only by Purge
-// and Evict. Its methods may be called from several goroutines.
+// The store never follows a link, and overwrites nothing: what a restore
+// replaces by order is kept in turn. It removes only by Purge and Evict. Its
+// methods may be called from several goroutines.
 package preserve
 
 import (
@@ -43,7 +44,11 @@ const (
 	PreExisting Why = "pre-existing" // only this member had it at initial sync
 	LeftOver    Why = "left-over"    // an interrupted install, or nobody knows
 	Unclean     Why = "unclean"      // replaced a version found after an unclean start (rule 19)
+	Replaced    Why = "replaced"     // a kept version was restored over it
 )
+
+// Reasons lists them all.
+func Reasons() []Why { return []Why{Conflict, Deleted, PreExisting, LeftOver, Unclean, Replaced} }
 
 // Because returns the reason behind an install's verdict.
 func Because(k repl.Keep) Why {
@@ -97,6 +102,11 @@ type Store struct {
 	coming map[string]bool
 	usage  *Usage           // nil: to be measured
 	trees  map[string]int64 // sizes of kept directories, by name
+	// unsized are the kept directories that usage lacks the bytes of.
+	unsized    map[string]volume.Private
+	arrived    int     // objects kept since the last eviction
+	unpromised bool    // something was kept since that is not promised
+	left       nothing // what the last eviction could not remove
 
 	work sync.Mutex // held by whoever removes
 	tidy bool       // orphans are gone; guarded by work
@@ -104,7 +114,7 @@ type Store struct {
 
 // Open returns the conflict store of a volume. Nothing is read yet.
 func Open(v volume.Volume) *Store {
-	return &Store{v: v, coming: map[string]bool{}, trees: map[string]int64{}}
+	return &Store{v: v, coming: map[string]bool{}, trees: map[string]int64{}, unsized: map[string]volume.Private{}}
 }
 
 // Keep moves the object name out of from into the store and returns its name

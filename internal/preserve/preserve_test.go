@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,6 +16,8 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+
+	"golang.org/x/sys/unix"
 )
 
 const day = repl.Time(24 * time.Hour)
@@ -84,6 +89,18 @@ func entries(t *testing.T, s *Store) (out []Entry) {
 
 func gvsn(n uint64) version.GVSN { return version.GVSN{Originator: version.Originator{7}, Version: n} }
 
+// bring brings one object back.
+func bring(t *testing.T, s *Store, e Entry, path string, overwrite bool) error {
+	t.Helper()
+	r, err := s.Return(ReturnOptions{Now: now, Overwrite: overwrite, Known: func(path string) repl.Update {
+		return repl.Update{UID: repl.UID(gvsn(5)), GVSN: gvsn(6), Name: path}
+	}})
+	check(t, err)
+	err = r.Put(e, path)
+	check(t, r.Close())
+	return err
+}
+
 func TestKeptAndRestored(t *testing.T) {
 	v := fresh(t)
 	r, s := root(t, v), Open(v)
@@ -112,10 +129,10 @@ func TestKeptAndRestored(t *testing.T) {
 		t.Fatalf("by name %+v, %v", one, err)
 	}
 	file(t, v, r, "taken", "a user's")
-	if err := s.Restore(got, r, "taken"); !errors.Is(err, volume.ErrExist) {
+	if err := bring(t, s, got, "taken", false); !errors.Is(err, volume.ErrExist) {
 		t.Fatalf("restored over a user's file: %v", err)
 	}
-	check(t, s.Restore(got, r, "report (kept).txt"))
+	check(t, bring(t, s, got, "report (kept).txt", false))
 	area, err := v.Private(volume.Conflicts)
 	check(t, err)
 	if left := names(t, area); len(left) != 0 || len(entries(t, s)) != 0 {
@@ -154,7 +171,7 @@ func TestDirectoriesGoWhole(t *testing.T) {
 		t.Fatalf("usage %+v", u)
 	}
 	for _, e := range entries(t, s) {
-		check(t, s.Purge(e))
+		check(t, s.Purge(t.Context(), e))
 	}
 	for _, p := range []volume.Private{volume.Conflicts, volume.PreExisting} {
 		area, err := v.Private(p)
@@ -245,6 +262,227 @@ func TestEvictionStops(t *testing.T) {
 	}
 	if len(entries(t, s)) != 1 {
 		t.Fatal("something went")
+	}
+}
+
+// An eviction that can remove nothing is not tried again before it can, unless
+// something comes that may go.
+func TestEvictionIsNotRepeated(t *testing.T) {
+	v := fresh(t)
+	s := Open(v)
+	p := Policy{Quota: 1000, Retention: 7 * 24 * time.Hour}
+	if s.Due(p) {
+		t.Fatal("due with nothing kept")
+	}
+	keepSome(t, v, s, Conflict, 3*day, 2000)
+	evict := func(at repl.Time, due bool, objects int, over bool) {
+		t.Helper()
+		if s.Due(p) != due {
+			t.Errorf("due: %v", !due)
+		}
+		out, err := s.Evict(t.Context(), at, p)
+		check(t, err)
+		if out.Objects != objects || out.OverQuota != over {
+			t.Errorf("eviction %+v, want %d objects, over quota %v", out, objects, over)
+		}
+	}
+	evict(now, true, 0, true)
+	if !s.promisedAll(now, p) || s.promisedAll(now+4*day+1, p) || s.promisedAll(now, Policy{Retention: time.Hour}) {
+		t.Error("what is left is promised for four days, under the same policy")
+	}
+	evict(now, false, 0, true)
+	r := root(t, v)
+	check(t, r.Mkdir("d"))
+	file(t, v, sub(t, r, "d"), "f", strings.Repeat("x", 700))
+	_, err := s.Keep(r, "d", Entry{Why: Deleted, At: now, Path: "d"})
+	check(t, err)
+	evict(now, true, 1, true)
+	evict(now+4*day+1, false, 1, false)
+	if got := kept(t, s); got != "" {
+		t.Errorf("left %s", got)
+	}
+}
+
+// A version that is restored over another leaves that one in the store; the
+// directories on the way are made; nothing else is overwritten.
+func TestRestoredOver(t *testing.T) {
+	v := fresh(t)
+	r, s := root(t, v), Open(v)
+	check(t, r.Mkdir("a"))
+	meta := volume.Meta{Mode: 0o2751, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid())}
+	b, err := meta.Encode()
+	check(t, err)
+	_, _, err = r.SetMeta("a", nil, b, 5)
+	check(t, err)
+	file(t, v, r, "f", "lost")
+	e := Entry{Why: Conflict, At: now - 3, Path: "a/b/c/f", Record: repl.Update{UID: repl.UID(gvsn(1)), GVSN: gvsn(2)}}
+	_, err = s.Keep(r, "f", e)
+	check(t, err)
+	check(t, bring(t, s, entries(t, s)[0], "a/b/c/f", false))
+	for _, dir := range []string{"a", "a/b"} {
+		at, err := v.OpenDir(dir)
+		check(t, err)
+		st, err := at.Stat()
+		check(t, err)
+		if st.Mode != 0o2751 {
+			t.Errorf("%s has mode %o", dir, st.Mode)
+		}
+		check(t, at.Close())
+	}
+
+	at, err := v.OpenDir("a/b/c")
+	check(t, err)
+	file(t, v, r, "f", "older")
+	e.At, e.Why, e.Record.GVSN = now-9, PreExisting, gvsn(1)
+	_, err = s.Keep(r, "f", e)
+	check(t, err)
+	older := entries(t, s)[0]
+	if err := bring(t, s, older, "a/b", true); !errors.Is(err, volume.ErrExist) {
+		t.Errorf("a file over a directory: %v", err)
+	}
+	if err := bring(t, s, older, "a/b/c/f/g", true); !errors.Is(err, volume.ErrNotDir) {
+		t.Errorf("into a file: %v", err)
+	}
+	for _, path := range []string{"../f", ".dfsr/f", "/f", ".", "a/../f"} {
+		if bring(t, s, older, path, true) == nil {
+			t.Errorf("restored to %q", path)
+		}
+	}
+	writer, err := os.OpenFile(filepath.Join(v.(*volume.Disk).Path(), "a/b/c/f"), os.O_WRONLY, 0)
+	check(t, err)
+	if err := bring(t, s, older, "a/b/c/f", true); !errors.Is(err, volume.ErrInUse) {
+		t.Errorf("over a file that is open for writing: %v", err)
+	}
+	check(t, writer.Close())
+	check(t, bring(t, s, older, "a/b/c/f", true))
+	if st, err := at.Lookup("f"); err != nil || st.Print.Size != 5 {
+		t.Errorf("restored %+v, %v", st, err)
+	}
+	all := entries(t, s)
+	if len(all) != 1 || all[0].Why != Replaced || all[0].Path != "a/b/c/f" || all[0].Size != 4 || all[0].At != now ||
+		all[0].Area != volume.Conflicts || all[0].Record.GVSN != gvsn(6) || all[0].Winner != gvsn(1) || all[0].Meta == nil {
+		t.Fatalf("what was replaced is kept as %+v", all)
+	}
+	known, err := s.Usage(t.Context())
+	check(t, err)
+	if read, err := Open(v).Usage(t.Context()); err != nil || read != known || read.Objects != 1 {
+		t.Errorf("usage %+v, measured %+v, %v", known, read, err)
+	}
+	for _, p := range []volume.Private{volume.Conflicts, volume.PreExisting} {
+		area, err := v.Private(p)
+		check(t, err)
+		for _, name := range names(t, area) {
+			if !strings.HasPrefix(name, all[0].Name) {
+				t.Errorf("%s holds %s", p, name)
+			}
+		}
+		check(t, area.Close())
+	}
+}
+
+// A directory is merged into the one that took its place; what both have stays
+// as it is, or is exchanged by order.
+func TestDirectoriesMerge(t *testing.T) {
+	v := fresh(t)
+	r, s := root(t, v), Open(v)
+	tree := func(text string, names ...string) {
+		for _, name := range names {
+			dir, base := filepath.Split(name)
+			for at, part := r, strings.Split(strings.TrimSuffix(dir, "/"), "/"); ; part = part[1:] {
+				if len(part) == 0 {
+					file(t, v, at, base, text)
+					break
+				}
+				check(t, ignore(at.Mkdir(part[0]), volume.ErrExist))
+				at = sub(t, at, part[0])
+			}
+		}
+	}
+	tree("kept", "d/only", "d/both", "d/x/only", "d/x/both", "d/y/z")
+	_, err := s.Keep(r, "d", Entry{Why: PreExisting, At: now, Path: "d"})
+	check(t, err)
+	tree("a user's", "d/both", "d/x/both", "d/x/mine")
+	read := func(path string) string {
+		b, err := os.ReadFile(filepath.Join(v.(*volume.Disk).Path(), path))
+		check(t, err)
+		return string(b)
+	}
+	if err := bring(t, s, entries(t, s)[0], "d", false); !errors.Is(err, volume.ErrExist) {
+		t.Fatalf("merged: %v", err)
+	}
+	if got := read("d/only") + read("d/x/only") + read("d/y/z") + read("d/both") + read("d/x/both") + read("d/x/mine"); got != "keptkeptkepta user'sa user'sa user's" {
+		t.Errorf("after the first merge: %s", got)
+	}
+	if u, err := s.Usage(t.Context()); err != nil || u.PreExistingBytes != 8 {
+		t.Errorf("still kept: %+v, %v", u, err)
+	}
+	check(t, bring(t, s, entries(t, s)[0], "d", true))
+	if got := read("d/both") + read("d/x/both") + read("d/x/mine"); got != "keptkepta user's" {
+		t.Errorf("after the second merge: %s", got)
+	}
+	if u, err := s.Usage(t.Context()); err != nil || u.PreExistingBytes != 16 {
+		t.Errorf("what was replaced: %+v, %v", u, err)
+	}
+}
+
+// A copy outside has all that the object has, and the object stays kept.
+func TestCopiedOut(t *testing.T) {
+	v := fresh(t)
+	r, s := root(t, v), Open(v)
+	check(t, r.Mkdir("d"))
+	d := sub(t, r, "d")
+	file(t, v, d, "f", "text")
+	check(t, d.Symlink("nowhere", "l"))
+	meta := volume.Meta{Mode: 0o640, Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()), Xattrs: []volume.Xattr{{Name: "user.a", Value: []byte("1")}}}
+	b, err := meta.Encode()
+	check(t, err)
+	_, _, err = d.SetMeta("f", nil, b, 5e9)
+	check(t, err)
+	_, err = s.Keep(r, "d", Entry{Why: Conflict, At: now, Path: "d"})
+	check(t, err)
+	dir := t.TempDir()
+	to, err := os.OpenRoot(dir)
+	check(t, err)
+	e := entries(t, s)[0]
+	lacks, err := s.CopyOut(t.Context(), e, to, "x/d")
+	check(t, err)
+	if len(lacks) > 0 {
+		t.Errorf("lacks %v", lacks)
+	}
+	st, err := os.Stat(filepath.Join(dir, "x/d/f"))
+	check(t, err)
+	if st.Mode() != 0o640 || st.ModTime().UnixNano() != 5e9 || st.Size() != 4 {
+		t.Errorf("copied %v", st)
+	}
+	var value [9]byte
+	if n, err := unix.Getxattr(filepath.Join(dir, "x/d/f"), "user.a", value[:]); err != nil || string(value[:n]) != "1" {
+		t.Errorf("attribute %q, %v", value[:max(n, 0)], err)
+	}
+	if target, err := os.Readlink(filepath.Join(dir, "x/d/l")); err != nil || target != "nowhere" {
+		t.Errorf("link to %q, %v", target, err)
+	}
+	if _, err := s.CopyOut(t.Context(), e, to, "x/d"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("copied over a copy: %v", err)
+	}
+	if len(entries(t, s)) != 1 {
+		t.Error("it is kept no more")
+	}
+}
+
+func TestSelection(t *testing.T) {
+	e := Entry{Why: Deleted, At: 50, Path: "a/b"}
+	for _, c := range []struct {
+		sel  Selection
+		want bool
+	}{
+		{Selection{}, true}, {Selection{Since: 50}, true}, {Selection{Since: 51}, false}, {Selection{Before: 50}, false}, {Selection{Before: 51}, true},
+		{Selection{Paths: []string{"a"}}, true}, {Selection{Paths: []string{"x", "a/b"}}, true}, {Selection{Paths: []string{"."}}, true},
+		{Selection{Paths: []string{"a/"}}, false}, {Selection{Paths: []string{"a/b/c", "a/bc", "b"}}, false},
+		{Selection{Why: []Why{Conflict, Deleted}}, true}, {Selection{Why: []Why{Conflict}}, false},
+	} {
+		if got := c.sel.Match(&e); got != c.want {
+			t.Errorf("%+v: %v", c.sel, got)
+		}
 	}
 }
 
@@ -350,9 +588,9 @@ func TestManyAtOnce(t *testing.T) {
 			all := entries(t, s)
 			e := all[r.IntN(len(all))]
 			if r.IntN(2) == 0 {
-				check(t, s.Purge(e))
+				check(t, s.Purge(t.Context(), e))
 			} else {
-				check(t, s.Restore(e, top, e.Path))
+				check(t, bring(t, s, e, e.Path, false))
 			}
 			bytes, objects = bytes-e.Size, objects-1
 		}

@@ -1,6 +1,7 @@
 package preserve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,42 +10,25 @@ import (
 	"opendfs/internal/volume"
 )
 
-// Restore moves a kept object to the place name in to, durably, and forgets it.
-// volume.ErrExist if the place is taken: nothing is overwritten.
-func (s *Store) Restore(e Entry, to volume.Dir, name string) (err error) {
-	s.work.Lock()
-	defer s.work.Unlock()
-	area, err := s.v.Private(e.Area)
-	if err != nil {
-		return fmt.Errorf("restore %q: %w", e.Name, err)
-	}
-	defer func() { err = errors.Join(err, area.Close()) }()
-	if err := area.Rename(e.Name, to, name); err != nil {
-		return fmt.Errorf("restore %q as %q: %w", e.Name, name, err)
-	}
-	s.gone(&e)
-	if err := errors.Join(to.Sync(), area.Sync()); err != nil {
-		return fmt.Errorf("restore %q as %q: it is there, but may not survive a power cut: %w", e.Name, name, err)
-	}
-	return ignore(area.Remove(e.Name+manifestSuffix), volume.ErrNotExist)
-}
-
 // Purge removes a kept object for good, a directory with all that is in it.
-func (s *Store) Purge(e Entry) (err error) {
+// An interrupted purge of a directory leaves the rest of it kept.
+func (s *Store) Purge(ctx context.Context, e Entry) (err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
-	return s.purge(&e)
+	return s.purge(ctx, &e)
 }
 
 // purge is Purge for the holder of work.
-func (s *Store) purge(e *Entry) (err error) {
+func (s *Store) purge(ctx context.Context, e *Entry) (err error) {
 	area, err := s.v.Private(e.Area)
 	if err != nil {
 		return fmt.Errorf("purge %q: %w", e.Name, err)
 	}
 	defer func() { err = errors.Join(err, area.Close()) }()
 	if e.Type == repl.Directory {
-		err = s.removeTree(area, e.Name)
+		if err = s.removeTree(ctx, area, e.Name); err != nil {
+			s.spoiled(e)
+		}
 	} else {
 		err = area.Remove(e.Name)
 	}
@@ -64,11 +48,11 @@ const maxDepth = 64
 
 // removeTree removes the directory name and what is in it. What lies too deep
 // is moved next to it first, so that no depth is too much.
-func (s *Store) removeTree(area volume.Dir, name string) error {
+func (s *Store) removeTree(ctx context.Context, area volume.Dir, name string) error {
 	queue := []string{name}
 	for len(queue) > 0 {
 		at := queue[len(queue)-1]
-		deeper, err := s.removeLevels(area, area, at, maxDepth)
+		deeper, err := s.removeLevels(ctx, area, area, at, maxDepth)
 		if err != nil {
 			return err
 		}
@@ -83,7 +67,7 @@ const maxPasses = 16
 
 // removeLevels removes name in dir and returns the names in area of what lay
 // too deep.
-func (s *Store) removeLevels(area, dir volume.Dir, name string, depth int) (deeper []string, err error) {
+func (s *Store) removeLevels(ctx context.Context, area, dir volume.Dir, name string, depth int) (deeper []string, err error) {
 	if depth == 0 {
 		aside := s.newName(0, "purge")
 		if err := dir.Rename(name, area, aside); err != nil {
@@ -92,7 +76,7 @@ func (s *Store) removeLevels(area, dir volume.Dir, name string, depth int) (deep
 		return []string{aside}, nil
 	}
 	for range maxPasses {
-		more, err := s.empty(area, dir, name, depth)
+		more, err := s.empty(ctx, area, dir, name, depth)
 		deeper = append(deeper, more...)
 		if err != nil {
 			return deeper, err
@@ -105,7 +89,7 @@ func (s *Store) removeLevels(area, dir volume.Dir, name string, depth int) (deep
 }
 
 // empty removes what is in the directory name of dir.
-func (s *Store) empty(area, dir volume.Dir, name string, depth int) (deeper []string, err error) {
+func (s *Store) empty(ctx context.Context, area, dir volume.Dir, name string, depth int) (deeper []string, err error) {
 	d, err := dir.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -116,13 +100,13 @@ func (s *Store) empty(area, dir volume.Dir, name string, depth int) (deeper []st
 		if d.Remove(e.Name) != nil { // a directory, most likely
 			sub = append(sub, e.Name)
 		}
-		return nil
+		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, child := range sub {
-		more, err := s.removeChild(area, d, child, depth)
+		more, err := s.removeChild(ctx, area, d, child, depth)
 		deeper = append(deeper, more...)
 		if err != nil {
 			return deeper, err
@@ -131,7 +115,7 @@ func (s *Store) empty(area, dir volume.Dir, name string, depth int) (deeper []st
 	return deeper, nil
 }
 
-func (s *Store) removeChild(area, d volume.Dir, child string, depth int) ([]string, error) {
+func (s *Store) removeChild(ctx context.Context, area, d volume.Dir, child string, depth int) ([]string, error) {
 	st, err := d.Lookup(child)
 	if err != nil {
 		return nil, ignore(err, volume.ErrNotExist)
@@ -139,7 +123,7 @@ func (s *Store) removeChild(area, d volume.Dir, child string, depth int) ([]stri
 	if st.Type != repl.Directory {
 		return nil, d.Remove(child) // says why it could not be removed
 	}
-	return s.removeLevels(area, d, child, depth-1)
+	return s.removeLevels(ctx, area, d, child, depth-1)
 }
 
 // Tidy removes manifests whose object is gone, as a crash leaves them. It runs

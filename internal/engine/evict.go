@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/journal"
+	"opendfs/internal/preserve"
+)
+
+// evictEvery is how often the conflict store is looked at though nothing came
+// into it: promises end, and others fill the disk.
+const evictEvery = time.Minute
+
+// eviction is how the conflict store's evictions stand; the loop owns it.
+type eviction struct {
+	running bool
+	next    time.Time
+}
+
+// evict starts an eviction if one is due and none is under way.
+func (r *Runner) evict(ctx context.Context, work *sync.WaitGroup, now time.Time) {
+	p := preserve.Policy{Quota: r.cfg.ConflictQuota, Retention: r.cfg.ConflictRetention, Reserve: r.cfg.Reserve}
+	e := &r.evicting
+	if e.next.IsZero() { // what a starting folder does matters more
+		e.next = now.Add(evictEvery)
+	}
+	if e.running || p.Quota == 0 || now.Before(e.next) && !r.env.Keep.Due(p) {
+		return
+	}
+	e.running, e.next = true, now.Add(evictEvery)
+	work.Go(func() {
+		out, err := r.env.Keep.Evict(ctx, r.env.Now(), p)
+		r.post(ctx, evicted{r, out, err})
+	})
+}
+
+// evicted tells that the conflict store has been brought to its quota, or why
+// not.
+type evicted struct {
+	r   *Runner
+	out preserve.Eviction
+	err error
+}
+
+func (e evicted) apply(f *Folder) {
+	e.r.evicting.running = false
+	if e.out.Objects > 0 {
+		e.r.log.Info("kept objects evicted", "objects", e.out.Objects, "bytes", e.out.Bytes, "left", e.out.After.Bytes)
+	}
+	if e.err != nil {
+		trouble{f.cfg.Name, e.err}.apply(f)
+		e.r.log.Warn("conflict store", "err", e.err)
+		return
+	}
+	if !e.out.OverQuota {
+		f.find.Clear(finding.ConflictStoreOverQuota, f.cfg.Name)
+		return
+	}
+	f.find.Raise(finding.ConflictStoreOverQuota, f.cfg.Name,
+		fmt.Sprintf("%d objects of %d bytes are kept, the quota is %d bytes", e.out.After.Objects, e.out.After.Bytes, f.cfg.ConflictQuota))
+}
+
+// changedHere are places that this process itself has changed, which the
+// journal leaves out.
+type changedHere []journal.Dirty
+
+func (e changedHere) apply(f *Folder) {
+	for i := range e {
+		f.journalled(&e[i])
+	}
+}
+
+// Look tells of places that this process itself has changed in a user's name:
+// they are looked at as if the journal had reported them.
+func (r *Runner) Look(ctx context.Context, places []journal.Dirty) { r.post(ctx, changedHere(places)) }
