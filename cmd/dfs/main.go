@@ -154,6 +154,10 @@ To look at it without setting anything up: dfs demo`),
 		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 		c.AddCommand(add)
 	}
+	c.AddGroup(&cobra.Group{ID: "mend", Title: "Mend:"})
+	mend := preservedCommand(o)
+	mend.GroupID = "mend"
+	c.AddCommand(mend)
 	return c
 }
 

@@ -169,12 +169,21 @@ groups:
 // pair makes two members that replicate projects/docs and are in sync.
 func pair(t *testing.T) (hub, branch *site) {
 	t.Helper()
+	return pairAfter(t, func(_, _ *site, domain string) string { return domain })
+}
+
+// pairAfter is pair after something has been done to the folders, or to the
+// text of the domain file.
+func pairAfter(t *testing.T, before func(hub, branch *site, domain string) string) (hub, branch *site) {
+	t.Helper()
 	hub, branch = initialised(t), newSite(t, "branch")
 	hub.serve()
 	token := hub.must("invite", "branch")
 	branch.must("join", strings.TrimSpace(token), "--address", branch.address)
 	branch.serve()
-	hub.must("apply", "-f", replicate(t, hub, branch))
+	file := replicate(t, hub, branch)
+	put(t, file, before(hub, branch, read(t, file)))
+	hub.must("apply", "-f", file)
 	branch.must("status", "--wait", "--timeout", "20s")
 	hub.must("status", "--wait", "--timeout", "20s")
 	return hub, branch

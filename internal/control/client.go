@@ -113,6 +113,21 @@ func (c *Client) Explain(ctx context.Context, q *controlpb.ExplainRequest) (*con
 	return ask(ctx, c, c.rpc.Explain, q)
 }
 
+// PreservedList is that of Member.
+func (c *Client) PreservedList(ctx context.Context, q *controlpb.PreservedListRequest) (*controlpb.PreservedListReply, error) {
+	return ask(ctx, c, c.rpc.PreservedList, q)
+}
+
+// PreservedRestore is that of Member.
+func (c *Client) PreservedRestore(ctx context.Context, q *controlpb.PreservedRestoreRequest) (*controlpb.PreservedRestoreReply, error) {
+	return ask(ctx, c, c.rpc.PreservedRestore, q)
+}
+
+// PreservedPurge is that of Member.
+func (c *Client) PreservedPurge(ctx context.Context, q *controlpb.PreservedPurgeRequest) (*controlpb.PreservedPurgeReply, error) {
+	return ask(ctx, c, c.rpc.PreservedPurge, q)
+}
+
 // Apply is that of Member.
 func (c *Client) Apply(ctx context.Context, q *controlpb.ApplyRequest) (*controlpb.ApplyReply, error) {
 	return ask(ctx, c, c.rpc.Apply, q)

@@ -41,6 +41,9 @@ type Member interface {
 	Queue(context.Context, *controlpb.QueueRequest) (*controlpb.QueueReply, error)
 	Record(context.Context, *controlpb.RecordRequest) (*controlpb.RecordReply, error)
 	Explain(context.Context, *controlpb.ExplainRequest) (*controlpb.ExplainReply, error)
+	PreservedList(context.Context, *controlpb.PreservedListRequest) (*controlpb.PreservedListReply, error)
+	PreservedRestore(context.Context, *controlpb.PreservedRestoreRequest) (*controlpb.PreservedRestoreReply, error)
+	PreservedPurge(context.Context, *controlpb.PreservedPurgeRequest) (*controlpb.PreservedPurgeReply, error)
 	Apply(context.Context, *controlpb.ApplyRequest) (*controlpb.ApplyReply, error)
 	Invite(context.Context, *controlpb.InviteRequest) (*controlpb.InviteReply, error)
 }
@@ -146,6 +149,18 @@ func (h handler) Record(ctx context.Context, r *connect.Request[controlpb.Record
 
 func (h handler) Explain(ctx context.Context, r *connect.Request[controlpb.ExplainRequest]) (*connect.Response[controlpb.ExplainReply], error) {
 	return unary(ctx, r, h.m.Explain)
+}
+
+func (h handler) PreservedList(ctx context.Context, r *connect.Request[controlpb.PreservedListRequest]) (*connect.Response[controlpb.PreservedListReply], error) {
+	return unary(ctx, r, h.m.PreservedList)
+}
+
+func (h handler) PreservedRestore(ctx context.Context, r *connect.Request[controlpb.PreservedRestoreRequest]) (*connect.Response[controlpb.PreservedRestoreReply], error) {
+	return unary(ctx, r, h.m.PreservedRestore)
+}
+
+func (h handler) PreservedPurge(ctx context.Context, r *connect.Request[controlpb.PreservedPurgeRequest]) (*connect.Response[controlpb.PreservedPurgeReply], error) {
+	return unary(ctx, r, h.m.PreservedPurge)
 }
 
 func (h handler) Apply(ctx context.Context, r *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error) {

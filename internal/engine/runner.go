@@ -52,6 +52,8 @@ type Runner struct {
 	changed  chan struct{}              // guarded by mu; closed when there is news for partners
 	drains   []drainWait                // the loop's own
 	evicting eviction                   // the loop's own
+	running  context.Context            // ends when the folder is to
+	guests   sync.WaitGroup             // who works on the conflict store from outside
 }
 
 type drainWait struct {
@@ -80,7 +82,7 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 		}
 	}
 	run, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
+	r.running, r.cancel = run, cancel
 	go r.run(run)
 	return r, nil
 }
@@ -103,6 +105,7 @@ func (r *Runner) run(ctx context.Context) {
 		}
 	}()
 	work.Wait()
+	r.shut()
 	close(drained)
 	r.err = errors.Join(r.err, r.folder.Close(), r.Served.Close())
 }

@@ -50,7 +50,7 @@ var kinds = []Kind{
 	{
 		FreeSpaceReserve, Warning,
 		"free space is below the reserve",
-		"Free space or enlarge the filesystem; purge kept files with `dfs preserved purge` if they are not wanted.",
+		"Free space or enlarge the filesystem; purge kept files that are not wanted with `dfs preserved purge GROUP/FOLDER --before 1d`.",
 		"So that the state of this member stays writable, inbound content stops before the disk is full. Deletes, renames and metadata go on.",
 	},
 
@@ -266,19 +266,19 @@ var kinds = []Kind{
 	{
 		ConflictKept, Info,
 		"a version that lost a conflict was kept",
-		"Nothing; `dfs preserved list` and `dfs preserved restore` bring it back.",
+		"Nothing; `dfs preserved list GROUP/FOLDER` shows it and who won, `dfs preserved restore GROUP/FOLDER PATH --all` puts it beside the winner.",
 		"Two members changed the same thing without knowing of each other. One version won everywhere; the other is in the conflict store.",
 	},
 	{
 		PreexistingKept, Info,
 		"files that only this member had were kept aside by the initial sync",
-		"Nothing; `dfs preserved list` and `dfs preserved restore` bring them back.",
+		"Nothing; `dfs preserved list GROUP/FOLDER --why pre-existing` shows them, `dfs preserved restore GROUP/FOLDER PATH` brings them back.",
 		"The primary's content won. What was here before and is not there is in the PreExisting store, without quota.",
 	},
 	{
 		ConflictStoreOverQuota, Warning,
 		"the conflict store is over its quota",
-		"Raise conflict-quota or shorten conflict-retention in the domain file, or run `dfs preserved purge`.",
+		"Raise conflict-quota or shorten conflict-retention in the domain file, or run `dfs preserved purge GROUP/FOLDER --before 3d`.",
 		"Losers are promised for the retention, so the quota is a target and never blocks. It is held again when the oldest may go.",
 	},
 	{

@@ -326,6 +326,15 @@ func (s *Store) gone(e *Entry) {
 	s.account(e, -1)
 }
 
+// Size is the size of a kept object, a directory with all in it, in bytes.
+func (s *Store) Size(e *Entry) (int64, error) {
+	size, err := s.sizeOf(e)
+	if err != nil {
+		return 0, fmt.Errorf("size of kept object %q: %w", e.Name, err)
+	}
+	return size, nil
+}
+
 // sizeOf is the size of an object with all in it. Those of directories are
 // remembered: nobody works in the store.
 func (s *Store) sizeOf(e *Entry) (int64, error) {

@@ -2254,6 +2254,693 @@ func (x *Step) GetText() string {
 	return ""
 }
 
+// KeptSelection chooses kept objects of one folder; what is left out chooses all.
+type KeptSelection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"` // GROUP/FOLDER
+	Paths         [][]byte               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`   // where they were, or a directory above: relative to the root, or absolute
+	Since         string                 `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`   // kept then or later
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // kept earlier
+	Why           []string               `protobuf:"bytes,5,rep,name=why,proto3" json:"why,omitempty"`       // conflict, deleted, pre-existing, left-over, unclean, replaced
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeptSelection) Reset() {
+	*x = KeptSelection{}
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeptSelection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeptSelection) ProtoMessage() {}
+
+func (x *KeptSelection) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeptSelection.ProtoReflect.Descriptor instead.
+func (*KeptSelection) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *KeptSelection) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *KeptSelection) GetPaths() [][]byte {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *KeptSelection) GetSince() string {
+	if x != nil {
+		return x.Since
+	}
+	return ""
+}
+
+func (x *KeptSelection) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *KeptSelection) GetWhy() []string {
+	if x != nil {
+		return x.Why
+	}
+	return nil
+}
+
+// Kept is one kept object.
+type Kept struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // where it was
+	KeptAt        string                 `protobuf:"bytes,2,opt,name=kept_at,json=keptAt,proto3" json:"kept_at,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Type          string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"` // of a file
+	Mtime         string                 `protobuf:"bytes,6,opt,name=mtime,proto3" json:"mtime,omitempty"`
+	Uid           string                 `protobuf:"bytes,7,opt,name=uid,proto3" json:"uid,omitempty"`                     // "" if unknown, as all that follows
+	Gvsn          string                 `protobuf:"bytes,8,opt,name=gvsn,proto3" json:"gvsn,omitempty"`                   // its version
+	MadeBy        string                 `protobuf:"bytes,9,opt,name=made_by,json=madeBy,proto3" json:"made_by,omitempty"` // who made that: this server, another server
+	Winner        string                 `protobuf:"bytes,10,opt,name=winner,proto3" json:"winner,omitempty"`              // the version that took its place
+	WonBy         string                 `protobuf:"bytes,11,opt,name=won_by,json=wonBy,proto3" json:"won_by,omitempty"`   // who made that
+	Promised      string                 `protobuf:"bytes,12,opt,name=promised,proto3" json:"promised,omitempty"`          // until when it is kept at least; "" if it is not
+	Place         []byte                 `protobuf:"bytes,13,opt,name=place,proto3" json:"place,omitempty"`                // where it lies beneath the root
+	Homeless      bool                   `protobuf:"varint,14,opt,name=homeless,proto3" json:"homeless,omitempty"`         // nobody knows where it was; path is a name for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Kept) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Kept) GetKeptAt() string {
+	if x != nil {
+		return x.KeptAt
+	}
+	return ""
+}
+
+func (x *Kept) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Kept) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Kept) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Kept) GetMtime() string {
+	if x != nil {
+		return x.Mtime
+	}
+	return ""
+}
+
+func (x *Kept) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Kept) GetGvsn() string {
+	if x != nil {
+		return x.Gvsn
+	}
+	return ""
+}
+
+func (x *Kept) GetMadeBy() string {
+	if x != nil {
+		return x.MadeBy
+	}
+	return ""
+}
+
+func (x *Kept) GetWinner() string {
+	if x != nil {
+		return x.Winner
+	}
+	return ""
+}
+
+func (x *Kept) GetWonBy() string {
+	if x != nil {
+		return x.WonBy
+	}
+	return ""
+}
+
+func (x *Kept) GetPromised() string {
+	if x != nil {
+		return x.Promised
+	}
+	return ""
+}
+
+func (x *Kept) GetPlace() []byte {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *Kept) GetHomeless() bool {
+	if x != nil {
+		return x.Homeless
+	}
+	return false
+}
+
+type PreservedListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Selection     *KeptSelection         `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // objects listed; 0: 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreservedListRequest) Reset() {
+	*x = PreservedListRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedListRequest) ProtoMessage() {}
+
+func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedListRequest.ProtoReflect.Descriptor instead.
+func (*PreservedListRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PreservedListRequest) GetSelection() *KeptSelection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *PreservedListRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type PreservedListReply struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Objects          []*Kept                `protobuf:"bytes,1,rep,name=objects,proto3" json:"objects,omitempty"`
+	Count            int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`                                      // of those chosen, listed or not
+	Bytes            int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`                                      // of the files among them
+	ConflictBytes    int64                  `protobuf:"varint,4,opt,name=conflict_bytes,json=conflictBytes,proto3" json:"conflict_bytes,omitempty"` // in the conflict store, directories with all in them
+	ConflictQuota    int64                  `protobuf:"varint,5,opt,name=conflict_quota,json=conflictQuota,proto3" json:"conflict_quota,omitempty"`
+	PreexistingBytes int64                  `protobuf:"varint,6,opt,name=preexisting_bytes,json=preexistingBytes,proto3" json:"preexisting_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PreservedListReply) Reset() {
+	*x = PreservedListReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedListReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedListReply) ProtoMessage() {}
+
+func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedListReply.ProtoReflect.Descriptor instead.
+func (*PreservedListReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PreservedListReply) GetObjects() []*Kept {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *PreservedListReply) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *PreservedListReply) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PreservedListReply) GetConflictBytes() int64 {
+	if x != nil {
+		return x.ConflictBytes
+	}
+	return 0
+}
+
+func (x *PreservedListReply) GetConflictQuota() int64 {
+	if x != nil {
+		return x.ConflictQuota
+	}
+	return 0
+}
+
+func (x *PreservedListReply) GetPreexistingBytes() int64 {
+	if x != nil {
+		return x.PreexistingBytes
+	}
+	return 0
+}
+
+type PreservedRestoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Selection     *KeptSelection         `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                // a directory, absolute or GROUP/FOLDER:relative; empty: to their places
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`             // every version of a path; else the latest
+	Overwrite     bool                   `protobuf:"varint,4,opt,name=overwrite,proto3" json:"overwrite,omitempty"` // what stands in the place is kept in turn
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreservedRestoreRequest) Reset() {
+	*x = PreservedRestoreRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedRestoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedRestoreRequest) ProtoMessage() {}
+
+func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedRestoreRequest.ProtoReflect.Descriptor instead.
+func (*PreservedRestoreRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PreservedRestoreRequest) GetSelection() *KeptSelection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *PreservedRestoreRequest) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *PreservedRestoreRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *PreservedRestoreRequest) GetOverwrite() bool {
+	if x != nil {
+		return x.Overwrite
+	}
+	return false
+}
+
+type PreservedRestoreReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Restored      []*Restored            `protobuf:"bytes,1,rep,name=restored,proto3" json:"restored,omitempty"` // 1000 at most
+	Refused       []*Restored            `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`   // 1000 at most
+	RestoredCount int64                  `protobuf:"varint,3,opt,name=restored_count,json=restoredCount,proto3" json:"restored_count,omitempty"`
+	RefusedCount  int64                  `protobuf:"varint,4,opt,name=refused_count,json=refusedCount,proto3" json:"refused_count,omitempty"`
+	Copied        bool                   `protobuf:"varint,5,opt,name=copied,proto3" json:"copied,omitempty"` // to lies outside the folder: the objects stay kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreservedRestoreReply) Reset() {
+	*x = PreservedRestoreReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedRestoreReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedRestoreReply) ProtoMessage() {}
+
+func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedRestoreReply.ProtoReflect.Descriptor instead.
+func (*PreservedRestoreReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PreservedRestoreReply) GetRestored() []*Restored {
+	if x != nil {
+		return x.Restored
+	}
+	return nil
+}
+
+func (x *PreservedRestoreReply) GetRefused() []*Restored {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *PreservedRestoreReply) GetRestoredCount() int64 {
+	if x != nil {
+		return x.RestoredCount
+	}
+	return 0
+}
+
+func (x *PreservedRestoreReply) GetRefusedCount() int64 {
+	if x != nil {
+		return x.RefusedCount
+	}
+	return 0
+}
+
+func (x *PreservedRestoreReply) GetCopied() bool {
+	if x != nil {
+		return x.Copied
+	}
+	return false
+}
+
+// Restored is one object that came back, or did not.
+type Restored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // where it was
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`     // where it is now: relative to the root, or absolute
+	KeptAt        string                 `protobuf:"bytes,3,opt,name=kept_at,json=keptAt,proto3" json:"kept_at,omitempty"`
+	Problem       string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // why it did not come back, or what its copy lacks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restored) Reset() {
+	*x = Restored{}
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restored) ProtoMessage() {}
+
+func (x *Restored) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restored.ProtoReflect.Descriptor instead.
+func (*Restored) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Restored) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Restored) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Restored) GetKeptAt() string {
+	if x != nil {
+		return x.KeptAt
+	}
+	return ""
+}
+
+func (x *Restored) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type PreservedPurgeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Selection     *KeptSelection         `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreservedPurgeRequest) Reset() {
+	*x = PreservedPurgeRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedPurgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedPurgeRequest) ProtoMessage() {}
+
+func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedPurgeRequest.ProtoReflect.Descriptor instead.
+func (*PreservedPurgeRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PreservedPurgeRequest) GetSelection() *KeptSelection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *PreservedPurgeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type PreservedPurgeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int64                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`          // of the files among them
+	AsOf          string                 `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"` // what was kept before then was counted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreservedPurgeReply) Reset() {
+	*x = PreservedPurgeReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreservedPurgeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreservedPurgeReply) ProtoMessage() {}
+
+func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreservedPurgeReply.ProtoReflect.Descriptor instead.
+func (*PreservedPurgeReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *PreservedPurgeReply) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *PreservedPurgeReply) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PreservedPurgeReply) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
+	}
+	return ""
+}
+
 type ApplyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
@@ -2266,7 +2953,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2965,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2978,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ApplyRequest) GetDocument() []byte {
@@ -2335,7 +3022,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +3034,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +3047,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApplyReply) GetChanges() []string {
@@ -2408,7 +3095,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +3107,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +3120,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InviteRequest) GetServer() string {
@@ -2462,7 +3149,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +3161,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +3174,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InviteReply) GetToken() string {
@@ -2529,7 +3216,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +3228,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +3241,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ErrorInfo) GetHint() string {
@@ -2787,7 +3474,62 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\tR\x04mark\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"s\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"}\n" +
+	"\rKeptSelection\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\fR\x05paths\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\tR\x05since\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x10\n" +
+	"\x03why\x18\x05 \x03(\tR\x03why\"\xbf\x02\n" +
+	"\x04Kept\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x17\n" +
+	"\akept_at\x18\x02 \x01(\tR\x06keptAt\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05mtime\x18\x06 \x01(\tR\x05mtime\x12\x10\n" +
+	"\x03uid\x18\a \x01(\tR\x03uid\x12\x12\n" +
+	"\x04gvsn\x18\b \x01(\tR\x04gvsn\x12\x17\n" +
+	"\amade_by\x18\t \x01(\tR\x06madeBy\x12\x16\n" +
+	"\x06winner\x18\n" +
+	" \x01(\tR\x06winner\x12\x15\n" +
+	"\x06won_by\x18\v \x01(\tR\x05wonBy\x12\x1a\n" +
+	"\bpromised\x18\f \x01(\tR\bpromised\x12\x14\n" +
+	"\x05place\x18\r \x01(\fR\x05place\x12\x1a\n" +
+	"\bhomeless\x18\x0e \x01(\bR\bhomeless\"i\n" +
+	"\x14PreservedListRequest\x12;\n" +
+	"\tselection\x18\x01 \x01(\v2\x1d.dfs.control.v1.KeptSelectionR\tselection\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\xeb\x01\n" +
+	"\x12PreservedListReply\x12.\n" +
+	"\aobjects\x18\x01 \x03(\v2\x14.dfs.control.v1.KeptR\aobjects\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12%\n" +
+	"\x0econflict_bytes\x18\x04 \x01(\x03R\rconflictBytes\x12%\n" +
+	"\x0econflict_quota\x18\x05 \x01(\x03R\rconflictQuota\x12+\n" +
+	"\x11preexisting_bytes\x18\x06 \x01(\x03R\x10preexistingBytes\"\x96\x01\n" +
+	"\x17PreservedRestoreRequest\x12;\n" +
+	"\tselection\x18\x01 \x01(\v2\x1d.dfs.control.v1.KeptSelectionR\tselection\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x1c\n" +
+	"\toverwrite\x18\x04 \x01(\bR\toverwrite\"\xe5\x01\n" +
+	"\x15PreservedRestoreReply\x124\n" +
+	"\brestored\x18\x01 \x03(\v2\x18.dfs.control.v1.RestoredR\brestored\x122\n" +
+	"\arefused\x18\x02 \x03(\v2\x18.dfs.control.v1.RestoredR\arefused\x12%\n" +
+	"\x0erestored_count\x18\x03 \x01(\x03R\rrestoredCount\x12#\n" +
+	"\rrefused_count\x18\x04 \x01(\x03R\frefusedCount\x12\x16\n" +
+	"\x06copied\x18\x05 \x01(\bR\x06copied\"a\n" +
+	"\bRestored\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x12\x17\n" +
+	"\akept_at\x18\x03 \x01(\tR\x06keptAt\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"m\n" +
+	"\x15PreservedPurgeRequest\x12;\n" +
+	"\tselection\x18\x01 \x01(\v2\x1d.dfs.control.v1.KeptSelectionR\tselection\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"V\n" +
+	"\x13PreservedPurgeReply\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x13\n" +
+	"\x05as_of\x18\x03 \x01(\tR\x04asOf\"s\n" +
 	"\fApplyRequest\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1a\n" +
 	"\bfilename\x18\x02 \x01(\fR\bfilename\x12\x12\n" +
@@ -2812,14 +3554,17 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\"5\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04hint\x18\x01 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05usage\x18\x02 \x01(\bR\x05usage2\xb5\x04\n" +
+	"\x05usage\x18\x02 \x01(\bR\x05usage2\xd2\x06\n" +
 	"\aControl\x12D\n" +
 	"\x06Status\x12\x1d.dfs.control.v1.StatusRequest\x1a\x1b.dfs.control.v1.StatusReply\x12@\n" +
 	"\x04Wait\x12\x1b.dfs.control.v1.WaitRequest\x1a\x19.dfs.control.v1.WaitReply0\x01\x12G\n" +
 	"\aBacklog\x12\x1e.dfs.control.v1.BacklogRequest\x1a\x1c.dfs.control.v1.BacklogReply\x12A\n" +
 	"\x05Queue\x12\x1c.dfs.control.v1.QueueRequest\x1a\x1a.dfs.control.v1.QueueReply\x12D\n" +
 	"\x06Record\x12\x1d.dfs.control.v1.RecordRequest\x1a\x1b.dfs.control.v1.RecordReply\x12G\n" +
-	"\aExplain\x12\x1e.dfs.control.v1.ExplainRequest\x1a\x1c.dfs.control.v1.ExplainReply\x12A\n" +
+	"\aExplain\x12\x1e.dfs.control.v1.ExplainRequest\x1a\x1c.dfs.control.v1.ExplainReply\x12Y\n" +
+	"\rPreservedList\x12$.dfs.control.v1.PreservedListRequest\x1a\".dfs.control.v1.PreservedListReply\x12b\n" +
+	"\x10PreservedRestore\x12'.dfs.control.v1.PreservedRestoreRequest\x1a%.dfs.control.v1.PreservedRestoreReply\x12\\\n" +
+	"\x0ePreservedPurge\x12%.dfs.control.v1.PreservedPurgeRequest\x1a#.dfs.control.v1.PreservedPurgeReply\x12A\n" +
 	"\x05Apply\x12\x1c.dfs.control.v1.ApplyRequest\x1a\x1a.dfs.control.v1.ApplyReply\x12D\n" +
 	"\x06Invite\x12\x1d.dfs.control.v1.InviteRequest\x1a\x1b.dfs.control.v1.InviteReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
 
@@ -2835,38 +3580,47 @@ func file_control_controlpb_control_proto_rawDescGZIP() []byte {
 	return file_control_controlpb_control_proto_rawDescData
 }
 
-var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_control_controlpb_control_proto_goTypes = []any{
-	(*StatusRequest)(nil),  // 0: dfs.control.v1.StatusRequest
-	(*StatusReply)(nil),    // 1: dfs.control.v1.StatusReply
-	(*Folder)(nil),         // 2: dfs.control.v1.Folder
-	(*Backlog)(nil),        // 3: dfs.control.v1.Backlog
-	(*Link)(nil),           // 4: dfs.control.v1.Link
-	(*Partner)(nil),        // 5: dfs.control.v1.Partner
-	(*Finding)(nil),        // 6: dfs.control.v1.Finding
-	(*Overflow)(nil),       // 7: dfs.control.v1.Overflow
-	(*Database)(nil),       // 8: dfs.control.v1.Database
-	(*WaitRequest)(nil),    // 9: dfs.control.v1.WaitRequest
-	(*WaitReply)(nil),      // 10: dfs.control.v1.WaitReply
-	(*Waiting)(nil),        // 11: dfs.control.v1.Waiting
-	(*BacklogRequest)(nil), // 12: dfs.control.v1.BacklogRequest
-	(*BacklogReply)(nil),   // 13: dfs.control.v1.BacklogReply
-	(*BacklogList)(nil),    // 14: dfs.control.v1.BacklogList
-	(*UpdateLine)(nil),     // 15: dfs.control.v1.UpdateLine
-	(*QueueRequest)(nil),   // 16: dfs.control.v1.QueueRequest
-	(*QueueReply)(nil),     // 17: dfs.control.v1.QueueReply
-	(*QueueTotal)(nil),     // 18: dfs.control.v1.QueueTotal
-	(*RecordRequest)(nil),  // 19: dfs.control.v1.RecordRequest
-	(*RecordReply)(nil),    // 20: dfs.control.v1.RecordReply
-	(*IDRecord)(nil),       // 21: dfs.control.v1.IDRecord
-	(*ExplainRequest)(nil), // 22: dfs.control.v1.ExplainRequest
-	(*ExplainReply)(nil),   // 23: dfs.control.v1.ExplainReply
-	(*Step)(nil),           // 24: dfs.control.v1.Step
-	(*ApplyRequest)(nil),   // 25: dfs.control.v1.ApplyRequest
-	(*ApplyReply)(nil),     // 26: dfs.control.v1.ApplyReply
-	(*InviteRequest)(nil),  // 27: dfs.control.v1.InviteRequest
-	(*InviteReply)(nil),    // 28: dfs.control.v1.InviteReply
-	(*ErrorInfo)(nil),      // 29: dfs.control.v1.ErrorInfo
+	(*StatusRequest)(nil),           // 0: dfs.control.v1.StatusRequest
+	(*StatusReply)(nil),             // 1: dfs.control.v1.StatusReply
+	(*Folder)(nil),                  // 2: dfs.control.v1.Folder
+	(*Backlog)(nil),                 // 3: dfs.control.v1.Backlog
+	(*Link)(nil),                    // 4: dfs.control.v1.Link
+	(*Partner)(nil),                 // 5: dfs.control.v1.Partner
+	(*Finding)(nil),                 // 6: dfs.control.v1.Finding
+	(*Overflow)(nil),                // 7: dfs.control.v1.Overflow
+	(*Database)(nil),                // 8: dfs.control.v1.Database
+	(*WaitRequest)(nil),             // 9: dfs.control.v1.WaitRequest
+	(*WaitReply)(nil),               // 10: dfs.control.v1.WaitReply
+	(*Waiting)(nil),                 // 11: dfs.control.v1.Waiting
+	(*BacklogRequest)(nil),          // 12: dfs.control.v1.BacklogRequest
+	(*BacklogReply)(nil),            // 13: dfs.control.v1.BacklogReply
+	(*BacklogList)(nil),             // 14: dfs.control.v1.BacklogList
+	(*UpdateLine)(nil),              // 15: dfs.control.v1.UpdateLine
+	(*QueueRequest)(nil),            // 16: dfs.control.v1.QueueRequest
+	(*QueueReply)(nil),              // 17: dfs.control.v1.QueueReply
+	(*QueueTotal)(nil),              // 18: dfs.control.v1.QueueTotal
+	(*RecordRequest)(nil),           // 19: dfs.control.v1.RecordRequest
+	(*RecordReply)(nil),             // 20: dfs.control.v1.RecordReply
+	(*IDRecord)(nil),                // 21: dfs.control.v1.IDRecord
+	(*ExplainRequest)(nil),          // 22: dfs.control.v1.ExplainRequest
+	(*ExplainReply)(nil),            // 23: dfs.control.v1.ExplainReply
+	(*Step)(nil),                    // 24: dfs.control.v1.Step
+	(*KeptSelection)(nil),           // 25: dfs.control.v1.KeptSelection
+	(*Kept)(nil),                    // 26: dfs.control.v1.Kept
+	(*PreservedListRequest)(nil),    // 27: dfs.control.v1.PreservedListRequest
+	(*PreservedListReply)(nil),      // 28: dfs.control.v1.PreservedListReply
+	(*PreservedRestoreRequest)(nil), // 29: dfs.control.v1.PreservedRestoreRequest
+	(*PreservedRestoreReply)(nil),   // 30: dfs.control.v1.PreservedRestoreReply
+	(*Restored)(nil),                // 31: dfs.control.v1.Restored
+	(*PreservedPurgeRequest)(nil),   // 32: dfs.control.v1.PreservedPurgeRequest
+	(*PreservedPurgeReply)(nil),     // 33: dfs.control.v1.PreservedPurgeReply
+	(*ApplyRequest)(nil),            // 34: dfs.control.v1.ApplyRequest
+	(*ApplyReply)(nil),              // 35: dfs.control.v1.ApplyReply
+	(*InviteRequest)(nil),           // 36: dfs.control.v1.InviteRequest
+	(*InviteReply)(nil),             // 37: dfs.control.v1.InviteReply
+	(*ErrorInfo)(nil),               // 38: dfs.control.v1.ErrorInfo
 }
 var file_control_controlpb_control_proto_depIdxs = []int32{
 	2,  // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
@@ -2891,27 +3645,39 @@ var file_control_controlpb_control_proto_depIdxs = []int32{
 	21, // 19: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
 	24, // 20: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
 	6,  // 21: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
-	0,  // 22: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	9,  // 23: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	12, // 24: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	16, // 25: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	19, // 26: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	22, // 27: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	25, // 28: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	27, // 29: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	1,  // 30: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	10, // 31: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	13, // 32: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	17, // 33: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	20, // 34: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	23, // 35: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	26, // 36: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	28, // 37: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	30, // [30:38] is the sub-list for method output_type
-	22, // [22:30] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	25, // 22: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	26, // 23: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
+	25, // 24: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	31, // 25: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
+	31, // 26: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
+	25, // 27: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	0,  // 28: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
+	9,  // 29: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	12, // 30: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	16, // 31: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	19, // 32: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	22, // 33: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	27, // 34: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
+	29, // 35: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
+	32, // 36: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
+	34, // 37: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	36, // 38: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	1,  // 39: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	10, // 40: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	13, // 41: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	17, // 42: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	20, // 43: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	23, // 44: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	28, // 45: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
+	30, // 46: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
+	33, // 47: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
+	35, // 48: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	37, // 49: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	39, // [39:50] is the sub-list for method output_type
+	28, // [28:39] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_control_controlpb_control_proto_init() }
@@ -2925,7 +3691,7 @@ func file_control_controlpb_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_controlpb_control_proto_rawDesc), len(file_control_controlpb_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

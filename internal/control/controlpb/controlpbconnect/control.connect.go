@@ -55,6 +55,13 @@ const (
 	ControlRecordProcedure = "/dfs.control.v1.Control/Record"
 	// ControlExplainProcedure is the fully-qualified name of the Control's Explain RPC.
 	ControlExplainProcedure = "/dfs.control.v1.Control/Explain"
+	// ControlPreservedListProcedure is the fully-qualified name of the Control's PreservedList RPC.
+	ControlPreservedListProcedure = "/dfs.control.v1.Control/PreservedList"
+	// ControlPreservedRestoreProcedure is the fully-qualified name of the Control's PreservedRestore
+	// RPC.
+	ControlPreservedRestoreProcedure = "/dfs.control.v1.Control/PreservedRestore"
+	// ControlPreservedPurgeProcedure is the fully-qualified name of the Control's PreservedPurge RPC.
+	ControlPreservedPurgeProcedure = "/dfs.control.v1.Control/PreservedPurge"
 	// ControlApplyProcedure is the fully-qualified name of the Control's Apply RPC.
 	ControlApplyProcedure = "/dfs.control.v1.Control/Apply"
 	// ControlInviteProcedure is the fully-qualified name of the Control's Invite RPC.
@@ -76,6 +83,12 @@ type ControlClient interface {
 	Record(context.Context, *connect.Request[controlpb.RecordRequest]) (*connect.Response[controlpb.RecordReply], error)
 	// Explain tells the walk of one file.
 	Explain(context.Context, *connect.Request[controlpb.ExplainRequest]) (*connect.Response[controlpb.ExplainReply], error)
+	// PreservedList lists what the conflict store keeps, the newest first.
+	PreservedList(context.Context, *connect.Request[controlpb.PreservedListRequest]) (*connect.Response[controlpb.PreservedListReply], error)
+	// PreservedRestore brings kept objects back into the tree, or copies them out.
+	PreservedRestore(context.Context, *connect.Request[controlpb.PreservedRestoreRequest]) (*connect.Response[controlpb.PreservedRestoreReply], error)
+	// PreservedPurge removes kept objects for good, or counts what it would.
+	PreservedPurge(context.Context, *connect.Request[controlpb.PreservedPurgeRequest]) (*connect.Response[controlpb.PreservedPurgeReply], error)
 	// Apply makes a document the domain, or says what that would change.
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
@@ -129,6 +142,24 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Explain")),
 			connect.WithClientOptions(opts...),
 		),
+		preservedList: connect.NewClient[controlpb.PreservedListRequest, controlpb.PreservedListReply](
+			httpClient,
+			baseURL+ControlPreservedListProcedure,
+			connect.WithSchema(controlMethods.ByName("PreservedList")),
+			connect.WithClientOptions(opts...),
+		),
+		preservedRestore: connect.NewClient[controlpb.PreservedRestoreRequest, controlpb.PreservedRestoreReply](
+			httpClient,
+			baseURL+ControlPreservedRestoreProcedure,
+			connect.WithSchema(controlMethods.ByName("PreservedRestore")),
+			connect.WithClientOptions(opts...),
+		),
+		preservedPurge: connect.NewClient[controlpb.PreservedPurgeRequest, controlpb.PreservedPurgeReply](
+			httpClient,
+			baseURL+ControlPreservedPurgeProcedure,
+			connect.WithSchema(controlMethods.ByName("PreservedPurge")),
+			connect.WithClientOptions(opts...),
+		),
 		apply: connect.NewClient[controlpb.ApplyRequest, controlpb.ApplyReply](
 			httpClient,
 			baseURL+ControlApplyProcedure,
@@ -146,14 +177,17 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 
 // controlClient implements ControlClient.
 type controlClient struct {
-	status  *connect.Client[controlpb.StatusRequest, controlpb.StatusReply]
-	wait    *connect.Client[controlpb.WaitRequest, controlpb.WaitReply]
-	backlog *connect.Client[controlpb.BacklogRequest, controlpb.BacklogReply]
-	queue   *connect.Client[controlpb.QueueRequest, controlpb.QueueReply]
-	record  *connect.Client[controlpb.RecordRequest, controlpb.RecordReply]
-	explain *connect.Client[controlpb.ExplainRequest, controlpb.ExplainReply]
-	apply   *connect.Client[controlpb.ApplyRequest, controlpb.ApplyReply]
-	invite  *connect.Client[controlpb.InviteRequest, controlpb.InviteReply]
+	status           *connect.Client[controlpb.StatusRequest, controlpb.StatusReply]
+	wait             *connect.Client[controlpb.WaitRequest, controlpb.WaitReply]
+	backlog          *connect.Client[controlpb.BacklogRequest, controlpb.BacklogReply]
+	queue            *connect.Client[controlpb.QueueRequest, controlpb.QueueReply]
+	record           *connect.Client[controlpb.RecordRequest, controlpb.RecordReply]
+	explain          *connect.Client[controlpb.ExplainRequest, controlpb.ExplainReply]
+	preservedList    *connect.Client[controlpb.PreservedListRequest, controlpb.PreservedListReply]
+	preservedRestore *connect.Client[controlpb.PreservedRestoreRequest, controlpb.PreservedRestoreReply]
+	preservedPurge   *connect.Client[controlpb.PreservedPurgeRequest, controlpb.PreservedPurgeReply]
+	apply            *connect.Client[controlpb.ApplyRequest, controlpb.ApplyReply]
+	invite           *connect.Client[controlpb.InviteRequest, controlpb.InviteReply]
 }
 
 // Status calls dfs.control.v1.Control.Status.
@@ -186,6 +220,21 @@ func (c *controlClient) Explain(ctx context.Context, req *connect.Request[contro
 	return c.explain.CallUnary(ctx, req)
 }
 
+// PreservedList calls dfs.control.v1.Control.PreservedList.
+func (c *controlClient) PreservedList(ctx context.Context, req *connect.Request[controlpb.PreservedListRequest]) (*connect.Response[controlpb.PreservedListReply], error) {
+	return c.preservedList.CallUnary(ctx, req)
+}
+
+// PreservedRestore calls dfs.control.v1.Control.PreservedRestore.
+func (c *controlClient) PreservedRestore(ctx context.Context, req *connect.Request[controlpb.PreservedRestoreRequest]) (*connect.Response[controlpb.PreservedRestoreReply], error) {
+	return c.preservedRestore.CallUnary(ctx, req)
+}
+
+// PreservedPurge calls dfs.control.v1.Control.PreservedPurge.
+func (c *controlClient) PreservedPurge(ctx context.Context, req *connect.Request[controlpb.PreservedPurgeRequest]) (*connect.Response[controlpb.PreservedPurgeReply], error) {
+	return c.preservedPurge.CallUnary(ctx, req)
+}
+
 // Apply calls dfs.control.v1.Control.Apply.
 func (c *controlClient) Apply(ctx context.Context, req *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error) {
 	return c.apply.CallUnary(ctx, req)
@@ -211,6 +260,12 @@ type ControlHandler interface {
 	Record(context.Context, *connect.Request[controlpb.RecordRequest]) (*connect.Response[controlpb.RecordReply], error)
 	// Explain tells the walk of one file.
 	Explain(context.Context, *connect.Request[controlpb.ExplainRequest]) (*connect.Response[controlpb.ExplainReply], error)
+	// PreservedList lists what the conflict store keeps, the newest first.
+	PreservedList(context.Context, *connect.Request[controlpb.PreservedListRequest]) (*connect.Response[controlpb.PreservedListReply], error)
+	// PreservedRestore brings kept objects back into the tree, or copies them out.
+	PreservedRestore(context.Context, *connect.Request[controlpb.PreservedRestoreRequest]) (*connect.Response[controlpb.PreservedRestoreReply], error)
+	// PreservedPurge removes kept objects for good, or counts what it would.
+	PreservedPurge(context.Context, *connect.Request[controlpb.PreservedPurgeRequest]) (*connect.Response[controlpb.PreservedPurgeReply], error)
 	// Apply makes a document the domain, or says what that would change.
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
@@ -260,6 +315,24 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Explain")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlPreservedListHandler := connect.NewUnaryHandler(
+		ControlPreservedListProcedure,
+		svc.PreservedList,
+		connect.WithSchema(controlMethods.ByName("PreservedList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlPreservedRestoreHandler := connect.NewUnaryHandler(
+		ControlPreservedRestoreProcedure,
+		svc.PreservedRestore,
+		connect.WithSchema(controlMethods.ByName("PreservedRestore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlPreservedPurgeHandler := connect.NewUnaryHandler(
+		ControlPreservedPurgeProcedure,
+		svc.PreservedPurge,
+		connect.WithSchema(controlMethods.ByName("PreservedPurge")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlApplyHandler := connect.NewUnaryHandler(
 		ControlApplyProcedure,
 		svc.Apply,
@@ -286,6 +359,12 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlRecordHandler.ServeHTTP(w, r)
 		case ControlExplainProcedure:
 			controlExplainHandler.ServeHTTP(w, r)
+		case ControlPreservedListProcedure:
+			controlPreservedListHandler.ServeHTTP(w, r)
+		case ControlPreservedRestoreProcedure:
+			controlPreservedRestoreHandler.ServeHTTP(w, r)
+		case ControlPreservedPurgeProcedure:
+			controlPreservedPurgeHandler.ServeHTTP(w, r)
 		case ControlApplyProcedure:
 			controlApplyHandler.ServeHTTP(w, r)
 		case ControlInviteProcedure:
@@ -321,6 +400,18 @@ func (UnimplementedControlHandler) Record(context.Context, *connect.Request[cont
 
 func (UnimplementedControlHandler) Explain(context.Context, *connect.Request[controlpb.ExplainRequest]) (*connect.Response[controlpb.ExplainReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Explain is not implemented"))
+}
+
+func (UnimplementedControlHandler) PreservedList(context.Context, *connect.Request[controlpb.PreservedListRequest]) (*connect.Response[controlpb.PreservedListReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.PreservedList is not implemented"))
+}
+
+func (UnimplementedControlHandler) PreservedRestore(context.Context, *connect.Request[controlpb.PreservedRestoreRequest]) (*connect.Response[controlpb.PreservedRestoreReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.PreservedRestore is not implemented"))
+}
+
+func (UnimplementedControlHandler) PreservedPurge(context.Context, *connect.Request[controlpb.PreservedPurgeRequest]) (*connect.Response[controlpb.PreservedPurgeReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.PreservedPurge is not implemented"))
 }
 
 func (UnimplementedControlHandler) Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error) {

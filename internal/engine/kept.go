@@ -77,3 +77,42 @@ func (e changedHere) apply(f *Folder) {
 // Look tells of places that this process itself has changed in a user's name:
 // they are looked at as if the journal had reported them.
 func (r *Runner) Look(ctx context.Context, places []journal.Dirty) { r.post(ctx, changedHere(places)) }
+
+// Kept runs a function on the folder's conflict store. The folder does not close
+// before it has returned; its context ends when the folder is to.
+func (r *Runner) Kept(ctx context.Context, do func(context.Context, *preserve.Store) error) error {
+	if !r.enter() {
+		return fmt.Errorf("folder %s is not running", r.cfg.Name)
+	}
+	defer r.guests.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.running, cancel)()
+	err := do(ctx, r.env.Keep)
+	r.post(r.running, keptVisited{r})
+	return err
+}
+
+// enter makes the folder wait for one more guest, unless it ends.
+func (r *Runner) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running.Err() != nil {
+		return false
+	}
+	r.guests.Add(1)
+	return true
+}
+
+// shut lets no more guests in and waits for those that are.
+func (r *Runner) shut() {
+	r.mu.Lock()
+	r.cancel()
+	r.mu.Unlock()
+	r.guests.Wait()
+}
+
+// keptVisited tells that somebody may have made room in the conflict store.
+type keptVisited struct{ r *Runner }
+
+func (e keptVisited) apply(*Folder) { e.r.evicting.next = time.Unix(0, 0) }
