@@ -251,6 +251,9 @@ func printRestored(w, errs io.Writer, r *controlpb.PreservedRestoreReply) {
 		}
 		fmt.Fprintln(w, line)
 	}
+	if more := r.RestoredCount - int64(len(r.Restored)); more > 0 {
+		fmt.Fprintf(w, "and %s more\n", thousands(more))
+	}
 	for _, one := range r.Refused {
 		fmt.Fprintf(errs, "not restored: %s: %s\n", readable(one.Path), one.Problem)
 	}

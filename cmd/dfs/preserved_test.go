@@ -45,6 +45,17 @@ func (s *site) kept(args ...string) []keptObject {
 	return reply.Objects
 }
 
+// keeps waits until so many are kept: what was displaced is put aside just after
+// the update is known to be installed.
+func (s *site) keeps(n int, args ...string) (list []keptObject) {
+	s.t.Helper()
+	s.eventually("keeps what it should", func() bool {
+		list = s.kept(args...)
+		return len(list) == n
+	})
+	return list
+}
+
 // A tree that was deleted on one server by mistake comes back from what the
 // other has kept, with its directories, owners, modes and times, and on both.
 func TestDeletedTreeComesBack(t *testing.T) {
@@ -60,7 +71,7 @@ func TestDeletedTreeComesBack(t *testing.T) {
 	settled(hub, branch)
 	hub.user("rm", "-r", "reports", "other.txt")
 	settled(hub, branch)
-	if list := branch.kept("projects/docs"); len(list) != 3 || list[0].Why != "deleted" || list[0].WonBy != "hub" || list[0].Promised != "" {
+	if list := branch.keeps(3, "projects/docs"); list[0].Why != "deleted" || list[0].WonBy != "hub" || list[0].Promised != "" {
 		t.Fatalf("kept on branch: %+v", list)
 	}
 	for args, want := range map[string]int{
@@ -121,8 +132,8 @@ func TestLoserComesBack(t *testing.T) {
 	if got := hub.read("plan.txt"); got != "branch's, later" {
 		t.Fatalf("hub has %q", got)
 	}
-	list := hub.kept("projects/docs")
-	if len(list) != 1 || list[0].Why != "conflict" || list[0].Path != "plan.txt" || list[0].WonBy != "branch" || list[0].Promised == "" || list[0].Size != 5 {
+	list := hub.keeps(1, "projects/docs")
+	if list[0].Why != "conflict" || list[0].Path != "plan.txt" || list[0].WonBy != "branch" || list[0].Promised == "" || list[0].Size != 5 {
 		t.Fatalf("kept on hub: %+v", list)
 	}
 	if got := hub.read(list[0].Place); got != "hub's" {
@@ -169,6 +180,7 @@ func TestLoserComesBack(t *testing.T) {
 	}
 	branch.write("plan.txt", "fifth")
 	settled(branch, hub)
+	hub.keeps(2, "projects/docs", "plan.txt")
 	hub.must("preserved", "restore", "projects/docs", "plan.txt", "--all")
 	settled(hub, branch)
 	found, err := filepath.Glob(filepath.Join(branch.folder, "plan (kept *Z).txt"))
@@ -190,7 +202,7 @@ func TestPreExistingTreeIsMerged(t *testing.T) {
 		branch.write("extra/sub/deep/file", "branch's")
 		return domain
 	})
-	if list := branch.kept("projects/docs"); len(list) != 1 || list[0].Why != "pre-existing" || list[0].Path != "extra" || list[0].Type != "directory" || list[0].Size != 24 {
+	if list := branch.keeps(1, "projects/docs"); list[0].Why != "pre-existing" || list[0].Path != "extra" || list[0].Type != "directory" || list[0].Size != 24 {
 		t.Fatalf("kept on branch: %+v", list)
 	}
 	hub.user("mkdir", "-p", "extra/sub")
@@ -221,6 +233,7 @@ func TestReadOnlyMemberRestoresOutside(t *testing.T) {
 	settled(hub)
 	hub.user("rm", "plan.txt")
 	settled(hub)
+	branch.keeps(1, "projects/docs")
 	branch.refused(exitFailed, "is read-only on this server", "preserved", "restore", "projects/docs", "plan.txt")
 	out := t.TempDir()
 	branch.must("preserved", "restore", "projects/docs", "plan.txt", "--to", out)
@@ -238,6 +251,7 @@ func TestPurge(t *testing.T) {
 	settled(hub, branch)
 	hub.user("rm", "a", "b", "c")
 	settled(hub, branch)
+	branch.keeps(3, "projects/docs")
 	branch.refused(exitUsage, "say what", "preserved", "purge", "projects/docs", "--yes")
 	branch.refused(exitUsage, "say what", "preserved", "purge", "projects/docs", "a", "--all", "--yes")
 	branch.refused(exitUsage, "1 object (4 B) would be removed for good", "preserved", "purge", "projects/docs", "a")
@@ -267,7 +281,8 @@ func TestConflictQuota(t *testing.T) {
 	settled(branch, hub)
 	branch.user("rm", "one", "two", "three")
 	settled(branch, hub)
-	hub.eventually("has evicted to 60 % of the quota", func() bool { return len(hub.kept("projects/docs")) == 1 })
+	hub.eventually("evicts", func() bool { return strings.Contains(hub.log.String(), "kept objects evicted") })
+	hub.keeps(1, "projects/docs") // 60 % of the quota
 
 	branch.stop()
 	big(hub, "plan", "p", 12)
