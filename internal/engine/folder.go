@@ -25,22 +25,23 @@ import (
 
 // Config is what the directory says of this member of the folder.
 type Config struct {
-	Folder     repl.FolderID
-	Name       string // GROUP/FOLDER, for people
-	Self       repl.MemberID
-	Membership repl.GUID
-	Path       string
-	Primary    bool
-	ReadOnly   bool
-	Filter     *filter.Set
-	Rest       time.Duration // how long an open file must be at rest before it is captured
-	Reserve    uint64        // free bytes below which no content is brought here
+	Folder      repl.FolderID
+	Name        string // GROUP/FOLDER, for people
+	Self        repl.MemberID
+	Membership  repl.GUID
+	Path        string
+	Primary     bool
+	ReadOnly    bool
+	Filter      *filter.Set
+	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	Reserve     uint64          // free bytes below which no content is brought here
+	Upstreams   []repl.MemberID // whom this member asks
+	Downstreams []repl.MemberID // who may ask this member
+
 	// ConflictQuota and ConflictRetention are the conflict store's (rule 26);
 	// without a quota nothing is evicted.
 	ConflictQuota     int64
 	ConflictRetention time.Duration
-	Upstreams         []repl.MemberID // whom this member asks
-	Downstreams       []repl.MemberID // who may ask this member
 }
 
 // Findings is where bad conditions are raised and cleared.
