@@ -237,13 +237,34 @@ func (l *look) loops(drafts []Draft) (bool, error) {
 		if err != nil {
 			return true, nil // its own name tells of it
 		}
-		s, held, err := l.recorded(at)
-		l.blocked = l.blocked || held
-		if s != nil {
-			l.dirty(Dirty{Dir: s.uid, Name: path.Base(at)})
-			l.leave(s)
+		barred, err := l.barred(at)
+		l.blocked = l.blocked || barred
+		return true, errors.Join(err, l.sawAt(at))
+	}
+	return false, nil
+}
+
+// barred reports whether a directory above a path has no record while its place
+// is on record as another one's.
+func (l *look) barred(at string) (bool, error) {
+	for dir := path.Dir(at); dir != "."; dir = path.Dir(dir) {
+		s, err := l.directoryAt(dir)
+		if err != nil {
+			return false, err
 		}
-		return true, err
+		if s != nil {
+			l.leave(s)
+			continue
+		}
+		up, err := l.directoryAt(path.Dir(dir))
+		if err != nil || up == nil {
+			return false, err
+		}
+		there, taken, err := l.deps.Records.At(up.uid, path.Base(dir))
+		l.leave(up)
+		if err != nil || taken && seen(&there) {
+			return true, err
+		}
 	}
 	return false, nil
 }

@@ -243,16 +243,19 @@ func (f *Folder) recheck(b *batch) {
 	if b.failures == f.failures {
 		return
 	}
-	leaves, parents := make(map[repl.UID]bool, len(b.changes)), make(map[repl.UID]repl.UID)
+	w := will{leaves: make(map[repl.UID]bool, len(b.changes)), parents: make(map[repl.UID]repl.UID), heirs: make(map[repl.UID]repl.UID)}
 	for i := range b.changes {
-		c := &b.changes[i]
-		leaves[c.Update.UID] = true
-		if c.Update.Present && c.Update.Type == repl.Directory {
-			parents[c.Update.UID] = c.Update.Parent
+		u := &b.changes[i].Update
+		w.leaves[u.UID] = true
+		if !u.Heir.IsZero() {
+			w.heirs[u.UID] = u.Heir
+		}
+		if u.Present && u.Type == repl.Directory {
+			w.parents[u.UID] = u.Parent
 		}
 	}
 	for i := range b.changes {
-		why, err := f.outdated(&b.changes[i], leaves, parents)
+		why, err := f.outdated(&b.changes[i], &w)
 		if f.storeFailed(err) {
 			return
 		}
@@ -262,35 +265,55 @@ func (f *Folder) recheck(b *batch) {
 	}
 }
 
-// outdated says why a change no longer follows from the records. leaves are the
-// objects that its batch changes, parents the directories above directories that
-// it brings about.
-func (f *Folder) outdated(c *repl.Change, leaves map[repl.UID]bool, parents map[repl.UID]repl.UID) (why string, err error) {
+// will is what a batch makes of the records.
+type will struct {
+	leaves         map[repl.UID]bool     // the objects that it changes
+	parents, heirs map[repl.UID]repl.UID // of directories
+}
+
+// canonical follows the heirs of a directory, those that the batch makes too.
+func (f *Folder) canonical(uid repl.UID, w *will) (repl.UID, error) {
+	for range maxHeirs {
+		at, err := f.st.Canonical(uid)
+		if err != nil {
+			return at, err
+		}
+		heir, merged := w.heirs[at]
+		if !merged {
+			return at, nil
+		}
+		uid = heir
+	}
+	return uid, nil
+}
+
+// outdated says why a change no longer follows from the records.
+func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 	rec, _, err := f.st.Get(c.Update.UID)
 	if err != nil || rec.GVSN != c.Base() {
 		return "its record has changed", err
 	}
 	if c.Update.Present && !c.To.IsZero() {
-		dir, err := f.st.Canonical(c.To.Dir)
-		if err != nil {
-			return "", err
+		dir, err := f.canonical(c.Update.Parent, w)
+		if err != nil || dir != c.To.Dir {
+			return "its directory is not the one it was to be", err
 		}
 		there, taken, err := f.st.At(dir, c.To.Name)
-		if err != nil || taken && there.UID != c.Update.UID && !leaves[there.UID] {
+		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
 			return "its place is taken", err
 		}
-		if c.Update.Type == repl.Directory && f.within(dir, c.Update.UID, parents) {
+		if c.Update.Type == repl.Directory && f.within(dir, c.Update.UID, w.parents) {
 			return "its new directory lies in it", nil
 		}
 	}
 	if heir := c.Update.Heir; !heir.IsZero() {
-		if heir, err = f.st.Canonical(heir); err != nil || f.within(heir, c.Update.UID, parents) {
+		if heir, err = f.st.Canonical(heir); err != nil || f.within(heir, c.Update.UID, w.parents) {
 			return "its heir lies in it", err
 		}
 	}
 	if !c.Update.Present && c.Update.Type == repl.Directory && c.Update.Heir.IsZero() {
 		err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
-			if !leaves[child.UID] {
+			if !w.leaves[child.UID] {
 				why = "it is not empty"
 			}
 			return why == ""
