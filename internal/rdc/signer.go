@@ -1,0 +1,297 @@
+package rdc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+)
+
+// Options say how a Signer works, never what it yields.
+type Options struct {
+	// Workers is how many goroutines cut pieces and hash; with 0 or 1 the
+	// caller's does it, inside Write.
+	Workers int
+	// Fine takes the fine level in the form that OpenFine reads, about 0.5 % of
+	// the file, written in order by the caller's goroutine. Nil: not kept.
+	Fine io.Writer
+	// ChunksOnly leaves the pieces out: no fine level and no traits, in about
+	// two thirds of the time. The chunks are the same.
+	ChunksOnly bool
+}
+
+// Signer makes the signature of what is written to it. Either Finish or Close
+// must be called, or its workers stay. It is for one goroutine at a time.
+//
+// It holds at most queueMax pairs of chunks that are not hashed yet, and of what
+// is, 24 bytes a chunk.
+type Signer struct {
+	opt    Options
+	err    error
+	blk    *block
+	lo, hi int   // blk.buf[lo:hi] is received and not cut
+	next   *task // has one chunk and waits for the second
+	queue  []*task
+	jobs   chan *task
+	wg     sync.WaitGroup
+	sig    Signature
+	sketch sketch
+	fine   *fineWriter
+}
+
+const (
+	blockSize = 4 << 20
+	queueMax  = 32
+)
+
+// block is a stretch of the file; refs counts the parts that point into it, and
+// the signer while it fills it.
+type block struct {
+	buf  []byte
+	refs atomic.Int32
+}
+
+var blocks = sync.Pool{New: func() any { return &block{buf: make([]byte, blockSize)} }}
+
+func getBlock() *block {
+	b := blocks.Get().(*block)
+	b.refs.Store(1)
+	return b
+}
+
+func (b *block) release() {
+	if b.refs.Add(-1) == 0 {
+		blocks.Put(b)
+	}
+}
+
+// task is one or two chunks, hashed together.
+type task struct {
+	parts  [2]part
+	n      int
+	coarse bool // no pieces are wanted
+	sketch sketch
+	done   chan struct{} // closed when hashed; nil when the caller hashes
+}
+
+type part struct {
+	data   []byte
+	blk    *block
+	chunk  Chunk
+	pieces []Piece
+}
+
+var tasks = sync.Pool{New: func() any { return new(task) }}
+
+// NewSigner returns a Signer of an empty file.
+func NewSigner(opt Options) *Signer {
+	s := &Signer{opt: opt, blk: getBlock(), sketch: newSketch()}
+	if opt.Fine != nil && !opt.ChunksOnly {
+		s.fine = newFineWriter(opt.Fine)
+	}
+	if opt.Workers > 1 {
+		s.jobs = make(chan *task, queueMax)
+		for range opt.Workers {
+			s.wg.Go(func() {
+				for t := range s.jobs {
+					t.hash()
+					close(t.done)
+				}
+			})
+		}
+	}
+	return s
+}
+
+// Write takes the next bytes of the file. Its errors are ErrTooLarge and those
+// of Options.Fine; after one there is no signature.
+func (s *Signer) Write(p []byte) (int, error) {
+	all := len(p)
+	for len(p) > 0 && s.err == nil {
+		n := copy(s.room(), p)
+		p = p[n:]
+		s.took(n)
+	}
+	return all - len(p), s.err
+}
+
+// ReadFrom takes the rest of r. Errors of r are returned as they are.
+func (s *Signer) ReadFrom(r io.Reader) (int64, error) {
+	var all int64
+	for s.err == nil {
+		n, err := r.Read(s.room())
+		all += int64(n)
+		s.took(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, s.err
+}
+
+// room returns where the next bytes go, at least one.
+func (s *Signer) room() []byte {
+	if s.hi == len(s.blk.buf) {
+		s.flushPair()
+		b := getBlock()
+		s.hi = copy(b.buf, s.blk.buf[s.lo:s.hi])
+		s.lo = 0
+		s.blk.release()
+		s.blk = b
+	}
+	return s.blk.buf[s.hi:]
+}
+
+func (s *Signer) took(n int) {
+	s.hi += n
+	s.sig.Size += int64(n)
+	for s.hi-s.lo >= ChunkMax && s.err == nil {
+		s.cut()
+	}
+}
+
+// cut takes one chunk off what is received, which decides where it ends.
+func (s *Signer) cut() {
+	n := cutChunk(s.blk.buf[s.lo:s.hi])
+	if s.next == nil {
+		s.next = tasks.Get().(*task)
+		s.next.n, s.next.coarse = 0, s.opt.ChunksOnly
+	}
+	t := s.next
+	p := &t.parts[t.n]
+	p.data, p.blk = s.blk.buf[s.lo:s.lo+n:s.lo+n], s.blk
+	s.blk.refs.Add(1)
+	s.lo += n
+	if t.n++; t.n == len(t.parts) {
+		s.flushPair()
+	}
+}
+
+// flushPair has what is cut hashed.
+func (s *Signer) flushPair() {
+	t := s.next
+	if t == nil {
+		return
+	}
+	s.next = nil
+	if s.jobs == nil {
+		t.hash()
+		s.keep(t)
+		return
+	}
+	t.done = make(chan struct{})
+	s.queue = append(s.queue, t)
+	s.jobs <- t
+	if len(s.queue) >= queueMax {
+		s.drain(1)
+	}
+}
+
+// drain waits for the first n tasks of the queue and keeps their results.
+func (s *Signer) drain(n int) {
+	for _, t := range s.queue[:n] {
+		<-t.done
+		s.keep(t)
+	}
+	s.queue = append(s.queue[:0], s.queue[n:]...)
+}
+
+// hash fills in the results, from the data alone.
+func (t *task) hash() {
+	a, b := &t.parts[0], &t.parts[1]
+	a.pieces, b.pieces = a.pieces[:0], b.pieces[:0]
+	if t.n == 1 {
+		b.data = nil
+	}
+	if !t.coarse {
+		a.pieces, b.pieces = cutPieces(a.data, b.data, a.pieces, b.pieces)
+	}
+	t.sketch = newSketch()
+	for i := range t.parts[:t.n] {
+		p := &t.parts[i]
+		p.chunk = Chunk{Len: uint32(len(p.data)), Sum: sumOf(p.data)}
+		t.sketch.add(p.pieces)
+		p.blk.release()
+		p.data, p.blk = nil, nil
+	}
+}
+
+// keep takes the results of the next task in order and frees it.
+func (s *Signer) keep(t *task) {
+	s.sketch.join(t.sketch)
+	for i := range t.parts[:t.n] {
+		p := &t.parts[i]
+		if len(s.sig.Chunks) == MaxChunks && s.err == nil {
+			s.err = ErrTooLarge
+		}
+		if s.err != nil {
+			break
+		}
+		s.sig.Chunks = append(s.sig.Chunks, p.chunk)
+		if s.fine != nil {
+			s.err = s.fine.add(p.pieces)
+		}
+	}
+	t.done = nil
+	tasks.Put(t)
+}
+
+// Finish ends the file and returns its signature.
+func (s *Signer) Finish() (*Signature, error) {
+	for s.hi > s.lo && s.err == nil {
+		s.cut()
+	}
+	s.flushPair()
+	s.drain(len(s.queue))
+	if s.err == nil {
+		s.sig.Traits = s.sketch.traits()
+	}
+	if s.err == nil && s.fine != nil {
+		s.err = s.fine.finish(s.sig.ID())
+	}
+	err := s.err
+	s.Close()
+	if err != nil {
+		return nil, err
+	}
+	return &s.sig, nil
+}
+
+// Close ends the workers. It may be called more than once, and after Finish.
+func (s *Signer) Close() {
+	s.drain(len(s.queue))
+	if s.jobs != nil {
+		close(s.jobs)
+		s.wg.Wait()
+		s.jobs = nil
+	}
+	if s.blk != nil {
+		s.blk.release()
+		s.blk, s.lo, s.hi = nil, 0, 0
+	}
+	if s.err == nil {
+		s.err = errors.New("rdc: signer is closed")
+	}
+}
+
+// Sign reads r to its end and returns the signature and the BLAKE3 of all of
+// it. With more than one worker the whole is hashed beside the chunks.
+func Sign(r io.Reader, opt Options) (*Signature, [32]byte, error) {
+	s := NewSigner(opt)
+	defer s.Close()
+	whole := blake3.New()
+	if _, err := s.ReadFrom(io.TeeReader(r, whole)); err != nil {
+		return nil, [32]byte{}, fmt.Errorf("rdc: sign: %w", err)
+	}
+	sig, err := s.Finish()
+	if err != nil {
+		return nil, [32]byte{}, fmt.Errorf("rdc: sign: %w", err)
+	}
+	return sig, [32]byte(whole.Sum(nil)), nil
+}
