@@ -135,3 +135,52 @@ func BenchmarkRawBLAKE3(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkWireFiles is the wire of two real files, named by RDC_BENCH_OLD and
+// RDC_BENCH_NEW.
+func BenchmarkWireFiles(b *testing.B) {
+	o, n := open(b, os.Getenv("RDC_BENCH_OLD")), open(b, os.Getenv("RDC_BENCH_NEW"))
+	b.ResetTimer()
+	for b.Loop() {
+		w, _ := pull(b, n, o)
+		b.ReportMetric(float64(n.size), "file-B")
+		b.ReportMetric(float64(w.total()), "pull-wire-B")
+		b.ReportMetric(float64(w.overhead()), "pull-overhead-B")
+		b.ReportMetric(float64(w.literals), "literal-B")
+		b.ReportMetric(float64(w.rounds), "pull-rounds")
+		b.ReportMetric(float64(Similar(n.sig.Traits, o.sig.Traits)), "traits")
+	}
+}
+
+func open(b *testing.B, name string) *version {
+	if name == "" {
+		b.Skip("no files are named")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() }) // read only
+	info, err := f.Stat()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sign(b, f, info.Size())
+}
+
+func BenchmarkHostile(b *testing.B) {
+	files := hostile(16 << 20)
+	files["random"] = random(16 << 20)
+	for name, data := range files {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			shifted := append([]byte{1}, data...)
+			for b.Loop() {
+				o, n := signBytes(b, data), signBytes(b, shifted)
+				if _, err := Match(n.seed(), []Seed{o.seed()}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
