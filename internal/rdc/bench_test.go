@@ -2,6 +2,7 @@ package rdc
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strconv"
 	"testing"
@@ -26,6 +27,7 @@ func benchWire(b *testing.B, next, old virtual) {
 		b.ReportMetric(float64(w.total()), "pull-wire-B")
 		b.ReportMetric(float64(w.overhead()), "pull-overhead-B")
 		b.ReportMetric(float64(w.rounds), "pull-rounds")
+		b.ReportMetric(float64(w.overhead()-w.needs+w.refined.asked+w.refined.answered+w.refined.needs+w.refined.literals), "refined-wire-B")
 		p, _ := push(b, n, o)
 		b.ReportMetric(float64(p.total()), "push-wire-B")
 		b.ReportMetric(float64(p.literals), "literal-B")
@@ -148,7 +150,34 @@ func BenchmarkWireFiles(b *testing.B) {
 		b.ReportMetric(float64(w.overhead()), "pull-overhead-B")
 		b.ReportMetric(float64(w.literals), "literal-B")
 		b.ReportMetric(float64(w.rounds), "pull-rounds")
+		b.ReportMetric(float64(w.refined.literals), "refined-literal-B")
+		b.ReportMetric(float64(w.overhead()-w.needs+w.refined.asked+w.refined.answered+w.refined.needs), "refined-overhead-B")
+		b.ReportMetric(float64(w.refined.rounds), "refine-rounds")
+		if name := os.Getenv("RDC_BENCH_LITERALS"); name != "" {
+			dump(b, name, n, o)
+		}
 		b.ReportMetric(float64(Similar(n.sig.Traits, o.sig.Traits)), "traits")
+	}
+}
+
+// dump writes the new bytes before and after refining to files, to be
+// compressed by hand.
+func dump(b *testing.B, name string, n, o *version) {
+	_, needs := push(b, n, o)
+	better, err := Refine(needs, []io.ReaderAt{o.data}, []int64{o.size}, func(q GrainRequest) ([]byte, error) {
+		return AnswerGrains(nil, q, n.data, n.size)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for end, needs := range map[string]*Needs{".matched": needs, ".refined": better} {
+		data, err := io.ReadAll(literals(needs, n.data))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(name+end, data, 0o600); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package rdc
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"testing"
 )
@@ -118,6 +119,51 @@ func FuzzReply(f *testing.F) {
 			t.Fatal("learnt what was not offered")
 		}
 		_ = AskPieces(v.sig, ask)([]int{0, 1}, func(i int, ps []Piece) error { return checkPieces(ps, v.sig.Chunks[i]) })
+	})
+}
+
+func FuzzDecodeGrainRequest(f *testing.F) {
+	f.Add(GrainRequest{[]Range{{0, 100}, {100, rangeMax}, {1 << 40, 1}}}.Encode(nil))
+	f.Add(GrainRequest{[]Range{{7, 5000}, {90_000, 64}}}.Encode(nil))
+	data := random(100_000)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		q, err := DecodeGrainRequest(b)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(q.Encode(nil), b) {
+			t.Fatal("decodes to what encodes otherwise")
+		}
+		reply, err := AnswerGrains(nil, q, bytes.NewReader(data), int64(len(data)))
+		if err == nil && (len(reply) > MaxReply || len(reply) < 2) {
+			t.Fatalf("reply of %d bytes", len(reply))
+		}
+	})
+}
+
+// FuzzGrainReply lets the other side answer with anything: what comes out is a
+// list of needs of the same file, or an error.
+func FuzzGrainReply(f *testing.F) {
+	old := random(64 << 10)
+	sizes := []int64{int64(len(old))}
+	needs := &Needs{Size: 60_000, Runs: []Run{{0, 0, 10_000}, {Fetch, 10_000, 1000}, {0, 12_000, 9000}, {Fetch, 20_000, 40_000}}}
+	seeds := []io.ReaderAt{bytes.NewReader(old)}
+	_, err := Refine(needs, seeds, sizes, func(q GrainRequest) ([]byte, error) {
+		reply, err := AnswerGrains(nil, q, bytes.NewReader(old), sizes[0])
+		f.Add(reply)
+		return reply, err
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		better, err := Refine(needs, seeds, sizes, func(GrainRequest) ([]byte, error) { return reply, nil })
+		if err != nil {
+			return
+		}
+		if err := better.check(sizes); err != nil || better.Size != needs.Size {
+			t.Fatalf("%d bytes: %v", better.Size, err)
+		}
 	})
 }
 

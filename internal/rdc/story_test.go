@@ -135,6 +135,9 @@ func TestAnArchiveWhoseHeadersAllDifferSendsALittleAroundEach(t *testing.T) {
 	if each > 4096 {
 		t.Errorf("%d new bytes a member", each)
 	}
+	if fine := w.refined; fine.literals/members > 1000 || fine.asked+fine.answered > int64(len(next))/150 {
+		t.Errorf("refined: %+v", fine)
+	}
 	if w.overhead() > int64(len(next))/80 {
 		t.Errorf("%d bytes of signatures and needs for %d", w.overhead(), len(next))
 	}
@@ -241,6 +244,43 @@ func TestALiarIsFoundOut(t *testing.T) {
 	_, _, err := Sync(tree.Offer(), nil, func(Request) ([]byte, error) { return nil, broken })
 	if !errors.Is(err, broken) {
 		t.Errorf("broken link: %v", err)
+	}
+}
+
+func TestALiarAboutGrainsIsFoundOut(t *testing.T) {
+	old := random(1 << 20)
+	next := bytes.Clone(old)
+	for off := 5000; off < len(next); off += 20_000 {
+		next[off] ^= 1
+	}
+	o, n := signBytes(t, old), signBytes(t, next)
+	_, needs := push(t, n, o)
+	for name, lie := range map[string]func(r []byte) []byte{
+		"short":    func(r []byte) []byte { return r[:len(r)-1] },
+		"long":     func(r []byte) []byte { return append(r, 0) },
+		"nothing":  func([]byte) []byte { return []byte{0} },
+		"no bytes": func([]byte) []byte { return nil },
+		"lengths":  func(r []byte) []byte { r[2]++; return r },
+	} {
+		_, err := Refine(needs, []io.ReaderAt{o.data}, []int64{o.size}, func(q GrainRequest) ([]byte, error) {
+			r, err := AnswerGrains(nil, q, n.data, n.size)
+			return lie(r), err
+		})
+		if !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Half a reply is asked for again.
+	var rounds int
+	better, err := Refine(needs, []io.ReaderAt{o.data}, []int64{o.size}, func(q GrainRequest) ([]byte, error) {
+		rounds++
+		return AnswerGrains(nil, GrainRequest{q.Ranges[:(len(q.Ranges)+1)/2]}, n.data, n.size)
+	})
+	if err != nil || rounds < 3 || better.Missing() > needs.Missing()/3 {
+		t.Errorf("%d rounds, %d bytes of %d: %v", rounds, better.Missing(), needs.Missing(), err)
+	}
+	if _, err := AnswerGrains(nil, GrainRequest{[]Range{{n.size - 5, 6}}}, n.data, n.size); !errors.Is(err, ErrFormat) {
+		t.Errorf("range behind the end: %v", err)
 	}
 }
 

@@ -134,6 +134,14 @@ func signBytes(t testing.TB, b []byte) *version {
 type wire struct {
 	asked, answered, needs, literals int64
 	rounds                           int
+
+	refined wire2 // the same after Refine
+}
+
+// wire2 is what Refine asks and what is left to fetch after it.
+type wire2 struct {
+	asked, answered, needs, literals int64
+	rounds                           int
 }
 
 func (w wire) overhead() int64 { return w.asked + w.answered + w.needs }
@@ -197,7 +205,44 @@ func pull(t testing.TB, next *version, olds ...*version) (wire, *Needs) {
 	if err := Patch(io.Discard, needs, datas, literals(needs, next.data), next.sum); err != nil {
 		t.Fatal(err)
 	}
+	w.refined = refine(t, needs, next, datas, sizes)
 	return w, needs
+}
+
+// refine goes on from needs and shows that the file comes out whole.
+func refine(t testing.TB, needs *Needs, next *version, datas []io.ReaderAt, sizes []int64) wire2 {
+	t.Helper()
+	var w wire2
+	better, err := Refine(needs, datas, sizes, func(q GrainRequest) ([]byte, error) {
+		raw := q.Encode(nil)
+		q, err := DecodeGrainRequest(raw)
+		if err != nil {
+			return nil, err
+		}
+		reply, err := AnswerGrains(nil, q, next.data, next.size)
+		if len(reply) > MaxReply {
+			t.Errorf("reply of %d bytes", len(reply))
+		}
+		w.asked += int64(len(raw))
+		w.answered += int64(len(reply))
+		w.rounds++
+		return reply, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := better.Encode(nil)
+	w.needs, w.literals = int64(len(raw)), better.Missing()
+	if w.literals > needs.Missing() {
+		t.Errorf("refined from %d bytes to fetch to %d", needs.Missing(), w.literals)
+	}
+	if better, err = DecodeNeeds(raw, sizes); err != nil {
+		t.Fatal(err)
+	}
+	if err := Patch(io.Discard, better, datas, literals(better, next.data), next.sum); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // push is the other way: the side that has next has the signature of the old
