@@ -2,9 +2,12 @@ package rdc
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"slices"
 	"testing"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Whatever a decoder takes, it gives back byte for byte: there is one form of
@@ -12,9 +15,11 @@ import (
 
 func FuzzDecodeSignature(f *testing.F) {
 	for _, n := range []int{0, 1, 70_000, 2 << 20} {
-		f.Add(signBytes(f, random(n)).sig.Encode(nil))
+		b := signBytes(f, random(n)).sig.Encode(nil)
+		f.Add(b[:len(b)-checksumSize])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = binary.BigEndian.AppendUint64(bytes.Clone(b), xxhash.Sum64(b)) // to come behind it
 		s, err := DecodeSignature(b)
 		if err != nil {
 			return
@@ -176,6 +181,11 @@ func FuzzOpenFine(f *testing.F) {
 	}
 	f.Add(kept.Bytes())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if tail := 2*len(sig.Chunks) + fineFoot; len(b) >= tail { // to come behind the checksum
+			b = bytes.Clone(b)
+			end := len(b) - checksumSize
+			binary.BigEndian.PutUint64(b[end:], xxhash.Sum64(b[len(b)-tail:end]))
+		}
 		fine, err := OpenFine(bytes.NewReader(b), int64(len(b)), sig)
 		if err != nil {
 			return

@@ -56,7 +56,7 @@ const (
 
 // The limits on lists.
 const (
-	// MaxChunks bounds a signature: files of 1 TiB always fit, of 2 TiB as a rule.
+	// MaxChunks bounds a signature: files of 1.5 TiB always fit, of 2.5 TiB as a rule.
 	MaxChunks = 1 << 24
 	// MaxSeeds bounds the old versions that one match looks into.
 	MaxSeeds = 8

@@ -207,6 +207,9 @@ func (n *Needs) gaps(sizes []int64) []gap {
 // read on both sides. seeds hold the old versions, of the sizes given. Needs
 // that it cannot better are returned as they are; what it is given stays.
 func Refine(needs *Needs, seeds []io.ReaderAt, sizes []int64, ask GrainAsker) (*Needs, error) {
+	if len(seeds) != len(sizes) {
+		return nil, fmt.Errorf("rdc: refine: %d seeds and %d sizes", len(seeds), len(sizes))
+	}
 	if err := needs.check(sizes); err != nil {
 		return nil, fmt.Errorf("rdc: refine: %w", err)
 	}

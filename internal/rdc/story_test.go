@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// storySize is large enough for three levels over the chunks.
-const storySize = 96 << 20
+// storySize is large enough for two levels over the chunks.
+const storySize = 40 << 20
 
 func TestOneByteAtTheHeadMovesNoChunkButTheFirst(t *testing.T) {
 	old := virtual{{1, 0, storySize}}
