@@ -20,11 +20,14 @@
 //     side, which answers from a [Tree]: hashes over hashes, compared from the
 //     root down, so that only what differs travels.
 //
+// [Refine] may look once more at what is to be fetched between two copies, by
+// grains of 256 bytes: worth its question where many small places changed.
+//
 // [Patch] carries out the needs: runs copied from old versions, runs of new
 // bytes, and BLAKE3 over the whole compared with what the caller expects.
 //
 // Trust. Chunk hashes are strong: a chunk that matches is the same. Piece
-// hashes are not: who can write into a file can make two pieces look alike. The
+// and grain hashes are not: who can write into a file can make two look alike. The
 // hash over the whole file is the guard ([ErrMismatch]: fetch the file again,
 // whole), as it is in [MS-RDC] note <5>; what that gains is one more transfer,
 // which an edit gains too. Whatever comes from a partner is bounded: the length

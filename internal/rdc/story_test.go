@@ -100,6 +100,48 @@ func TestTheSameFileCostsItsName(t *testing.T) {
 	}
 }
 
+func TestASmallEditOfADocumentCostsAFewPieces(t *testing.T) {
+	// A document of 2 MB in which a sentence is typed, as its program saves it:
+	// the header, the sentence, the stream that moves on by it, and the directory
+	// and the summary at the end are written anew.
+	old := virtual{{1, 0, 2_000_000}}
+	next := old.replace(0, 512, 21).insert(700_000, 180, 22).replace(1_400_000, 300, 23).
+		replace(1_960_000, 1024, 24).replace(1_990_000, 200, 25)
+	w, _ := pull(t, sign(t, next, next.size()), sign(t, old, old.size()))
+	t.Logf("%+v", w)
+	if w.total() > 40_000 {
+		t.Errorf("%d bytes travel: %+v", w.total(), w)
+	}
+	if w.refined.literals > 6000 {
+		t.Errorf("refined: %+v", w.refined)
+	}
+}
+
+func TestAnUpstreamWithoutFineLevelAnswersFromTheData(t *testing.T) {
+	old := random(2 << 20)
+	next := slices.Concat(old[:900_000], []byte("a few words"), old[900_000:])
+	o, n := signBytes(t, old), signBytes(t, next)
+	var read int
+	data := readAtFunc(func(p []byte, off int64) (int, error) {
+		read += len(p)
+		return n.data.ReadAt(p, off)
+	})
+	tree := NewTree(n.sig)
+	_, needs, err := Sync(tree.Offer(), []Seed{{o.sig, CutPieces(o.data, o.sig)}}, func(q Request) ([]byte, error) {
+		return tree.Answer(nil, q, CutPieces(data, n.sig))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read == 0 || read > 2*ChunkMax || needs.Missing() > 10<<10 {
+		t.Errorf("read %d bytes to find %d new ones", read, needs.Missing())
+	}
+}
+
+type readAtFunc func(p []byte, off int64) (int, error)
+
+func (f readAtFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
 // archive is like a tar file: members of very different sizes, each behind a
 // header of 512 bytes that holds its time.
 func archive(members int, time byte, edited map[int]bool) []byte {
