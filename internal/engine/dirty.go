@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"opendfs/internal/repl"
+	"opendfs/internal/store"
 )
 
 // maxDirtyNames bounds the names remembered for one directory; beyond it the
@@ -160,6 +161,9 @@ func (f *Folder) setWake() {
 	for _, l := range f.links {
 		if l.up && !l.asking {
 			sooner(l.notBefore)
+		}
+		if d := l.diff; d != nil && d.paged && !l.asking && d.outstanding > 0 && f.phase == store.PhaseNormal {
+			sooner(d.since + repl.Time(lagAfter))
 		}
 	}
 }

@@ -173,6 +173,7 @@ func (f *Folder) schedule() {
 	f.startStaging()
 	f.startInstall()
 	f.advancePhase()
+	f.startLagging()
 	f.startAsking()
 	f.setWake()
 }

@@ -50,8 +50,9 @@ type diff struct {
 	vector      version.Vector
 	asked       version.Vector // what this member said it knows
 	cursor      version.GVSN
-	paged       bool // every page has arrived
-	outstanding int  // updates in plans under way
+	paged       bool      // every page has arrived
+	since       repl.Time // when the last one did
+	outstanding int       // updates in plans under way
 	failed      version.Vector
 	leftOut     version.Vector // held when it began, and not asked for
 	// heldOut is what the failed updates replaced and this member does not have
@@ -149,7 +150,7 @@ func (e asked) apply(f *Folder) {
 		return
 	}
 	d := l.diff
-	d.cursor, d.paged = e.page.Cursor, !e.page.More
+	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
 	f.decide(l, e.page.Updates, 0)
 	f.settleDiff(l)
 }
@@ -332,6 +333,9 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		// new failure sets one.
 		if now := f.now(); l.retryAt <= now && len(d.failed.Minus(d.leftOut)) > 0 {
 			l.retryWait = min(max(2*l.retryWait, backoffFirst), backoffLast)
+			if f.lags(l) {
+				l.retryWait = min(l.retryWait, lagAfter)
+			}
 			l.retryAt = now + repl.Time(l.retryWait)
 		}
 		return

@@ -76,6 +76,8 @@ func (e installed) apply(f *Folder) {
 	}
 	if b.link.diff == b.diff {
 		f.settleDiff(b.link)
+	} else {
+		b.link.retryAt = f.now() // to join it
 	}
 }
 
@@ -170,13 +172,7 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.failures++
 	c := &b.changes[i]
-	for _, g := range b.settles[i] {
-		b.diff.failed.Add(g)
-	}
-	f.hold(b.diff, &c.Update)
-	for k := range c.Also {
-		f.hold(b.diff, &c.Also[k])
-	}
+	f.unsettled(b, i)
 	// Putting things back moves times too, and the journal leaves out what this
 	// process does.
 	for _, p := range append(o.Dirty, c.From, c.To) {

@@ -159,7 +159,7 @@ func (s *settler) remake(u *unsettled) error {
 			s.put.Writes = append(s.put.Writes, store.Write{Record: rec, Base: rec.GVSN})
 		}
 	}
-	return errors.Join(err, d.Close())
+	return errors.Join(ignoreMissing(err), d.Close()) // a user may remove it at once
 }
 
 // forget notes a version of ours that no object has.
