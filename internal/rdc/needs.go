@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// Fetch, in place of the number of a seed, marks a run of new bytes.
+// Fetch stands in place of the number of a seed and marks a run of new bytes.
 const Fetch = -1
 
 // Run is a stretch of the new version: Len bytes that are at Off in the seed of

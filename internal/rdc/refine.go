@@ -170,7 +170,6 @@ func (n *Needs) gaps(sizes []int64) []gap {
 		if r.Seed != Fetch || r.Len < 2*GrainMin {
 			continue
 		}
-		var seed int
 		var from, to int64
 		switch prev, next := i > 0, i+1 < len(n.Runs); {
 		case prev && next:
@@ -178,12 +177,12 @@ func (n *Needs) gaps(sizes []int64) []gap {
 			if a.Seed != b.Seed {
 				continue
 			}
-			seed, from, to = a.Seed, a.Off+a.Len, b.Off
+			from, to = a.Off+a.Len, b.Off
 		case prev:
-			seed = n.Runs[i-1].Seed
-			from, to = n.Runs[i-1].Off+n.Runs[i-1].Len, sizes[seed]
+			a := n.Runs[i-1]
+			from, to = a.Off+a.Len, sizes[a.Seed]
 		case next:
-			seed, to = n.Runs[i+1].Seed, n.Runs[i+1].Off
+			to = n.Runs[i+1].Off
 		default:
 			continue
 		}

@@ -67,8 +67,6 @@ func (v virtual) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-func (v virtual) reader() io.Reader { return io.NewSectionReader(v, 0, v.size()) }
-
 // insert puts n bytes of another stream at off; replace puts them in place.
 func (v virtual) insert(off int64, n int64, stream uint64) virtual {
 	return v.splice(off, 0, n, stream)
