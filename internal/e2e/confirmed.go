@@ -18,7 +18,7 @@ import (
 // numbered in the order in which its one writer closed them, so that what is found later can be told to be the promised one or a newer.
 type confirmed struct {
 	mu       sync.Mutex
-	closed   map[string]int // path -> number of the version that stands closed; 0 when it was deleted
+	closed   map[string]int // path -> number of the version that stands closed; less than 0: of the deletion
 	promised map[string]int // path -> the same, at the last promise
 	careless map[string]int // path -> the last version begun in a way that a power cut may tear at its origin: in place, or without fsync
 	promises int
@@ -130,7 +130,7 @@ func (a *author) write(rel string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		a.c.close(rel, 0)
+		a.c.close(rel, -a.next)
 		return nil
 	case 2:
 		a.c.risk(rel, a.next)
@@ -206,6 +206,11 @@ func (c *confirmed) check(t testing.TB, members []*member) {
 		for _, m := range members {
 			if problem := c.judge(m, rel, promised, kept); problem != "" {
 				t.Errorf("on %s, %s: %s", m.name, rel, problem)
+				for _, who := range members {
+					record, _ := who.dfs("record", folder+":"+rel)
+					born, _ := try("stat", "-c", "%i born %w modified %y changed %z", who.path(rel))
+					t.Logf("on %s: %s\n%s", who.name, born, record)
+				}
 			}
 		}
 	}
@@ -213,11 +218,12 @@ func (c *confirmed) check(t testing.TB, members []*member) {
 
 func (c *confirmed) judge(m *member, rel string, promised int, kept map[string]bool) string {
 	is, whole := numberOf(m.path(rel), rel)
-	later := c.closed[rel] != promised
+	later, dead := c.closed[rel] != promised, promised <= 0
+	order := max(promised, -promised)
 	switch {
-	case !whole && c.careless[rel] <= promised:
+	case !whole && c.careless[rel] <= order:
 		return fmt.Sprintf("version %d was promised, and a torn one is there", promised)
-	case !whole && promised == 0:
+	case !whole && dead:
 	case !whole:
 		for line := range kept {
 			if f := strings.Fields(line); len(f) == 3 && f[0] == rel {
@@ -227,11 +233,11 @@ func (c *confirmed) judge(m *member, rel string, promised int, kept map[string]b
 			}
 		}
 		return fmt.Sprintf("version %d was promised, what its user wrote over it is torn, and it was not kept", promised)
-	case is == 0 && promised != 0 && !later:
+	case is == 0 && !dead && !later:
 		return fmt.Sprintf("version %d was promised, and the file is gone", promised)
-	case is < promised && is != 0:
-		return fmt.Sprintf("version %d was promised, and the older %d is there", promised, is)
-	case is != 0 && promised == 0 && !later:
+	case is < order && is != 0:
+		return fmt.Sprintf("version %d was promised (below 0: its deletion), and the older %d is there", promised, is)
+	case is != 0 && dead && !later:
 		return fmt.Sprintf("the deletion was promised, and version %d is there", is)
 	}
 	return ""
