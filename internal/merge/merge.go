@@ -97,6 +97,10 @@ func Decide(view View, updates []repl.Update, partner version.Vector, opts Optio
 		d.withholdAll()
 	}
 	plan := d.plan()
+	if d.knotted && d.err == nil { // better to wait than to do half of it
+		d.withholdAll()
+		plan = d.plan()
+	}
 	if d.err != nil {
 		return repl.Plan{}, fmt.Errorf("decide on %d updates: %w", len(updates), d.err)
 	}
@@ -118,6 +122,8 @@ type decider struct {
 	need   []repl.UID
 	needed map[repl.UID]bool
 	bad    []repl.BadUpdate
+	// knotted: the changes could not be put in an order.
+	knotted bool
 
 	// What follows is of one pass.
 

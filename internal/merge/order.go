@@ -82,7 +82,10 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 		for a.nodes[stuck].done {
 			stuck++
 		}
-		a.open(stuck)
+		if !a.open(stuck) {
+			d.knotted = true
+			return nil
+		}
 	}
 	return a.result()
 }
@@ -236,8 +239,9 @@ func (a *arranger) over(i int) {
 
 // open finds a ring that change i waits for and sends the object that leaves
 // one of its places through the private area. Every ring has such a place:
-// without them changes wait along the final tree and then along the old one.
-func (a *arranger) open(i int) {
+// without them changes wait along the final tree and then along the old one. It
+// reports false should there be none after all.
+func (a *arranger) open(i int) bool {
 	met := make(map[int]bool)
 	for !met[i] {
 		met[i] = true
@@ -250,7 +254,7 @@ func (a *arranger) open(i int) {
 		i = a.waitsFor(i).on
 	}
 	if !a.waitsFor(i).place {
-		panic("merge: changes wait for one another in a ring without a place: " + a.changes[i].Update.UID.String())
+		return false
 	}
 	v := a.waitsFor(i).on
 	a.nodes[v].released = true
@@ -260,6 +264,7 @@ func (a *arranger) open(i int) {
 			a.over(w.on)
 		}
 	}
+	return true
 }
 
 // waitsFor returns the first wait of i that is not over; a place first.

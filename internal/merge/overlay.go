@@ -334,7 +334,7 @@ func (d *decider) putBack(e *entry, why string) {
 		d.tree = append(d.tree, dir) // it may be dying, or merged into what is dead
 	}
 	if e.in.Type == repl.Directory {
-		d.tree = append(d.tree, d.dependents[e.uid]...)
+		d.tree = append(append(d.tree, e), d.dependents[e.uid]...)
 	}
 }
 

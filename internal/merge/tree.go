@@ -9,7 +9,11 @@ import (
 // checkTree mends what a touched object breaks in the tree.
 func (d *decider) checkTree(e *entry) {
 	switch {
-	case !e.touched() || e.now == nil || e.uid == d.root:
+	case e.now == nil || e.uid == d.root:
+	case !e.touched():
+		if e.state == withheld && e.live() && e.now.Type == repl.Directory {
+			d.checkRing(e) // others may have moved below it because it was to leave
+		}
 	case e.now.Present:
 		d.checkParent(e)
 	case !e.now.Heir.IsZero():
