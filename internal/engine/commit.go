@@ -346,11 +346,29 @@ func (f *Folder) within(dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool
 		if !ok {
 			return false
 		}
-		if dir, err = f.st.Canonical(above); f.storeFailed(err) {
-			return false
+		if dir, ok = f.heirOf(above, in); !ok {
+			return dir == in
 		}
 	}
 	return false
+}
+
+// heirOf follows the heirs of a directory. It ends early, and is not ok, at the
+// one that is sought, or if the records cannot be read.
+func (f *Folder) heirOf(dir, sought repl.UID) (repl.UID, bool) {
+	for range maxHeirs {
+		rec, ok, err := f.st.Get(dir)
+		switch {
+		case f.storeFailed(err):
+			return repl.UID{}, false
+		case dir == sought:
+			return dir, false
+		case !ok || rec.Heir.IsZero():
+			return dir, true
+		}
+		dir = rec.Heir
+	}
+	return dir, true
 }
 
 // maxDepth bounds a walk up the records.

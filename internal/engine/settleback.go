@@ -108,7 +108,7 @@ func (s *settler) unmake(u *unsettled) error {
 	case st.Type == repl.Directory && u.Update.Type == repl.Directory:
 		known, kerr := s.env.Store.ByHandle(st.Identity.Handle)
 		if err = kerr; err == nil && len(known) == 0 {
-			if err = d.Rmdir(u.Place.Name); errors.Is(err, volume.ErrNotEmpty) {
+			if err = ignoreMissing(d.Rmdir(u.Place.Name)); errors.Is(err, volume.ErrNotEmpty) {
 				err = nil // a user has put something into it
 			}
 		}
