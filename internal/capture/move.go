@@ -432,10 +432,8 @@ func (l *look) fate(rec *repl.Record) (fate, string, error) {
 	if l.deps.Filter.MatchPath(at, rec.Type == repl.Directory) {
 		return dead, "", nil
 	}
-	if rec.Type == repl.Directory {
-		return elsewhere, at, nil
-	}
-	// A file's other name is another object's place.
+	// A file's other name is another object's place. A directory has one name; if
+	// that is another record's, a crash left it two.
 	recs, err := l.deps.Records.ByHandle(rec.Identity.Handle)
 	if err != nil {
 		return obscured, "", err
