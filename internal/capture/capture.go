@@ -75,6 +75,9 @@ type Work struct {
 	Names []Name // with All: the names among all that somebody may have written to
 	All   bool   // look at every name on disk and on record
 	Self  bool   // also compare the directory's own mtime; for the root, which is no name
+	// Thorough: look at everything in directories that moved, too. A walk that is
+	// under way may have missed them at either place.
+	Thorough bool
 }
 
 // Kind is what a draft does.

@@ -195,7 +195,7 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 	} else {
 		d = l.create(n.Name, f, o.rec)
 	}
-	if st.Type == repl.Directory && (!o.left || n.Wrote) {
+	if st.Type == repl.Directory && (!o.left || n.Wrote || l.work.Thorough) {
 		l.descend(n.Name)
 	}
 	if rival != nil {

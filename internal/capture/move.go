@@ -335,6 +335,9 @@ func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([
 	if err != nil || !ok {
 		return nil, false, err
 	}
+	if l.work.Thorough {
+		l.dirty(Dirty{Dir: s.uid, Name: name, Wrote: true})
+	}
 	d := l.turn(rec, s, name, f, rec)
 	d.Rival = rival
 	return append(room, d), true, nil

@@ -96,6 +96,9 @@ type laterName struct {
 	when  repl.Time
 	wrote bool
 	open  bool // somebody has the file open for writing
+	// walked: a walk met what may be a directory that moved; it has not ended
+	// until that is found.
+	walked bool
 }
 
 // again looks at a name once more after a while.
@@ -106,7 +109,7 @@ func (f *Folder) again(dir repl.UID, name string, wrote bool, after time.Duratio
 	if waits {
 		when = min(when, l.when)
 	}
-	f.later[at] = laterName{when: when, wrote: wrote || l.wrote}
+	f.later[at] = laterName{when: when, wrote: wrote || l.wrote, walked: l.walked}
 }
 
 // ripen marks the names whose time has come.

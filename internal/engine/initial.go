@@ -25,6 +25,11 @@ func (f *Folder) advancePhase() {
 	if !f.walking || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0 {
 		return
 	}
+	for _, l := range f.later {
+		if l.walked {
+			return
+		}
+	}
 	f.walking, f.unclean, f.doubt = false, false, capture.Doubt{}
 	f.find.Clear(finding.JournalGap, f.cfg.Name)
 	if f.phase == store.PhaseInitialBuild && !f.syncing {

@@ -194,7 +194,7 @@ func (f *Folder) startLooks() {
 		}
 		f.looking[dir] = e.seq
 		f.overtake(dir, e)
-		w := capture.Work{Dir: dir, All: e.all, Self: e.self}
+		w := capture.Work{Dir: dir, All: e.all, Self: e.self, Thorough: f.walking}
 		for name, wrote := range e.names {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
@@ -312,6 +312,11 @@ func (f *Folder) putOff(w *capture.Work, names []capture.Again) {
 	for _, a := range names {
 		if a.Reason != capture.OpenForWriting {
 			f.again(w.Dir, a.Name, a.Wrote, a.After)
+			if at := (spot{w.Dir, a.Name}); a.Reason == capture.Unsettled && a.Wrote && f.walking {
+				l := f.later[at]
+				l.walked = true
+				f.later[at] = l
+			}
 			continue
 		}
 		open[a.Name] = true
