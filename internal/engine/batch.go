@@ -48,7 +48,7 @@ const (
 // cuts them into batches. A group stays together; a batch ends after a
 // directory moves or is merged, so that what lies below it is installed when its
 // new path is on record; a big content goes by itself, beside the others.
-func (f *Folder) launch(l *link, changes []repl.Change) {
+func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 	var cur *batch
 	var bytes int64
 	f.bindMerges(changes)
@@ -63,16 +63,16 @@ func (f *Folder) launch(l *link, changes []repl.Change) {
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
 		f.flight.add(c)
-		l.diff.outstanding++
+		d.outstanding++
 		if alone(c) {
-			b := f.newBatch(l)
+			b := f.newBatch(l, d)
 			b.after = b.seq
 			b.add(c, settles)
 			f.big = append(f.big, b)
 			continue
 		}
 		if cur == nil {
-			cur, bytes = f.newBatch(l), 0
+			cur, bytes = f.newBatch(l, d), 0
 			f.fifo = append(f.fifo, cur)
 		}
 		cur.add(c, settles)
@@ -149,9 +149,9 @@ func plainDirectory() []byte {
 	return b
 }
 
-func (f *Folder) newBatch(l *link) *batch {
+func (f *Folder) newBatch(l *link, d *diff) *batch {
 	f.seq++
-	return &batch{seq: f.seq, link: l, diff: l.diff, failures: f.failures}
+	return &batch{seq: f.seq, link: l, diff: d, failures: f.failures}
 }
 
 func (b *batch) add(c *repl.Change, settles []version.GVSN) {

@@ -25,10 +25,11 @@ const lockedRetry = 20 * time.Millisecond
 // which synced nothing, if it came too late to be made durable with all others.
 func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	if lazy && (f.phase == store.PhaseNormal || f.evacuating) {
-		f.lookAgain(drafts)
+		f.lookAgain(drafts, lockedRetry)
 		return
 	}
 	all := drafts
+	var refusals []capture.Draft
 	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID)}
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
@@ -37,9 +38,14 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		case ready:
 			g.add(writes)
 		case overtaken:
-			f.lookAgain(drafts[:n])
+			f.lookAgain(drafts[:n], lockedRetry)
+		case refused:
+			refusals = append(refusals, drafts[:n]...)
 		}
 		drafts = drafts[n:]
+	}
+	if len(refusals) > 0 {
+		f.undo(refusals)
 	}
 	if len(g.writes) == 0 {
 		return
@@ -97,22 +103,23 @@ func groupLen(drafts []capture.Draft) int {
 	return n
 }
 
-func (f *Folder) lookAgain(drafts []capture.Draft) {
+// lookAgain looks in a while at the places of drafts.
+func (f *Folder) lookAgain(drafts []capture.Draft, after time.Duration) {
 	for i := range drafts {
 		d := &drafts[i]
 		if d.Update.Parent.IsZero() {
-			f.dirty.at(f.root()).self = true
+			f.again(f.root(), "", false, after)
 			continue
 		}
-		f.lookAgainAt(d.Update.Parent, d.Update.Name)
+		f.lookAgainAt(d.Update.Parent, d.Update.Name, after)
 		if d.Prior != nil && (d.Prior.Parent != d.Update.Parent || d.Prior.Name != d.Update.Name) {
-			f.lookAgainAt(d.Prior.Parent, d.Prior.Name)
+			f.lookAgainAt(d.Prior.Parent, d.Prior.Name, after)
 		}
 		if d.Prior == nil {
 			continue
 		}
 		if now, ok, err := f.st.Get(d.Prior.UID); !f.storeFailed(err) && ok && (now.Parent != d.Prior.Parent || now.Name != d.Prior.Name) {
-			f.lookAgainAt(now.Parent, now.Name) // where it went meanwhile
+			f.lookAgainAt(now.Parent, now.Name, after) // where it went meanwhile
 		}
 	}
 }
@@ -120,7 +127,7 @@ func (f *Folder) lookAgain(drafts []capture.Draft) {
 // lookAgainAt looks at a place again, in a while; if the record of its
 // directory is dead, at the directory's own place: what lies there on disk is
 // another object by now.
-func (f *Folder) lookAgainAt(dir repl.UID, name string) {
+func (f *Folder) lookAgainAt(dir repl.UID, name string, after time.Duration) {
 	dir, err := f.st.Canonical(dir)
 	if f.storeFailed(err) {
 		return
@@ -129,9 +136,9 @@ func (f *Folder) lookAgainAt(dir repl.UID, name string) {
 	switch {
 	case f.storeFailed(err) || !ok:
 	case rec.Present:
-		f.again(dir, name, true, lockedRetry)
+		f.again(dir, name, true, after)
 	default:
-		f.lookAgainAt(rec.Parent, rec.Name)
+		f.lookAgainAt(rec.Parent, rec.Name, after)
 	}
 }
 

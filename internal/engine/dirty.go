@@ -127,6 +127,7 @@ func (f *Folder) ripen() {
 	for _, at := range ripe {
 		if at.name == "" {
 			f.dirty.markAll(at.dir)
+			f.dirty.at(at.dir).self = at.dir == f.root()
 		} else {
 			f.dirty.mark(at.dir, at.name, f.later[at].wrote)
 		}

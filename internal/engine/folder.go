@@ -114,7 +114,10 @@ type Folder struct {
 	install *batch // the batch that is being installed
 	seq     uint64
 	// failures counts changes that were not carried out.
-	failures uint64
+	failures  uint64
+	undoAfter repl.Time // when users' changes may be undone again
+	// refused are those changes, until they are undone, by their objects.
+	refused map[repl.UID]capture.Draft
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
@@ -136,6 +139,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		later:   make(map[spot]laterName),
 		raised:  make(map[spot]capture.Raised),
 		opened:  make(map[spot]int),
+		refused: make(map[repl.UID]capture.Draft),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 	}

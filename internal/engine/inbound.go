@@ -213,13 +213,14 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 			d.records[uid] = true
 		}
 		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
-	case asks && len(need) == 0, !asks && len(plan.Parked) == 0: // for what is on its way
+	case asks && len(need) == 0, !asks && len(plan.Parked) == 0 && len(plan.Waiting) > 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
 		f.missAll(d, plan.Waiting)
 		f.parked(l, &plan)
 	}
-	f.launch(l, plan.Changes)
+	f.yield(plan.Changes)
+	f.launch(l, d, plan.Changes)
 }
 
 func (f *Folder) missAll(d *diff, updates []repl.Update) {

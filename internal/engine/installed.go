@@ -47,6 +47,7 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		f.cleared(c)
+		delete(f.refused, c.Update.UID)
 		if c.Content {
 			f.stats.Bytes += uint64(c.Update.Size)
 		}
@@ -54,6 +55,9 @@ func (e installed) apply(f *Folder) {
 		f.follow(c)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
+			if c.Verdict == repl.VerdictUndone {
+				join.Add(c.Update.GVSN) // no object has it
+			}
 			continue
 		}
 		put.Writes = append(put.Writes, store.Write{Record: f.result(c, &e.outcomes[i], e.touched), Base: c.Base()})
@@ -172,6 +176,9 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.failures++
 	c := &b.changes[i]
+	if c.Verdict == repl.VerdictUndone {
+		f.undoAfter = f.now() + repl.Time(undoRetry)
+	}
 	f.unsettled(b, i)
 	// Putting things back moves times too, and the journal leaves out what this
 	// process does.

@@ -221,7 +221,7 @@ func (e drafted) apply(f *Folder) { f.commitDrafts(e.drafts, e.lazy) }
 // overtakenDrafts are of objects that left their places while they were synced.
 type overtakenDrafts []capture.Draft
 
-func (e overtakenDrafts) apply(f *Folder) { f.lookAgain(e) }
+func (e overtakenDrafts) apply(f *Folder) { f.lookAgain(e, lockedRetry) }
 
 // looked tells that directories have been looked at, with the last drafts of
 // each. Many are applied at once, so that many small directories cost one

@@ -46,6 +46,7 @@ const (
 	InitialSyncWaiting       Code = "initial-sync-waiting"
 	ConflictKept             Code = "conflict-kept"
 	PreexistingKept          Code = "preexisting-kept"
+	LocalChangeUndone        Code = "local-change-undone"
 	ConflictStoreOverQuota   Code = "conflict-store-over-quota"
 	ParkedUpdate             Code = "parked-update"
 	HeldOriginator           Code = "held-originator"

@@ -276,6 +276,12 @@ var kinds = []Kind{
 		"The primary's content won. What was here before and is not there is in the PreExisting store, without quota.",
 	},
 	{
+		LocalChangeUndone, Info,
+		"changes made on this read-only member were undone",
+		"Tell the users to write on another member; `dfs preserved list GROUP/FOLDER` shows what they wrote here.",
+		"A read-only member sends nothing of its own. What its users change is put back to what its partners have; what they wrote is in the conflict store. Stands until the member starts anew.",
+	},
+	{
 		ConflictStoreOverQuota, Warning,
 		"the conflict store is over its quota",
 		"Raise conflict-quota or shorten conflict-retention in the domain file, or run `dfs preserved purge GROUP/FOLDER --before 3d`.",

@@ -50,6 +50,7 @@ const (
 	VerdictRevived                        // a dead ancestor comes back for a live descendant
 	VerdictCycleBroken                    // a move into its own descendant is undone
 	VerdictDropProvisional                // a provisional record gives way to the partner's
+	VerdictUndone                         // a user's change on a read-only member is taken back
 	verdicts
 )
 
@@ -60,7 +61,7 @@ const Verdicts = int(verdicts)
 func (v Verdict) String() string {
 	return [...]string{
 		"known", "create", "edit", "meta", "move", "delete", "forget", "adopt", "name-won",
-		"name-lost", "merged", "revived", "cycle-broken", "drop-provisional", "?",
+		"name-lost", "merged", "revived", "cycle-broken", "drop-provisional", "undone", "?",
 	}[min(v, verdicts)]
 }
 

@@ -18,6 +18,7 @@ type Plan struct {
 	Topology Topology
 	Steps    int
 	Faults   bool // power cuts and broken links
+	ReadOnly bool // the last member is read-only
 	Alone    bool // only the users of the first member work, and no power is lost
 	Trace    bool // remember what happens
 }
@@ -32,6 +33,7 @@ func Run(p Plan) (c *Cluster, err error) {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
 		}
 	}()
+	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.disk.Journal = nil
 		for range c.rnd.IntN(8) {

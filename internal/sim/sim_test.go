@@ -82,3 +82,7 @@ func TestHubOfFour(t *testing.T) {
 func TestUsersOfOneMember(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Alone: true})
 }
+
+func TestReadOnlyMember(t *testing.T) {
+	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
+}
