@@ -212,7 +212,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 // holdsMore reports whether a directory that is to die has got another object on
 // record since that was found: it is to be buried first.
 func (f *Folder) holdsMore(d *capture.Draft, pending, freed map[repl.UID]bool) (more bool) {
-	if d.Update.Present || d.Update.Type != repl.Directory {
+	if d.Update.Present || d.Update.Type != repl.Directory || f.cfg.ReadOnly && !d.Prior.Provisional {
 		return false
 	}
 	err := f.st.Children(d.Prior.UID, "", func(rec *repl.Record) bool {

@@ -115,7 +115,7 @@ type Folder struct {
 	seq     uint64
 	// failures counts changes that were not carried out.
 	failures  uint64
-	undoAfter repl.Time // when users' changes may be undone again
+	undoAfter map[repl.Place]repl.Time // when users' changes may be undone again
 	// refused are those changes, until they are undone, by their objects.
 	refused map[repl.UID]capture.Draft
 
@@ -139,7 +139,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		later:   make(map[spot]laterName),
 		raised:  make(map[spot]capture.Raised),
 		opened:  make(map[spot]int),
-		refused: make(map[repl.UID]capture.Draft),
+		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 	}

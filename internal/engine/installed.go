@@ -177,7 +177,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.failures++
 	c := &b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
-		f.undoAfter = f.now() + repl.Time(undoRetry)
+		f.undoFailed(c)
 	}
 	f.unsettled(b, i)
 	// Putting things back moves times too, and the journal leaves out what this

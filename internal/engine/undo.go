@@ -26,7 +26,7 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		}
 	}
 	l := f.anyLink()
-	if l == nil || f.now() < f.undoAfter {
+	if l == nil {
 		f.lookAgain(drafts, undoRetry)
 		return
 	}
@@ -34,8 +34,14 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	var alone []repl.Change
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
-		changes := f.undoing(drafts[:n])
-		if drafts = drafts[n:]; n == 1 {
+		group := drafts[:n]
+		drafts = drafts[n:]
+		if slices.ContainsFunc(group, f.undoesLater) {
+			f.lookAgain(group, undoRetry)
+			continue
+		}
+		changes := f.undoing(group)
+		if n == 1 {
 			alone = append(alone, changes...)
 		} else {
 			f.launchUndo(l, changes)
@@ -43,6 +49,24 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	}
 	slices.Reverse(alone) // children were found deleted before their directory
 	f.launchUndo(l, alone)
+}
+
+// undoesLater reports whether what a draft tells was tried to be undone lately,
+// in vain.
+func (f *Folder) undoesLater(d capture.Draft) bool {
+	return f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}] > f.now()
+}
+
+// undoFailed notes that a change of a user could not be undone.
+func (f *Folder) undoFailed(c *repl.Change) {
+	for at, t := range f.undoAfter {
+		if t <= f.now() {
+			delete(f.undoAfter, at)
+		}
+	}
+	for _, p := range []repl.Place{c.From, c.To} {
+		f.undoAfter[p] = f.now() + repl.Time(undoRetry)
+	}
 }
 
 // maxRefused bounds the changes of users that are remembered until they are
