@@ -82,7 +82,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		if c.Group != 0 && i+1 < len(changes) && changes[i+1].Group == c.Group {
 			continue
 		}
-		moved := c.Update.Type == repl.Directory && !c.From.IsZero() && c.From != c.To && !(c.To.IsZero() && c.Update.Heir.IsZero())
+		moved := c.Update.Type == repl.Directory && !c.From.IsZero() && c.From != c.To && !(c.To.IsZero() && c.Update.Heir.IsZero()) && c.Verdict != repl.VerdictUndone
 		if len(cur.changes) >= batchItems || bytes >= batchBytes || moved {
 			cur = nil
 		}

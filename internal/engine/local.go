@@ -409,12 +409,15 @@ func (f *Folder) startGone() {
 		settled = min(settled, seq)
 	}
 	var uids []repl.UID
+	met := make(map[repl.UID]bool)
 	left := f.gone[:0]
 	for _, g := range f.gone {
-		if g.seq < settled && g.after <= f.now() && len(uids) < goneChunk {
-			uids = append(uids, g.uid)
-		} else {
+		switch {
+		case g.seq >= settled || g.after > f.now() || len(uids) >= goneChunk:
 			left = append(left, g)
+		case !met[g.uid]:
+			met[g.uid] = true
+			uids = append(uids, g.uid)
 		}
 	}
 	f.gone = left
@@ -445,7 +448,9 @@ func (e goneLooked) apply(f *Folder) {
 	f.markPlaces(e.result.Dirty)
 	f.remake(e.result.Wanted)
 	for _, uid := range e.result.Gone { // moved: look there first, then here again
-		f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
+		if _, waits := f.refused[uid]; !waits {
+			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
+		}
 	}
 }
 

@@ -31,29 +31,34 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		return
 	}
 	f.find.Raise(finding.LocalChangeUndone, f.cfg.Name, fmt.Sprintf("%d changes since the start, the last of %q", f.stats.LocalRefused, drafts[len(drafts)-1].Update.Name))
-	var alone []repl.Change
-	for len(drafts) > 0 {
-		n := groupLen(drafts)
-		group := drafts[:n]
-		drafts = drafts[n:]
-		if slices.ContainsFunc(group, f.undoesLater) {
-			f.lookAgain(group, undoRetry)
+	var changes []repl.Change
+	movers := 0
+	for i := range drafts {
+		d := &drafts[i]
+		if f.undoesLater(d) {
+			f.lookAgain(drafts[i:i+1], undoRetry)
 			continue
 		}
-		changes := f.undoing(group)
-		if n == 1 {
-			alone = append(alone, changes...)
-		} else {
-			f.launchUndo(l, changes)
+		c, ok := f.undone(d)
+		if !ok {
+			return
 		}
+		if undoRank(&c) == undoMove {
+			movers++
+		}
+		changes = append(changes, c)
 	}
-	slices.Reverse(alone) // children were found deleted before their directory
-	f.launchUndo(l, alone)
+	for i := range changes { // they may have exchanged their places
+		changes[i].ViaPrivate = movers > 1 && undoRank(&changes[i]) == undoMove
+	}
+	slices.Reverse(changes) // children were found deleted before their directory
+	slices.SortStableFunc(changes, func(a, b repl.Change) int { return cmp.Compare(undoRank(&a), undoRank(&b)) })
+	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
 }
 
 // undoesLater reports whether what a draft tells was tried to be undone lately,
 // in vain.
-func (f *Folder) undoesLater(d capture.Draft) bool {
+func (f *Folder) undoesLater(d *capture.Draft) bool {
 	return f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}] > f.now()
 }
 
@@ -99,26 +104,26 @@ func (f *Folder) yield(changes []repl.Change) {
 	}
 }
 
-func (f *Folder) launchUndo(l *link, changes []repl.Change) {
-	if len(changes) == 0 {
-		return
-	}
-	slices.SortStableFunc(changes, func(a, b repl.Change) int { return cmp.Compare(undoRank(&a), undoRank(&b)) })
-	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
-}
+// The ranks of changes that take something back: what nobody else knows makes
+// room, then objects go back to their places, then directories come back that
+// others lie in. None depends on another's success.
+const (
+	undoRoom = iota
+	undoMove
+	undoDirectory
+	undoRest
+)
 
-// undoRank orders changes that take something back: first what must make room,
-// then what moves, then the directories that others lie in.
 func undoRank(c *repl.Change) int {
 	switch {
-	case c.To.IsZero():
-		return 0
+	case c.Drop:
+		return undoRoom
 	case !c.From.IsZero() && c.From != c.To:
-		return 1
+		return undoMove
 	case c.From.IsZero() && c.Update.Type == repl.Directory:
-		return 2
+		return undoDirectory
 	}
-	return 3
+	return undoRest
 }
 
 // anyLink returns a partner that can be asked for content, nil if none is up.
@@ -129,23 +134,6 @@ func (f *Folder) anyLink() *link {
 		}
 	}
 	return nil
-}
-
-// undoing makes the changes that take a group of drafts back. Objects of a group
-// that moved may have exchanged their places: they go through the private area.
-func (f *Folder) undoing(group []capture.Draft) []repl.Change {
-	changes := make([]repl.Change, 0, len(group))
-	for i := range group {
-		c, ok := f.undone(&group[i])
-		if !ok {
-			return nil
-		}
-		if len(group) > 1 {
-			c.Group, c.ViaPrivate = 1, !c.From.IsZero() && !c.To.IsZero() && c.From != c.To
-		}
-		changes = append(changes, c)
-	}
-	return changes
 }
 
 // undone makes the change that takes one draft back.
