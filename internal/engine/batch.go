@@ -306,12 +306,19 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 			return "its new directory lies in it", nil
 		}
 	}
+	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
-		if heir, err = f.st.Canonical(heir); err != nil || f.within(heir, c.Update.UID, w.parents) {
+		if heir, err = f.canonical(heir, w); err != nil || f.within(heir, c.Update.UID, w.parents) {
 			return "its heir lies in it", err
 		}
+		at, _, err := f.st.Get(heir)
+		if err != nil {
+			return "", err
+		}
+		_, comes := w.parents[heir]
+		dies = !at.Present && !comes
 	}
-	if !c.Update.Present && c.Update.Type == repl.Directory && c.Update.Heir.IsZero() {
+	if dies {
 		err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
 			if !w.leaves[child.UID] {
 				why = "it is not empty"

@@ -194,6 +194,10 @@ func (f *Folder) startLooks() {
 		}
 		f.looking[dir] = e.seq
 		f.overtake(dir, e)
+		if f.spare(dir, e) {
+			delete(f.looking, dir)
+			continue
+		}
 		w := capture.Work{Dir: dir, All: e.all, Self: e.self, Thorough: f.walking}
 		for name, wrote := range e.names {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
@@ -276,6 +280,10 @@ func (e *lookedDir) settle(f *Folder) {
 	if e.result.Missing { // the directory is not where its record says
 		rec, ok, err := f.st.Get(e.work.Dir)
 		if f.storeFailed(err) || !ok || !rec.Present {
+			return
+		}
+		if _, waits := f.refused[e.work.Dir]; waits { // until that is undone
+			f.relook(e.work, undoRetry)
 			return
 		}
 		f.markDirectory(e.work.Dir)

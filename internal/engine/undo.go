@@ -62,6 +62,21 @@ func (f *Folder) undoesLater(d *capture.Draft) bool {
 	return f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}] > f.now()
 }
 
+// spare puts off names of which it is known what users did there, until that is
+// tried to be undone again. It reports whether nothing is left to look at.
+func (f *Folder) spare(dir repl.UID, e *dirtyDir) bool {
+	if len(f.undoAfter) == 0 {
+		return false
+	}
+	for name, wrote := range e.names {
+		if t := f.undoAfter[repl.Place{Dir: dir, Name: name}]; t > f.now() {
+			f.again(dir, name, wrote, time.Duration(t-f.now()))
+			delete(e.names, name)
+		}
+	}
+	return len(e.names) == 0 && !e.all && !e.self
+}
+
 // undoFailed notes that a change of a user could not be undone.
 func (f *Folder) undoFailed(c *repl.Change) {
 	for at, t := range f.undoAfter {

@@ -84,5 +84,5 @@ func TestUsersOfOneMember(t *testing.T) {
 }
 
 func TestReadOnlyMember(t *testing.T) {
-	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
 }
