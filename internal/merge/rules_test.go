@@ -773,3 +773,42 @@ func TestRevivedDirectoryWaitsForItsPlace(t *testing.T) { // rules 9 and 11: not
 	s.meet()
 	s.at(s.a, "d/new")
 }
+
+// A third member's replacement of what B still has at the place: only the second
+// half of what it did has come.
+func TestWhatLeftItsPlaceIsNoConflict(t *testing.T) { // rule 9
+	s := newStage(t)
+	old := s.at(s.b, "d")
+	s.a.remove(s.at(s.a, "d/a"))
+	s.a.remove(s.at(s.a, "d"))
+	s.tick()
+	s.a.create(root, "d", repl.Directory, false)
+	young := s.at(s.a, "d")
+	plan, err := Decide(s.b, []repl.Update{young.Update}, version.Vector{young.GVSN.Originator: {{Low: young.GVSN.Version - 1, High: young.GVSN.Version}}}, Options{Folder: folder})
+	s.check(err)
+	s.mintsNothing(&plan)
+	if len(plan.Changes) > 0 || len(plan.Waiting) != 1 || plan.Waiting[0].UID != young.UID {
+		t.Errorf("%s left its place before %s came there: %s", short(old.UID), short(young.UID), summary(&plan))
+	}
+}
+
+func TestNothingIsSettledWithWhatIsHalfKnown(t *testing.T) { // rule 9
+	s := newStage(t)
+	s.a.create(root, "n", repl.File, false)
+	s.tick()
+	s.b.create(root, "n", repl.File, false)
+	mine, theirs := s.at(s.a, "n"), s.at(s.b, "n")
+	opts := Options{Folder: folder, Vector: s.a.vec.Minus(version.Vector{mine.GVSN.Originator: {{Low: mine.GVSN.Version - 1, High: mine.GVSN.Version}}})}
+	plan, err := Decide(s.a, s.since(), s.b.vec, opts)
+	s.check(err)
+	s.mintsNothing(&plan)
+	if len(plan.Waiting) != 1 || plan.Waiting[0].UID != theirs.UID || len(plan.Need) > 0 {
+		t.Errorf("the diff that brought %s has not ended: %s", short(mine.UID), summary(&plan))
+	}
+	opts.Own = mine.GVSN.Originator
+	plan, err = Decide(s.a, s.since(), s.b.vec, opts)
+	s.check(err)
+	if c := s.change(&plan, mine.UID); c.Verdict != repl.VerdictNameLost {
+		t.Errorf("what this member made itself it knows in full: %s", summary(&plan))
+	}
+}
