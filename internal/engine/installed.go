@@ -36,6 +36,10 @@ func (e installed) apply(f *Folder) {
 		c := &b.changes[i]
 		err := errors.Join(e.err, e.outcomes[i].Err)
 		f.stats.Kept += uint64(e.outcomes[i].Kept)
+		if e.outcomes[i].Kept > 0 && c.Keep == repl.KeepConflict && c.Verdict != repl.VerdictUndone {
+			f.stats.conflicts++
+			f.find.Raise(finding.ConflictKept, f.cfg.Name, fmt.Sprintf("%d versions since the start, the last of %q", f.stats.conflicts, c.Object.Name))
+		}
 		if intended(c) {
 			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
 		}

@@ -19,6 +19,7 @@ type Stats struct {
 	Kept         uint64 // objects put into the conflict store
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
+	conflicts    uint64 // versions kept that lost one
 	lastError    string
 }
 
