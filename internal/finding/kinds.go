@@ -267,7 +267,7 @@ var kinds = []Kind{
 		ConflictKept, Info,
 		"a version that lost a conflict was kept",
 		"Nothing; `dfs preserved list GROUP/FOLDER` shows it and who won, `dfs preserved restore GROUP/FOLDER PATH --all` puts it beside the winner.",
-		"Two members changed the same thing without knowing of each other. One version won everywhere; the other is in the conflict store. Stands until the member starts anew.",
+		"Two members changed the same thing without knowing of each other, or one was found changed after a member had died. One version won everywhere; the other is in the conflict store. Stands until the member starts anew.",
 	},
 	{
 		PreexistingKept, Info,
