@@ -48,8 +48,8 @@ func TestScheduleProblems(t *testing.T) {
 		{"512kbps; else full", "512; else full", `9:15: schedule clause "mon-fri 08:00-18:00 512": rate "512"`},
 		{"hub->branch", "hub>branch", `11:7: connection "hub>branch" is not of the form FROM->TO`},
 		{"hub->branch", "hub->brunch", `11:7: connection "hub->brunch" names an unknown server "brunch"; add it under servers or correct the name (did you mean "branch"?)`},
-		{"100mbps", "closed", `4:46: max-rate is "closed"`},
-		{"100mbps", "fast", `4:46: rate "fast"`},
+		{"100mbps", "closed", `4:43: max-rate is "closed"`},
+		{"100mbps", "fast", `4:43: rate "fast"`},
 	} {
 		_, err := Parse([]byte(strings.Replace(scheduled, c.old, c.new, 1)), "domain.yaml")
 		if !strings.Contains(fmt.Sprint(err), c.want) {
