@@ -31,6 +31,7 @@ type member struct {
 	find     *findings
 	folders  *folders
 	partners *partners
+	windows  *windows
 	server   peer.ServerConfig
 	api      *control.Server
 	heard    *heard
@@ -64,6 +65,11 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	}
 	m.noticeRefused()
 	m.log.Info("member runs", "server", m.id.Name(), "domain", m.domain().Domain.Name, "listen", f.peers.Addresses(), "state", m.state.path, "version", programVersion())
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work.Go(func() { m.windows.run(ctx) })
 	watch := m.dir.Watch(ctx)
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
@@ -112,6 +118,7 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	} else {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
+	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)
 }
@@ -309,6 +316,15 @@ func (m *member) revoked(id repl.MemberID) bool {
 func (m *member) generation() (term, generation uint64) {
 	d := m.domain().Domain
 	return d.Term, d.Generation
+}
+
+// group is the replication group of a folder, zero if there is none.
+func (m *member) group(folder repl.FolderID) repl.GUID {
+	g, _ := m.domain().Domain.Folder(directory.UUID(folder))
+	if g == nil {
+		return repl.GUID{}
+	}
+	return repl.GUID(g.ID)
 }
 
 // mayServe is the peer.Authorizer.
