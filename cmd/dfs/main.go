@@ -155,6 +155,11 @@ To look at it without setting anything up: dfs demo`),
 		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 		c.AddCommand(add)
 	}
+	c.AddGroup(&cobra.Group{ID: "domain", Title: "The domain:"})
+	for _, add := range domainCommands(o) {
+		add.GroupID = "domain"
+		c.AddCommand(add)
+	}
 	c.AddGroup(&cobra.Group{ID: "steer", Title: "Steer:"})
 	for _, add := range []*cobra.Command{pauseCommand(o), resumeCommand(o), syncNowCommand(o)} {
 		add.GroupID = "steer"

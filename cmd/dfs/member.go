@@ -85,6 +85,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 				return nil
 			}
 			m.follow(ctx, d)
+			m.shutOut(peers, d)
 			m.news.tell()
 			relisten.Reset(0)
 			if m.followed.Swap(d) == nil {
@@ -123,6 +124,21 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	m.partners.follow(ctx, d)
 }
 
+// shutOut closes what servers have open here whose identity is none of the domain's
+// any more.
+func (m *member) shutOut(peers *runningPeers, d *directory.Domain) {
+	before := m.followed.Load()
+	if before == nil || peers.server == nil {
+		return
+	}
+	for _, s := range before.Servers {
+		if d.Server(s.ID) == nil {
+			m.log.Info("server shut out", "server", s.Name, "id", s.ID)
+			peers.server.Disconnect(repl.MemberID(s.ID))
+		}
+	}
+}
+
 // refresh reads domain.yaml again.
 func (m *member) refresh() {
 	changed, err := m.dir.Refresh()
@@ -144,6 +160,7 @@ type runningPeers struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when Run has returned err
 	err    error
+	server *peer.Server // nil if it could not listen
 }
 
 func (r *runningPeers) stop() {
@@ -153,7 +170,7 @@ func (r *runningPeers) stop() {
 
 func (m *member) startPeers(ctx context.Context, s *peer.Server) *runningPeers {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &runningPeers{cancel: cancel, ended: make(chan struct{})}
+	r := &runningPeers{cancel: cancel, ended: make(chan struct{}), server: s}
 	go func() {
 		defer close(r.ended)
 		r.err = s.Run(ctx)
