@@ -128,7 +128,6 @@ func (w *windows) give(o order) error {
 	w.mu.Unlock()
 	w.log.Info("order given", "verb", o.Verb, "object", o.Object, "until", o.Until)
 	w.judge(w.clock())
-	w.grantAll()
 	return nil
 }
 

@@ -105,12 +105,10 @@ func (w *windows) run(ctx context.Context) {
 			return
 		case <-w.poke:
 			w.judge(w.clock())
-			w.grantAll()
 		case <-t.C:
 			switch now := w.clock(); {
 			case w.due(now):
 				w.judge(now)
-				w.grantAll()
 			case w.shares():
 				w.grantAll()
 			}
@@ -169,7 +167,6 @@ func (w *windows) follow(d *directory.Domain, self directory.UUID) {
 	w.limit.Set(uint64(w.mostLocked()))
 	w.mu.Unlock()
 	w.judge(w.clock())
-	w.grantAll()
 }
 
 // judge opens and closes what is to be open or closed at an instant.
@@ -177,6 +174,7 @@ func (w *windows) judge(now time.Time) {
 	w.mu.Lock()
 	changed := w.judgeLocked(now.Round(0))
 	w.mu.Unlock()
+	w.grantAll() // before anything is asked
 	for _, key := range changed {
 		w.relink(key.folder, key.partner)
 	}
@@ -381,7 +379,11 @@ func (w *windows) rates(now time.Time) map[repl.MemberID]map[repl.GUID]uint64 {
 		if out[l.partner] == nil {
 			out[l.partner] = make(map[repl.GUID]uint64)
 		}
-		if r != schedule.Full && r != schedule.Closed {
+		switch r {
+		case schedule.Full:
+		case schedule.Closed: // what is under way must not be let go before it is cancelled
+			out[l.partner][l.group] = uint64(schedule.Levels[1])
+		default:
 			out[l.partner][l.group] = uint64(r)
 		}
 	}

@@ -20,8 +20,9 @@ import (
 // status asks a member for its status.
 func (s *site) status() (r struct {
 	Folders []struct {
-		Files int64
-		Links []struct {
+		Files       int64
+		ServedBytes uint64
+		Links       []struct {
 			Direction, Window, WindowUntil string
 			Connected                      bool
 		}
@@ -118,6 +119,38 @@ func TestPause(t *testing.T) {
 	branch.must("status", "--wait", "--timeout", "60s")
 	if orders := branch.status().Orders; len(orders) > 0 || !branch.has("out.txt") || !hub.has("in.txt") {
 		t.Errorf("after its time the pause holds: %v", orders)
+	}
+}
+
+// A window that closes ends a transfer that is under way within a second; it goes on
+// later, and at the rate that holds then.
+func TestAClosingWindowStopsATransfer(t *testing.T) {
+	hub, branch := pair(t)
+	hub.must("schedule", "set", "projects", "hub->branch", "2mbps") // 250 kB/s
+	branch.eventually("is limited", func() bool { w, _ := branch.window("in"); return w == "2mbps" })
+	hub.write("big.bin", strings.Repeat("0123456789abcdef", 1<<17)) // 2 MiB: more than 8 s
+	served := func() uint64 { return hub.status().Folders[0].ServedBytes }
+	hub.eventually("sends", func() bool { return served() > 100_000 })
+	branch.must("pause", "hub->branch")
+	closed, last, still := time.Now(), served(), time.Now()
+	hub.eventually("stops sending", func() bool {
+		if n := served(); n != last {
+			last, still = n, time.Now()
+		}
+		return time.Since(still) > 1500*time.Millisecond
+	})
+	if took := still.Sub(closed); took > time.Second {
+		t.Errorf("sent for %v after the window closed", took)
+	}
+	if last > 1<<20 || branch.has("big.bin") {
+		t.Errorf("%d bytes were served", last)
+	}
+	hub.must("schedule", "remove", "projects", "hub->branch")
+	began := time.Now()
+	branch.must("resume", "--all")
+	branch.eventually("has it", func() bool { return branch.has("big.bin") })
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("without a limit it took %v", took)
 	}
 }
 

@@ -63,9 +63,14 @@ type paced struct {
 func (p *pacer) set(bits uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was := p.rate
 	p.rate = int64(min(bits, 1<<60) / 8)
 	if bits > 0 {
 		p.rate = max(p.rate, 1)
+	}
+	// What was sent and is not paid for is paid at the new rate.
+	if now := time.Now(); p.rate > 0 && p.next.After(now) {
+		p.next = now.Add(time.Duration(float64(p.next.Sub(now)) * float64(was) / float64(p.rate)))
 	}
 	p.wakeFirstLocked()
 }
