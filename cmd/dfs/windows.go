@@ -295,6 +295,16 @@ func (w *windows) windowOf(folder repl.FolderID, m repl.MemberID) window {
 	return window{rate: schedule.Full}
 }
 
+// closedText says that a folder's connection from a partner is closed, and until
+// when; "" if it is open.
+func (w *windows) closedText(folder repl.FolderID, m repl.MemberID) string {
+	win := w.windowOf(folder, m)
+	if win.open() {
+		return ""
+	}
+	return windowText(win.String(), timeText(win.until), w.clock())
+}
+
 // grantAll tells every session what has changed.
 func (w *windows) grantAll() {
 	w.mu.Lock()

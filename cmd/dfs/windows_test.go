@@ -75,6 +75,10 @@ func TestClosedWindow(t *testing.T) {
 	if branch.has("out.txt") {
 		t.Error("the closed connection brought a file")
 	}
+	branch.refused(exitNotYet, "the connection from hub is closed until "+day, "status", "--wait", "--timeout", "2s")
+	if out := branch.must("backlog", "projects/docs", "--json"); !strings.Contains(out, "the connection is closed until "+day) {
+		t.Errorf("backlog does not say why:\n%s", out)
+	}
 	branch.refused(exitUsage, "this server is branch", "sync-now", "branch->hub")
 	branch.refused(exitUsage, "no member of it", "sync-now", "project")
 	branch.must("sync-now", "hub->branch", "--for", "5m")
@@ -219,4 +223,50 @@ func TestWindowsFollowTheClock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// max-rate is shared by the connections that are busy; those that are not begin with
+// little, and a schedule's own rate still holds.
+func TestMaxRateIsShared(t *testing.T) {
+	d, err := directory.Parse([]byte(strings.NewReplacer(
+		"\n  branch:", "\n  lab: {id: 00000000-0000-4000-8000-000000000007, address: \"l:7440\"}\n  branch:",
+		"          hub: ", "          lab: {id: 00000000-0000-4000-8000-000000000008, path: /srv/docs}\n          hub: ",
+		"    schedule: \"02:00-03:00 64kbps; 03:00-04:00 full; else closed\"\n", "    connection-schedules: {\"lab->branch\": \"4mbps\"}\n",
+	).Replace(domainOfWindows)), "domain.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWindows(&stateDir{path: t.TempDir()}, new(peer.Limit), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.session = func(repl.MemberID) *peer.Session { return nil }
+	w.relink = func(repl.FolderID, repl.MemberID) {}
+	now := time.Now()
+	w.clock = func() time.Time { return now }
+	w.follow(d, d.ServerByName("branch").ID)
+	docs := repl.FolderID(d.Groups[0].Folders[0].ID)
+	hub, lab := repl.MemberID(d.ServerByName("hub").ID), repl.MemberID(d.ServerByName("lab").ID)
+	expect := func(what string, fromHub, fromLab uint64) {
+		t.Helper()
+		r, group := w.rates(now), repl.GUID(d.Groups[0].ID)
+		if r[hub][group] != fromHub || r[lab][group] != fromLab {
+			t.Errorf("%s: %d and %d bits per second, want %d and %d", what, r[hub][group], r[lab][group], fromHub, fromLab)
+		}
+	}
+	expect("idle", 200_000, 200_000)
+	hubDone := w.use(w.pass(docs, hub))
+	expect("one is busy", 10_000_000, 200_000)
+	labDone := w.use(w.pass(docs, lab))
+	expect("both are busy", 5_000_000, 4_000_000)
+	hubDone()
+	now = now.Add(busyFor / 2)
+	expect("just now", 5_000_000, 4_000_000)
+	now = now.Add(busyFor)
+	expect("the other alone", 200_000, 4_000_000)
+	labDone()
+	if err := w.give(order{Verb: verbSyncNow, Object: "lab->branch", Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	expect("in spite of the schedule", 200_000, 10_000_000)
 }

@@ -154,11 +154,11 @@ func TestAt(t *testing.T) {
 				last = end
 			}
 			for ; at.Before(last); at = at.Add(time.Minute) {
-				if got, _ := s.At(at, l); got != r {
+				if got := s.at(at, l); got != r {
 					t.Fatalf("%q in %v: %v at %v, said to be %v until %v", s, l, got, at, r, until)
 				}
 			}
-			if got, _ := s.At(at, l); !until.IsZero() && at.Equal(until) && got == r {
+			if got := s.at(at, l); !until.IsZero() && at.Equal(until) && got == r {
 				t.Fatalf("%q in %v: still %v at %v", s, l, r, at)
 			}
 		}
@@ -169,8 +169,7 @@ func TestAt(t *testing.T) {
 func minutes(s *Schedule, l *time.Location, from, to time.Time) map[Rate]int {
 	m := make(map[Rate]int)
 	for at := from; at.Before(to); at = at.Add(time.Minute) {
-		r, _ := s.At(at, l)
-		m[r]++
+		m[s.at(at, l)]++
 	}
 	return m
 }
