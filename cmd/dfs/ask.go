@@ -14,6 +14,7 @@ import (
 type memberAPI interface {
 	Apply(context.Context, *controlpb.ApplyRequest) (*controlpb.ApplyReply, error)
 	Invite(context.Context, *controlpb.InviteRequest) (*controlpb.InviteReply, error)
+	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
 }
 
 // askMember asks the running member, or, where none runs, does the same in the

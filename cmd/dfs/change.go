@@ -148,3 +148,18 @@ func (o offline) Invite(ctx context.Context, req *controlpb.InviteRequest) (*con
 	}
 	return a.Invite(ctx, req)
 }
+
+// Domain is that of control.Member.
+func (a *admin) Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error) {
+	_, here := a.dir.Master()
+	return &controlpb.DomainReply{Document: a.domain().Text(), Master: here}, nil
+}
+
+// Domain is that of a running member. A copy will do to look at.
+func (o offline) Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error) {
+	doc, err := o.signedDomain()
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.DomainReply{Document: doc.Text(), Master: true}, nil
+}

@@ -28,6 +28,7 @@ type folders struct {
 	hub   *journal.Hub
 	// session returns the session with an upstream, nil if there is none.
 	session func(repl.MemberID) *peer.Session
+	windows *windows
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 
@@ -224,12 +225,28 @@ func (f *folders) named(name string) (*keeper, error) {
 
 // linked hands a session, or its loss, to every folder that pulls from m.
 func (f *folders) linked(m repl.MemberID, s *peer.Session) {
+	if s != nil {
+		f.windows.greet(m, s)
+	}
 	f.linking.Lock()
 	defer f.linking.Unlock()
 	for _, k := range f.all() {
 		if slices.Contains(k.Upstreams, m) {
 			k.link(m, s)
 		}
+	}
+}
+
+// relink hands the session with m to one folder again, after its window has
+// opened or closed.
+func (f *folders) relink(id repl.FolderID, m repl.MemberID) {
+	f.linking.Lock()
+	defer f.linking.Unlock()
+	f.mu.Lock()
+	k := f.keepers[id]
+	f.mu.Unlock()
+	if k != nil && slices.Contains(k.Upstreams, m) {
+		k.link(m, f.session(m))
 	}
 }
 

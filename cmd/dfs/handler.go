@@ -25,6 +25,7 @@ type handler struct {
 	heard   *heard
 	// directoryNews is closed and replaced when there is a newer domain.
 	directoryNews *news
+	windows       *windows
 }
 
 var _ peer.Handler = (*handler)(nil)
@@ -38,9 +39,24 @@ func (h *handler) runner(folder repl.FolderID) (*engine.Runner, *keeper, error) 
 	return r, k, nil
 }
 
+// paused tells the partner that an order keeps the folder from it.
+func (h *handler) paused(partner repl.MemberID, folder repl.FolderID) error {
+	until, paused := h.windows.paused(folder, partner)
+	switch {
+	case !paused:
+		return nil
+	case until.IsZero():
+		return wire.Errorf(wire.CodeUnavailable, "replication of the folder is paused there")
+	}
+	return wire.Errorf(wire.CodeUnavailable, "replication of the folder is paused there until %s", until.UTC().Format(time.RFC3339))
+}
+
 // Diff is that of peer.Handler. The first question of an exchange tells what
 // the partner knows.
 func (h *handler) Diff(ctx context.Context, partner repl.MemberID, req *wire.DiffRequest) (*wire.DiffPage, error) {
+	if err := h.paused(partner, req.Folder); err != nil {
+		return nil, err
+	}
 	r, _, err := h.runner(req.Folder)
 	if err != nil {
 		return nil, err
@@ -71,16 +87,16 @@ func (h *handler) Records(ctx context.Context, _ repl.MemberID, folder repl.Fold
 }
 
 // Content is that of peer.Handler.
-func (h *handler) Content(ctx context.Context, _ repl.MemberID, folder repl.FolderID, item wire.ContentItem) (peer.ContentSource, wire.Status) {
+func (h *handler) Content(ctx context.Context, partner repl.MemberID, folder repl.FolderID, item wire.ContentItem) (peer.ContentSource, wire.Status) {
 	r, k, err := h.runner(folder)
-	if err != nil {
+	if err != nil || h.paused(partner, folder) != nil {
 		return nil, wire.StatusBusy
 	}
 	c, status := r.Served.Content(ctx, item)
 	if status != wire.StatusOK {
 		return nil, status
 	}
-	s := &source{c, &k.served}
+	s := &source{c, &k.served, func() bool { return h.paused(partner, folder) != nil }}
 	if item.Offset > 0 {
 		if _, err := io.CopyN(io.Discard, c, item.Offset); err != nil {
 			_ = s.Close() // it was only read
@@ -94,10 +110,15 @@ func (h *handler) Content(ctx context.Context, _ repl.MemberID, folder repl.Fold
 type source struct {
 	*engine.Content
 	served *atomic.Uint64
+	paused func() bool
 }
 
-// Read counts what is sent.
+// Read counts what is sent. It ends short when the folder is paused: what came is
+// thrown away there, and asked for again afterwards.
 func (s *source) Read(p []byte) (int, error) {
+	if s.paused() {
+		return 0, io.EOF
+	}
 	n, err := s.Content.Read(p)
 	s.served.Add(uint64(n))
 	return n, err

@@ -390,7 +390,8 @@ func (k *keeper) running() (*engine.Runner, *store.Folder, error) {
 	return r, records, nil
 }
 
-// link gives the runner a session, or takes it.
+// link gives the runner a session, or takes it: it has none while the window of the
+// connection is closed.
 func (k *keeper) link(m repl.MemberID, s *peer.Session) {
 	k.mu.Lock()
 	r, ctx := k.runner, k.links
@@ -409,11 +410,12 @@ func (k *keeper) link(m repl.MemberID, s *peer.Session) {
 		case <-stop:
 		}
 	}()
-	if s == nil {
+	g := k.f.windows.pass(k.Folder, m)
+	if s == nil || g == nil {
 		r.SetUpstream(ctx, m, nil)
 		return
 	}
-	r.SetUpstream(ctx, m, upstream{s})
+	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g})
 }
 
 // linkAll gives a new runner the sessions that stand.

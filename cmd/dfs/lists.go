@@ -144,7 +144,7 @@ func (m *member) inboundList(ctx context.Context, records *store.Folder, k *keep
 			}
 			if len(l.Updates) < limit {
 				line := updateLine(records, u, parents)
-				line.Reason = m.whyNot(k, s, &link, u)
+				line.Reason = m.whyNot(k, s, &link, id, u)
 				l.Updates = append(l.Updates, line)
 			}
 		}
@@ -162,7 +162,7 @@ func (m *member) inboundList(ctx context.Context, records *store.Folder, k *keep
 }
 
 // whyNot says what an update that is known of waits for.
-func (m *member) whyNot(k *keeper, s *engine.Status, link *engine.LinkStatus, u *repl.Update) string {
+func (m *member) whyNot(k *keeper, s *engine.Status, link *engine.LinkStatus, id repl.MemberID, u *repl.Update) string {
 	for _, f := range m.find.of(k.Name) {
 		if f.Object == k.Name+":"+u.Name || strings.HasSuffix(f.Object, "/"+u.Name) {
 			return string(f.Code) + ": " + f.Text
@@ -171,6 +171,8 @@ func (m *member) whyNot(k *keeper, s *engine.Status, link *engine.LinkStatus, u 
 	switch {
 	case s.Stopped != "":
 		return "the folder is stopped: " + s.Stopped
+	case m.windows.closedText(k.Folder, id) != "":
+		return "the connection is " + m.windows.closedText(k.Folder, id)
 	case link.Held.Contains(u.GVSN):
 		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem, finding.FreeSpaceReserve, finding.ParkedUpdate} {
 			for _, f := range m.find.of(k.Name) {

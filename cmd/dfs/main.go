@@ -22,6 +22,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // schedules in local time, wherever the system has no zones
 
 	"opendfs/internal/control"
 
@@ -151,6 +152,17 @@ To look at it without setting anything up: dfs demo`),
 	}
 	for _, add := range []*cobra.Command{statusCommand(o), backlogCommand(o), queueCommand(o), recordCommand(o), explainCommand(o)} {
 		add.GroupID = "look"
+		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
+		c.AddCommand(add)
+	}
+	c.AddGroup(&cobra.Group{ID: "domain", Title: "The domain:"})
+	for _, add := range domainCommands(o) {
+		add.GroupID = "domain"
+		c.AddCommand(add)
+	}
+	c.AddGroup(&cobra.Group{ID: "steer", Title: "Steer:"})
+	for _, add := range []*cobra.Command{pauseCommand(o), resumeCommand(o), syncNowCommand(o)} {
+		add.GroupID = "steer"
 		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 		c.AddCommand(add)
 	}

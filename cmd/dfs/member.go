@@ -31,6 +31,7 @@ type member struct {
 	find     *findings
 	folders  *folders
 	partners *partners
+	windows  *windows
 	server   peer.ServerConfig
 	api      *control.Server
 	heard    *heard
@@ -64,6 +65,11 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	}
 	m.noticeRefused()
 	m.log.Info("member runs", "server", m.id.Name(), "domain", m.domain().Domain.Name, "listen", f.peers.Addresses(), "state", m.state.path, "version", programVersion())
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work.Go(func() { m.windows.run(ctx) })
 	watch := m.dir.Watch(ctx)
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
@@ -79,6 +85,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 				return nil
 			}
 			m.follow(ctx, d)
+			m.shutOut(peers, d)
 			m.news.tell()
 			relisten.Reset(0)
 			if m.followed.Swap(d) == nil {
@@ -112,8 +119,24 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	} else {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
+	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)
+}
+
+// shutOut closes what servers have open here whose identity is none of the domain's
+// any more.
+func (m *member) shutOut(peers *runningPeers, d *directory.Domain) {
+	before := m.followed.Load()
+	if before == nil || peers.server == nil {
+		return
+	}
+	for _, s := range before.Servers {
+		if d.Server(s.ID) == nil {
+			m.log.Info("server shut out", "server", s.Name, "id", s.ID)
+			peers.server.Disconnect(repl.MemberID(s.ID))
+		}
+	}
 }
 
 // refresh reads domain.yaml again.
@@ -137,6 +160,7 @@ type runningPeers struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when Run has returned err
 	err    error
+	server *peer.Server // nil if it could not listen
 }
 
 func (r *runningPeers) stop() {
@@ -146,7 +170,7 @@ func (r *runningPeers) stop() {
 
 func (m *member) startPeers(ctx context.Context, s *peer.Server) *runningPeers {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &runningPeers{cancel: cancel, ended: make(chan struct{})}
+	r := &runningPeers{cancel: cancel, ended: make(chan struct{}), server: s}
 	go func() {
 		defer close(r.ended)
 		r.err = s.Run(ctx)
@@ -309,6 +333,15 @@ func (m *member) revoked(id repl.MemberID) bool {
 func (m *member) generation() (term, generation uint64) {
 	d := m.domain().Domain
 	return d.Term, d.Generation
+}
+
+// group is the replication group of a folder, zero if there is none.
+func (m *member) group(folder repl.FolderID) repl.GUID {
+	g, _ := m.domain().Domain.Folder(directory.UUID(folder))
+	if g == nil {
+		return repl.GUID{}
+	}
+	return repl.GUID(g.ID)
 }
 
 // mayServe is the peer.Authorizer.

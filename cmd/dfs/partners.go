@@ -248,7 +248,7 @@ func troubleOf(err error) finding.Code {
 			return finding.PartnerRefused
 		}
 	}
-	for _, refused := range []error{pki.ErrForeign, pki.ErrOtherDomain, pki.ErrRevoked, pki.ErrWrongMember, pki.ErrValidity} {
+	for _, refused := range []error{pki.ErrForeign, pki.ErrOtherDomain, pki.ErrRevoked, pki.ErrWrongMember, pki.ErrRefused, pki.ErrValidity} {
 		if errors.Is(err, refused) {
 			return finding.PartnerRefused
 		}

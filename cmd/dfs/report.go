@@ -51,6 +51,7 @@ func (m *member) Status(ctx context.Context, _ *controlpb.StatusRequest) (*contr
 		r.Partners = append(r.Partners, m.reportPartner(d, one))
 	}
 	slices.SortFunc(r.Partners, func(a, b *controlpb.Partner) int { return strings.Compare(a.Server, b.Server) })
+	r.Orders = reportOrders(m.windows.standing())
 	r.Findings = reportFindings(m.find.set.List())
 	for code, n := range m.find.set.Overflow() {
 		r.Overflow = append(r.Overflow, &controlpb.Overflow{Code: string(code), Refused: n})
@@ -185,6 +186,8 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		link := &controlpb.Link{
 			Server: memberName(d, id), Direction: "in", Known: len(l.Known) > 0, Backlog: inbound(lacks), Held: int64(l.Held.Len()),
 		}
+		win := m.windows.windowOf(k.Folder, id)
+		link.Window, link.WindowUntil = win.String(), timeText(win.until)
 		if one := m.partners.one(id); one != nil && one.current() != nil {
 			link.Connected, link.Heard = true, timeText(time.Now()) // a session that is silent ends by itself
 		} else if one != nil {
@@ -199,6 +202,9 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		link := &controlpb.Link{
 			Server: memberName(d, id), Direction: "out", Connected: time.Since(at) < heardLately, Known: ok,
 			Backlog: &controlpb.Backlog{}, Heard: timeText(at),
+		}
+		if until, paused := m.windows.paused(k.Folder, id); paused {
+			link.Window, link.WindowUntil = "paused", timeText(until)
 		}
 		f.Links = append(f.Links, link)
 		if !ok {

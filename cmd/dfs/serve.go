@@ -108,10 +108,16 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 		admin: admin, state: state, log: log, started: time.Now(), find: newFindings(log),
 		news: newNews(), heard: newHeard(), damage: make(chan error, 1), hup: make(chan os.Signal, 1), listen: self.ListenAddresses(),
 	}
+	limit := new(peer.Limit)
+	if m.windows, err = newWindows(state, limit, log); err != nil {
+		return nil, err
+	}
+	m.windows.session = m.session
 	m.folders = &folders{
 		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
-		session: m.session, damaged: m.damaged,
+		session: m.session, damaged: m.damaged, windows: m.windows,
 	}
+	m.windows.relink = m.folders.relink
 	link := peer.Config{
 		Identity: admin.id, Revoked: m.revoked, Product: programVersion(), Generation: m.generation, Meter: peer.NewMeter(), Log: log.With("part", "peer"),
 	}
@@ -119,7 +125,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
 	}
 	m.server = peer.ServerConfig{
-		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news}, Authorize: m.mayServe, Door: admin.door(log), Greeted: m.partners.greeted,
+		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: admin.door(log), Greeted: m.partners.greeted,
 	}
 	m.api = control.NewServer(m)
 	return m, nil

@@ -171,6 +171,7 @@ func printStatus(w io.Writer, s *controlpb.StatusReply, now time.Time) {
 		printFolders(w, s.Folders, now)
 		printLinks(w, s.Folders, now)
 	}
+	printOrders(w, s.Orders)
 	printFindings(w, s.Findings, now)
 	for _, o := range s.Overflow {
 		fmt.Fprintf(w, "  … %s: raised %s times more for other objects\n", o.Code, thousands(int64(o.Refused)))
@@ -260,6 +261,9 @@ func printLinks(w io.Writer, list []*controlpb.Folder, now time.Time) {
 			if l.Connected {
 				connected = "yes"
 			}
+			if l.Window != "" {
+				connected += ", " + windowText(l.Window, l.WindowUntil, now)
+			}
 			backlog := "not known"
 			if l.Known {
 				backlog = backlogText(l.Backlog, "")
@@ -271,6 +275,37 @@ func printLinks(w io.Writer, list []*controlpb.Folder, now time.Time) {
 		}
 	}
 	must(t.Flush())
+}
+
+// windowText is what a schedule or an order allows: "closed until Mon 18:00".
+func windowText(window, until string, now time.Time) string {
+	t, ok := parseTime(until)
+	if !ok {
+		return window
+	}
+	t = t.Local()
+	switch {
+	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
+		return window + " until " + t.Format("15:04:05")
+	case t.Sub(now) < 6*24*time.Hour:
+		return window + " until " + t.Format("Mon 15:04")
+	}
+	return window + " until " + t.Format("2006-01-02 15:04")
+}
+
+// printOrders lists the standing orders.
+func printOrders(w io.Writer, list []*controlpb.StandingOrder) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nORDERS")
+	for _, o := range list {
+		until := "until `dfs resume " + orAll(o.Object) + "`"
+		if o.Until != "" {
+			until = "until " + clockTime(o.Until)
+		}
+		fmt.Fprintf(w, "%-8s  %s, %s\n", o.Verb, orAll(o.Object), until)
+	}
 }
 
 func printFindings(w io.Writer, list []*controlpb.Finding, now time.Time) {

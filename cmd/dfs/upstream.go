@@ -13,8 +13,23 @@ import (
 )
 
 // upstream is a session as the engine asks it: in requests that the protocol's
-// limits allow.
-type upstream struct{ s *peer.Session }
+// limits allow, while the connection's window is open.
+type upstream struct {
+	s    *peer.Session
+	w    *windows
+	gate *gate
+}
+
+// within gives a context that ends with the window, too.
+func (u upstream) within(ctx context.Context) (context.Context, func()) {
+	life := u.w.lifeOf(u.gate)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
 
 var (
 	_ engine.Upstream = upstream{}
@@ -23,6 +38,8 @@ var (
 
 // Diff is that of engine.Upstream.
 func (u upstream) Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage, error) {
+	ctx, done := u.within(ctx)
+	defer done()
 	p, err := u.s.Diff(ctx, &req)
 	if err != nil {
 		return wire.DiffPage{}, err
@@ -33,6 +50,8 @@ func (u upstream) Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage
 // Records is that of engine.Upstream. The vector is that of the first answer,
 // which every later one covers.
 func (u upstream) Records(ctx context.Context, folder repl.FolderID, uids []repl.UID) (wire.RecordsReply, error) {
+	ctx, done := u.within(ctx)
+	defer done()
 	var all wire.RecordsReply
 	for len(uids) > 0 {
 		r, err := u.s.Records(ctx, folder, uids[:min(len(uids), wire.MaxUIDs)])
@@ -52,11 +71,16 @@ func (u upstream) Records(ctx context.Context, folder repl.FolderID, uids []repl
 
 // Barrier is that of engine.Upstream.
 func (u upstream) Barrier(ctx context.Context, folder repl.FolderID) (version.Vector, error) {
+	ctx, done := u.within(ctx)
+	defer done()
 	return u.s.Barrier(ctx, folder)
 }
 
 // Content is that of fetch.Upstream.
 func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, status wire.Status, r io.Reader) error) error {
+	ctx, done := u.within(ctx)
+	defer done()
+	defer u.w.use(u.gate)()
 	for base := 0; base < len(items); base += wire.MaxItems {
 		some := items[base:min(base+wire.MaxItems, len(items))]
 		err := u.s.Content(ctx, folder, some, func(d peer.Delivery, r io.Reader) error {

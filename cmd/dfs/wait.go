@@ -367,7 +367,13 @@ func (w *waiter) covers(ctx context.Context, r *engine.Runner, v version.Vector)
 		if len(lacks) == 0 {
 			return true, nil
 		}
-		w.say(s, "%d updates of others are on their way", lacks.Len())
+		text := "are on their way"
+		for _, id := range w.k.Upstreams {
+			if closed := w.m.windows.closedText(w.k.Folder, id); closed != "" {
+				text = fmt.Sprintf("wait; the connection from %s is %s", w.name(id), closed)
+			}
+		}
+		w.say(s, "%d updates of others %s", lacks.Len(), text)
 		return false, nil
 	})
 }

@@ -286,13 +286,16 @@ func (w *walk) compare(name string, rec *repl.Record, theirs *repl.Update, pulls
 }
 
 func (w *walk) whyNot(u *repl.Update) string {
-	link := engine.LinkStatus{}
-	for _, l := range w.status.Links {
+	link, from := engine.LinkStatus{}, repl.MemberID{}
+	for id, l := range w.status.Links {
 		if l.Held.Contains(u.GVSN) {
-			link = l
+			link, from = l, id
+		}
+		if repl.GUID(from).IsZero() && w.m.windows.closedText(w.p.k.Folder, id) != "" {
+			from = id
 		}
 	}
-	return w.m.whyNot(w.p.k, &w.status, &link, u)
+	return w.m.whyNot(w.p.k, &w.status, &link, from, u)
 }
 
 // downstream goes by what a partner said that it knows.

@@ -137,3 +137,13 @@ func (c *Client) Apply(ctx context.Context, q *controlpb.ApplyRequest) (*control
 func (c *Client) Invite(ctx context.Context, q *controlpb.InviteRequest) (*controlpb.InviteReply, error) {
 	return ask(ctx, c, c.rpc.Invite, q)
 }
+
+// Domain is that of Member.
+func (c *Client) Domain(ctx context.Context, q *controlpb.DomainRequest) (*controlpb.DomainReply, error) {
+	return ask(ctx, c, c.rpc.Domain, q)
+}
+
+// Order is that of Member.
+func (c *Client) Order(ctx context.Context, q *controlpb.OrderRequest) (*controlpb.OrderReply, error) {
+	return ask(ctx, c, c.rpc.Order, q)
+}

@@ -46,6 +46,8 @@ type Member interface {
 	PreservedPurge(context.Context, *controlpb.PreservedPurgeRequest) (*controlpb.PreservedPurgeReply, error)
 	Apply(context.Context, *controlpb.ApplyRequest) (*controlpb.ApplyReply, error)
 	Invite(context.Context, *controlpb.InviteRequest) (*controlpb.InviteReply, error)
+	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
+	Order(context.Context, *controlpb.OrderRequest) (*controlpb.OrderReply, error)
 }
 
 // Problem is an error that says what to do about it.
@@ -169,4 +171,12 @@ func (h handler) Apply(ctx context.Context, r *connect.Request[controlpb.ApplyRe
 
 func (h handler) Invite(ctx context.Context, r *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error) {
 	return unary(ctx, r, h.m.Invite)
+}
+
+func (h handler) Domain(ctx context.Context, r *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {
+	return unary(ctx, r, h.m.Domain)
+}
+
+func (h handler) Order(ctx context.Context, r *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
+	return unary(ctx, r, h.m.Order)
 }

@@ -18,6 +18,7 @@ func (r *reader) check(d *Domain) {
 	r.checkAddresses(d)
 	for _, g := range d.Groups {
 		r.checkTopology(g, known, servers)
+		r.checkExceptions(g, known, servers)
 		for _, f := range g.Folders {
 			r.checkFolder(g, f, known, servers)
 		}
@@ -79,7 +80,7 @@ func (r *reader) checkTopology(g *Group, known map[string]bool, servers []string
 					"add it under servers or correct the name"+didYouMean(end, servers))
 			}
 		}
-		if back := path + "/" + l.To + "->" + l.From; r.nodes[back] == nil && known[l.From] && known[l.To] {
+		if l.Enabled && !t.Linked(l.To, l.From) && known[l.From] && known[l.To] {
 			r.warn(n, path, fmt.Sprintf("connection %q has no way back, so changes made on %q do not return", name, l.To),
 				fmt.Sprintf("add \"%s->%s\", or make %q read-only", l.To, l.From, l.To))
 		}

@@ -70,6 +70,8 @@ func Diff(old, new *Domain) []Change {
 		func(g *Group) (string, UUID) { return g.Name, g.ID },
 		func(name string, o, n *Group) {
 			d.set("group "+name, "topology", topologyText(o), topologyText(n))
+			d.set("group "+name, "schedule", o.Schedule.String(), n.Schedule.String())
+			d.exceptions(name, o, n)
 			d.folders(name, o, n)
 		})
 	return d.changes
@@ -94,6 +96,10 @@ func underNewNames(old, new *Domain) *Domain {
 	}
 	old = old.Clone()
 	for _, g := range old.Groups {
+		for i := range g.Exceptions {
+			now(&g.Exceptions[i].From)
+			now(&g.Exceptions[i].To)
+		}
 		for i := range g.Topology.Hubs {
 			now(&g.Topology.Hubs[i])
 		}
@@ -187,6 +193,32 @@ func (d *differ) fold(at int) {
 func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "address", strings.Join(o.Addresses, ", "), strings.Join(n.Addresses, ", "))
 	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
+	d.set("server "+name, "max-rate", maxRateText(o), maxRateText(n))
+}
+
+func maxRateText(s *Server) string {
+	if s.MaxRate == 0 {
+		return ""
+	}
+	return s.MaxRate.String()
+}
+
+// exceptions lists the connections of a group whose own schedule changes.
+func (d *differ) exceptions(group string, o, n *Group) {
+	var links []Link
+	for _, e := range slices.Concat(o.Exceptions, n.Exceptions) {
+		links = append(links, Link{From: e.From, To: e.To})
+	}
+	slices.SortFunc(links, compareLinks)
+	text := func(g *Group, l Link) string {
+		if s := g.exception(l.From, l.To); s != nil {
+			return s.String()
+		}
+		return "the group's"
+	}
+	for _, l := range slices.Compact(links) {
+		d.set("connection "+group+" "+l.From+"->"+l.To, "schedule", text(o, l), text(n, l))
+	}
 }
 
 func (d *differ) folders(group string, o, n *Group) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"opendfs/internal/schedule"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
@@ -200,6 +202,18 @@ func TestCloneShares(t *testing.T) {
 }
 
 // genDomain draws a valid domain with ids.
+func genSchedule(t *rapid.T) *schedule.Schedule {
+	b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0xFF, 0x5F, 0x00}), schedule.BlobSize, schedule.BlobSize).Draw(t, "schedule")
+	for i := range b {
+		b[i] = b[i/8*8]
+	}
+	s, err := schedule.FromBlob(b, rapid.Bool().Draw(t, "utc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func genDomain(t *rapid.T) *Domain {
 	name := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,6}`)
 	word := rapid.StringMatching(`[a-zA-Z0-9 .~*?äß#:'"{}\[\]&!|>%@\\-]{1,8}`)
@@ -213,6 +227,9 @@ func genDomain(t *rapid.T) *Domain {
 		for j := range rapid.IntRange(0, 2).Draw(t, "addresses") {
 			e.Addresses = append(e.Addresses, fmt.Sprintf("h%d-%d:7440", i, j))
 		}
+		if rapid.Bool().Draw(t, "limited") {
+			e.MaxRate = schedule.Rate(rapid.Int64Range(int64(schedule.Least), int64(schedule.Most)).Draw(t, "max-rate"))
+		}
 		if rapid.Bool().Draw(t, "listens") {
 			e.Listen = []string{":7440"}
 		}
@@ -220,7 +237,13 @@ func genDomain(t *rapid.T) *Domain {
 	}
 	for gi, gname := range names.Draw(t, "groups") {
 		g := &Group{Name: gname, ID: id()}
+		if rapid.Bool().Draw(t, "scheduled") {
+			g.Schedule = genSchedule(t)
+		}
 		if len(servers) > 1 {
+			if rapid.Bool().Draw(t, "exception") {
+				g.Exceptions = []Exception{{servers[0], servers[1], genSchedule(t)}}
+			}
 			switch g.Topology.Kind = TopologyKind(rapid.IntRange(0, 2).Draw(t, "topology")); g.Topology.Kind {
 			case HubAndSpoke:
 				g.Topology.Hubs = servers[:1]

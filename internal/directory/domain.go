@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"opendfs/internal/schedule"
 )
 
 // Version is the version of the document that this package reads and writes.
@@ -51,6 +53,9 @@ type Server struct {
 	// Listen, HOST:PORT each; empty means every interface at the port of the
 	// first address.
 	Listen []string
+	// MaxRate is the most that it sends to all partners together, and the most
+	// that it lets all of them send to it; 0 is no limit.
+	MaxRate schedule.Rate
 }
 
 // Group is a replication group.
@@ -58,7 +63,20 @@ type Group struct {
 	Name     string
 	ID       UUID
 	Topology Topology
-	Folders  []*Folder
+	// Schedule says when its connections are open and what they may carry; nil
+	// is always open.
+	Schedule *schedule.Schedule
+	// Exceptions are the connections with a schedule of their own, in the order
+	// of from and to.
+	Exceptions []Exception
+	Folders    []*Folder
+}
+
+// Exception is a connection whose schedule is not the group's. From and To are
+// names of servers.
+type Exception struct {
+	From, To string
+	Schedule *schedule.Schedule
 }
 
 // TopologyKind says how the connections of a group are made.
@@ -187,6 +205,7 @@ func (d *Domain) Clone() *Domain {
 	c.Groups = cloneAll(d.Groups, func(g *Group) {
 		g.Topology.Hubs = slices.Clone(g.Topology.Hubs)
 		g.Topology.Links = slices.Clone(g.Topology.Links)
+		g.Exceptions = slices.Clone(g.Exceptions)
 		g.Folders = cloneAll(g.Folders, func(f *Folder) {
 			f.Filters.Files = slices.Clone(f.Filters.Files)
 			f.Filters.Directories = slices.Clone(f.Filters.Directories)
@@ -217,6 +236,10 @@ func (d *Domain) Newer(e *Domain) bool {
 	return cmp.Or(cmp.Compare(d.Term, e.Term), cmp.Compare(d.Generation, e.Generation)) > 0
 }
 
+func compareExceptions(a, b Exception) int {
+	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+}
+
 func compareLinks(a, b Link) int {
 	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 }
@@ -228,6 +251,7 @@ func (d *Domain) sort() {
 	for _, g := range d.Groups {
 		slices.Sort(g.Topology.Hubs)
 		slices.SortFunc(g.Topology.Links, compareLinks)
+		slices.SortFunc(g.Exceptions, compareExceptions)
 		slices.SortFunc(g.Folders, func(a, b *Folder) int { return cmp.Compare(a.Name, b.Name) })
 		for _, f := range g.Folders {
 			slices.SortFunc(f.Members, func(a, b *Membership) int { return cmp.Compare(a.Server, b.Server) })

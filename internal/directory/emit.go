@@ -83,6 +83,9 @@ func canonical(d *Domain) *node {
 			e.id(s.ID)
 			e.some("address", s.Addresses)
 			e.some("listen", s.Listen)
+			if s.MaxRate != 0 {
+				e.put("max-rate", word(s.MaxRate.String()))
+			}
 			list.put(s.Name, e.n)
 		}
 		b.put("servers", list.n)
@@ -125,6 +128,7 @@ func canonicalGroup(g *Group) *node {
 		t.put("connections", list)
 		b.put("topology", t.n)
 	}
+	canonicalSchedules(b, g)
 	if len(g.Folders) > 0 {
 		list := block()
 		for _, f := range g.Folders {
@@ -133,6 +137,20 @@ func canonicalGroup(g *Group) *node {
 		b.put("folders", list.n)
 	}
 	return b.n
+}
+
+func canonicalSchedules(b builder, g *Group) {
+	if !g.Schedule.AlwaysOpen() {
+		b.put("schedule", value(g.Schedule.String()))
+	}
+	if len(g.Exceptions) == 0 {
+		return
+	}
+	list := block()
+	for _, e := range g.Exceptions {
+		list.put(e.From+"->"+e.To, value(e.Schedule.String()))
+	}
+	b.put("connection-schedules", list.n)
 }
 
 func canonicalFolder(f *Folder) *node {

@@ -68,9 +68,10 @@ func (r *reader) name(n *node, path string, to *string) {
 func (r *reader) server(name string, n *node, path string) *Server {
 	s := &Server{Name: name}
 	r.fields(n, path, map[string]func(*node, string){
-		"id":      r.id(&s.ID),
-		"address": r.addresses(&s.Addresses, ParseAddress),
-		"listen":  r.addresses(&s.Listen, ParseListen),
+		"id":       r.id(&s.ID),
+		"address":  r.addresses(&s.Addresses, ParseAddress),
+		"listen":   r.addresses(&s.Listen, ParseListen),
+		"max-rate": func(n *node, p string) { r.maxRate(n, p, &s.MaxRate) },
 	})
 	return s
 }
@@ -107,10 +108,12 @@ func (r *reader) group(name string, n *node, path string) *Group {
 		}
 	}
 	r.fields(n, path, map[string]func(*node, string){
-		"id":            r.id(&g.ID),
-		"topology":      once(r.topology),
-		"hub-and-spoke": once(r.hubAndSpoke),
-		"connections":   once(r.connections),
+		"id":                   r.id(&g.ID),
+		"topology":             once(r.topology),
+		"hub-and-spoke":        once(r.hubAndSpoke),
+		"connections":          once(r.connections),
+		"schedule":             func(n *node, p string) { r.schedule(n, p, &g.Schedule) },
+		"connection-schedules": func(n *node, p string) { r.exceptions(n, p, g) },
 		"folders": func(n *node, p string) {
 			r.names(n, p, "folder", func(name string, n *node, p string) { g.Folders = append(g.Folders, r.folder(name, n, p)) })
 		},
@@ -204,9 +207,7 @@ func (r *reader) link(n *node, path string) (Link, bool) {
 	if !ok {
 		return l, false
 	}
-	from, to, ok := strings.Cut(s, "->")
-	l.From, l.To = strings.TrimSpace(from), strings.TrimSpace(to)
-	if !ok || !validName(l.From) || !validName(l.To) {
+	if l.From, l.To, ok = splitLink(s); !ok {
 		r.bad(n, path, fmt.Sprintf("connection %s is not of the form FROM->TO", quote(s)), "write \"SERVER->SERVER\", upstream first")
 		return l, false
 	}

@@ -2,6 +2,8 @@ package directory
 
 import (
 	"slices"
+
+	"opendfs/internal/schedule"
 )
 
 // Server finds a server by its id, nil if there is none.
@@ -52,6 +54,24 @@ func (g *Group) FolderByName(name string) *Folder {
 	for _, f := range g.Folders {
 		if f.Name == name {
 			return f
+		}
+	}
+	return nil
+}
+
+// ScheduleOf gives the schedule of a connection between two servers, by name:
+// its own, or the group's; nil is always open.
+func (g *Group) ScheduleOf(from, to string) *schedule.Schedule {
+	if s := g.exception(from, to); s != nil {
+		return s
+	}
+	return g.Schedule
+}
+
+func (g *Group) exception(from, to string) *schedule.Schedule {
+	for _, e := range g.Exceptions {
+		if e.From == from && e.To == to {
+			return e.Schedule
 		}
 	}
 	return nil

@@ -50,6 +50,11 @@ func (c *conn) send(m wire.Message, stream uint32, final bool, body []byte) erro
 		b, body = append(b, body...), nil
 	}
 	*scratch = b
+	return c.write(b, body)
+}
+
+// write writes the bytes of one frame.
+func (c *conn) write(b, body []byte) error {
 	c.waiting.Add(1)
 	c.wmu.Lock()
 	defer c.wmu.Unlock()

@@ -19,6 +19,7 @@ type inbound struct {
 	partner repl.MemberID
 	name    string // in its certificate
 	bounds  *partnerBounds
+	mss     int // what TCP sends in a segment
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
@@ -43,7 +44,7 @@ func (in *inbound) greet() error {
 		return err
 	}
 	in.partner, in.name = partner, state.PeerCertificates[0].Subject.CommonName
-	in.raw.count(cfg.Meter.Partner(partner))
+	opening := in.raw.count(cfg.Meter.Partner(partner))
 	if err := in.receiveHello(); err != nil {
 		if e, ok := errors.AsType[*wire.Error](err); ok {
 			err = errors.Join(err, in.send(e, 0, true, nil))
@@ -57,6 +58,11 @@ func (in *inbound) greet() error {
 		err = wire.Errorf(wire.CodeIdentity, "it says that it is server %v, its certificate says %v", in.remote.Member, partner)
 	}
 	in.bounds = in.server.bounds(partner)
+	in.mss = segment(in.raw.Conn)
+	if role == wire.RoleControl { // a session begins without limits
+		in.bounds.clearLanes()
+	}
+	in.bounds.chargeOpening(onWire(int(opening), in.mss))
 	if err == nil && !take(&in.bounds.conns, 1, maxConnections) {
 		err = wire.Errorf(wire.CodeBusy, "this server has %d connections already", maxConnections)
 	}
@@ -132,6 +138,8 @@ func (in *inbound) take(ctx context.Context, f *wire.Frame) error {
 	switch m := m.(type) {
 	case *wire.Ping:
 		return in.send(&wire.Pong{Sent: m.Sent, Clock: in.server.cfg.clock()}, 0, false, nil)
+	case *wire.Pace:
+		return in.bounds.pace(m)
 	case *wire.Credit:
 		in.stream(f.Stream).pay(m.Bytes)
 		return nil
@@ -150,7 +158,7 @@ func (in *inbound) take(ctx context.Context, f *wire.Frame) error {
 		in.bounds.headers.Add(-weight)
 		return wire.Errorf(wire.CodeProtocol, "%v is not a request", f.Type)
 	}
-	return in.begin(ctx, f.Stream, weight, answer, count, limit)
+	return in.begin(ctx, f.Stream, in.pacersOf(m), weight, answer, count, limit)
 }
 
 func (in *inbound) stream(id uint32) *stream {
@@ -161,12 +169,13 @@ func (in *inbound) stream(id uint32) *stream {
 
 // begin runs answer for the request, within the partner's bounds. weight is
 // what the request holds of the bound of headers.
-func (in *inbound) begin(ctx context.Context, id uint32, weight int64, answer answerer, count counter, limit int64) error {
+func (in *inbound) begin(ctx context.Context, id uint32, ps pacers, weight int64, answer answerer, count counter, limit int64) error {
 	n := count(in.bounds)
 	if !take(n, 1, limit) {
 		in.bounds.headers.Add(-weight)
 		return in.send(wire.Errorf(wire.CodeBusy, "%d requests of this server are in flight", limit), id, true, nil)
 	}
+	life := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	st := &stream{cancel: cancel, wake: make(chan struct{}, 1)}
 	in.mu.Lock()
@@ -200,7 +209,7 @@ func (in *inbound) begin(ctx context.Context, id uint32, weight int64, answer an
 		if m == nil { // the answer was sent frame by frame
 			return
 		}
-		if err := in.send(m, id, true, nil); err != nil {
+		if err := in.answer(life, ps, m, id); err != nil {
 			in.giveUp(id, err)
 		}
 	})
@@ -249,9 +258,13 @@ func (in *inbound) answerer(m wire.Message) (answerer, counter, int64) {
 	h := in.server.cfg.Handler
 	switch m := m.(type) {
 	case *wire.DiffRequest:
+		m.Limit = in.pacers(m.Folder).page(m.Limit)
 		a := in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) { return in.diff(ctx, m) })
 		return counted(a, m.Wait)
 	case *wire.RecordsRequest:
+		if n := in.pacers(m.Folder).page(len(m.UIDs)); n > 0 {
+			m.UIDs = m.UIDs[:min(n, len(m.UIDs))]
+		}
 		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
 			if len(m.UIDs) == 0 {
 				return nil, wire.Errorf(wire.CodeProtocol, "a RecordsRequest without UIDs")

@@ -49,6 +49,7 @@ const (
 	askRequests = 48
 	askContents = 12
 	dataLinks   = 4
+	slowRate    = 16_000_000 // bits per second: below it one data connection has to do
 )
 
 // Content flow, in bytes.

@@ -35,11 +35,13 @@ func newRawConn(c net.Conn, dead time.Duration) *rawConn {
 	return r
 }
 
-// count moves what was counted to c, for the partner that is known by now.
-func (r *rawConn) count(c *Counter) {
+// count moves what was counted to c, for the partner that is known by now, and
+// returns how many bytes of it went out.
+func (r *rawConn) count(c *Counter) uint64 {
 	before := r.counter.Swap(c)
 	c.in.Add(before.in.Load())
 	c.out.Add(before.out.Load())
+	return before.out.Load()
 }
 
 // Read reads, waiting for at most dead.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
 
@@ -48,6 +49,10 @@ type outflow struct {
 	id   uint32
 	st   *stream
 	done func()
+	// folder and ps say who waits, and for what, before a frame is sent.
+	folder repl.FolderID
+	ps     pacers
+	room   int // bytes of buf that this frame may use
 
 	buf   []byte // of fixed length
 	used  int
@@ -60,7 +65,8 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 		return err
 	}
 	st.pay(req.Credit)
-	out := &outflow{in: in, ctx: ctx, id: id, st: st, done: done, buf: wire.Buffer(contentFrame)}
+	out := &outflow{in: in, ctx: ctx, id: id, st: st, done: done, folder: req.Folder, ps: in.pacers(req.Folder), buf: wire.Buffer(contentFrame)}
+	out.begin()
 	defer func() { wire.FreeBuffer(out.buf) }()
 	h := in.server.cfg.Handler
 	for i, item := range req.Items {
@@ -87,7 +93,7 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 
 // part appends a part, in the next frame if this one is full.
 func (out *outflow) part(p wire.Part) error {
-	if len(out.parts) == wire.MaxItems {
+	if len(out.parts) == wire.MaxItems || len(out.parts) > 0 && out.used+len(out.parts)*partHeader >= out.room {
 		if err := out.flush(false); err != nil {
 			return err
 		}
@@ -103,14 +109,14 @@ func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) er
 	}
 	first, status := true, wire.StatusOK
 	for left := src.Size() - item.Offset; left > 0 && status == wire.StatusOK; {
-		if out.used == len(out.buf) {
+		if out.used >= out.room {
 			if err := out.flush(false); err != nil {
 				return errors.Join(err, src.Close())
 			}
 			out.parts = append(out.parts, wire.Part{Index: index})
 			first = false
 		}
-		n, err := src.Read(out.buf[out.used:min(int64(len(out.buf)), int64(out.used)+left)])
+		n, err := src.Read(out.buf[out.used:min(int64(out.room), int64(out.used)+left)])
 		out.used += n
 		left -= int64(n)
 		p := &out.parts[len(out.parts)-1]
@@ -143,13 +149,36 @@ func (out *outflow) flush(final bool) error {
 	if err := out.st.spend(out.ctx, int64(out.used)+wire.FrameCost); err != nil {
 		return err
 	}
+	if err := out.pace(final); err != nil {
+		return err
+	}
 	if final {
 		out.done()
 	}
 	err := out.in.send(&wire.Content{Parts: out.parts}, out.id, final, out.buf[:out.used])
-	out.used, out.parts = 0, out.parts[:0]
+	out.begin()
 	if err != nil {
 		out.in.close()
 	}
 	return err
+}
+
+// begin makes room for the next frame.
+func (out *outflow) begin() {
+	out.used, out.parts, out.room = 0, out.parts[:0], len(out.buf)
+	if most := out.ps.frame(); most > 0 {
+		out.room = min(out.room, bodyWithin(most, out.in.mss))
+	}
+}
+
+// pace waits until the frame may be sent.
+func (out *outflow) pace(final bool) error {
+	if out.ps.frame() == 0 {
+		return nil
+	}
+	head, err := wire.Append(nil, &wire.Content{Parts: out.parts}, out.id, final, out.used)
+	if err != nil {
+		return err
+	}
+	return out.ps.wait(out.ctx, out.folder, onWire(len(head)+out.used, out.in.mss))
 }

@@ -25,6 +25,11 @@ type ServerConfig struct {
 	Listen    []string
 	Handler   Handler
 	Authorize Authorizer
+	// Group names the replication group of a folder, to which partners grant
+	// rates; nil: nobody grants any.
+	Group func(repl.FolderID) repl.GUID
+	// Limit bounds what is sent to all partners together; nil: nothing does.
+	Limit *Limit
 	// Door lets newcomers in and renews certificates, on the holder of the CA;
 	// nil elsewhere.
 	Door *pki.Door
@@ -53,6 +58,7 @@ type partnerBounds struct {
 	headers                          atomic.Int64 // bytes
 	mu                               sync.Mutex
 	inbounds                         map[*inbound]struct{}
+	lanes                            map[repl.GUID]*pacer // guarded by mu; of groups that have a rate
 }
 
 // take adds n to a count if it stays within its limit.

@@ -29,6 +29,7 @@ type Session struct {
 	opening int     // data connections that are being opened; len(data)+opening <= dataLinks
 	opened  chan struct{}
 	ended   bool
+	rates   map[repl.GUID]uint64 // granted to groups, in bits per second
 }
 
 // Dial opens a session with the member expected, at the first of its addresses
@@ -43,7 +44,7 @@ func Dial(ctx context.Context, cfg Config, expected repl.MemberID, addresses []s
 	return &Session{
 		dial: d, address: address, control: control, met: d.cfg.clock(),
 		requests: make(chan struct{}, askRequests), contents: make(chan struct{}, askContents),
-		windows: windows{free: allWindows}, opened: make(chan struct{}),
+		windows: windows{free: allWindows}, opened: make(chan struct{}), rates: make(map[repl.GUID]uint64),
 	}, nil
 }
 
@@ -141,6 +142,19 @@ func (s *Session) Directory(ctx context.Context, term, generation uint64, wait b
 	return question[*wire.DirectoryCopy](ctx, s, req)
 }
 
+// Pace grants the other side a rate for what it sends of a group's folders, in bits
+// per second with all headers; 0 is no limit. A session begins without limits.
+func (s *Session) Pace(group repl.GUID, bits uint64) error {
+	s.mu.Lock()
+	if bits > 0 {
+		s.rates[group] = bits
+	} else {
+		delete(s.rates, group)
+	}
+	s.mu.Unlock()
+	return s.control.send(&wire.Pace{Group: group, Rate: bits}, 0, false, nil)
+}
+
 // Renew asks the other side, the holder of the CA, for a certificate (DER).
 func (s *Session) Renew(ctx context.Context, request []byte) ([]byte, error) {
 	r, err := question[*wire.RenewReply](ctx, s, &wire.RenewRequest{Request: request})
@@ -160,7 +174,7 @@ func (s *Session) dataLink(ctx context.Context) (*link, error) {
 			s.mu.Unlock()
 			return nil, ErrClosed
 		}
-		mayOpen := len(s.data)+s.opening < dataLinks
+		mayOpen := len(s.data)+s.opening < s.linksLocked()
 		if best != nil && (best.busy == 0 || !mayOpen) {
 			best.busy++
 			s.mu.Unlock()
@@ -182,6 +196,17 @@ func (s *Session) dataLink(ctx context.Context) (*link, error) {
 			return l, err
 		}
 	}
+}
+
+// linksLocked is how many data connections there may be: where a rate is low, the
+// handshakes of more than one would be a noticeable part of it.
+func (s *Session) linksLocked() int {
+	for _, rate := range s.rates {
+		if rate < slowRate {
+			return 1
+		}
+	}
+	return dataLinks
 }
 
 // bestLocked drops dead connections and finds the least used one.

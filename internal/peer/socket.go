@@ -42,3 +42,23 @@ func tuneConn(c net.Conn, dead time.Duration, receive, send int) error {
 	}
 	return tune(raw, dead, receive, send)
 }
+
+// segment returns how many bytes TCP sends in a packet of a connection.
+func segment(c net.Conn) int {
+	t, ok := c.(syscall.Conn)
+	if !ok {
+		return usualSegment
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return usualSegment
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) {
+		n, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG) // 0 where it is not known
+	})
+	if err != nil || n <= 0 {
+		return usualSegment
+	}
+	return n
+}

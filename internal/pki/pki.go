@@ -49,6 +49,7 @@ var (
 	ErrOtherDomain = errors.New("its certificate is for another domain")
 	ErrRevoked     = errors.New("it was revoked")
 	ErrWrongMember = errors.New("it is another server than the one that was expected there")
+	ErrRefused     = errors.New("the other server refuses this server's identity")
 	ErrValidity    = errors.New("its certificate is not valid at this time")
 )
 

@@ -119,5 +119,5 @@ func Explain(err error) error {
 	if !ok || op.Op != "remote error" {
 		return err
 	}
-	return fmt.Errorf("the other server refuses this server's identity (%w): it was revoked, has expired, or is of another domain; the other server's log says which", err)
+	return fmt.Errorf("%w (%w): it was revoked, has expired, or is of another domain; the other server's log says which", ErrRefused, err)
 }

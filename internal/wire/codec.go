@@ -150,6 +150,23 @@ func (m *Pong) decode(b []byte) error {
 	return err
 }
 
+// Type returns TypePace.
+func (*Pace) Type() Type { return TypePace }
+
+func (m *Pace) append(b []byte) ([]byte, error) {
+	return marshal(b, &wirepb.Pace{Group: m.Group[:], Rate: m.Rate})
+}
+
+func (m *Pace) decode(b []byte) error {
+	var p wirepb.Pace
+	if err := unmarshal(b, &p); err != nil {
+		return err
+	}
+	group, err := decodeGUID(p.Group)
+	*m = Pace{group, p.Rate}
+	return err
+}
+
 // Type returns TypeCredit.
 func (*Credit) Type() Type { return TypeCredit }
 

@@ -56,6 +56,7 @@ const (
 	TypePong           Type = 4
 	TypeCredit         Type = 5
 	TypeCancel         Type = 6
+	TypePace           Type = 7
 	TypeDiffRequest    Type = 10
 	TypeDiffPage       Type = 11
 	TypeRecordsRequest Type = 12
@@ -89,6 +90,7 @@ var kinds = map[Type]kind{
 	TypePong:           {"Pong", small, 0, func() Message { return new(Pong) }},
 	TypeCredit:         {"Credit", small, 0, func() Message { return new(Credit) }},
 	TypeCancel:         {"Cancel", 0, 0, func() Message { return new(Cancel) }},
+	TypePace:           {"Pace", small, 0, func() Message { return new(Pace) }},
 	TypeDiffRequest:    {"DiffRequest", 2*maxVector + small, 0, func() Message { return new(DiffRequest) }},
 	TypeDiffPage:       {"DiffPage", maxVector + MaxPage + small, 0, func() Message { return new(DiffPage) }},
 	TypeRecordsRequest: {"RecordsRequest", 256 << 10, 0, func() Message { return new(RecordsRequest) }},
@@ -258,6 +260,13 @@ type Pong struct{ Sent, Clock repl.Time }
 
 // Credit lets the upstream send Bytes more on its stream.
 type Credit struct{ Bytes uint64 }
+
+// Pace grants a rate to one replication group on this session: what the upstream
+// may send for it, in bits per second with all headers. 0 is no limit.
+type Pace struct {
+	Group repl.GUID
+	Rate  uint64
+}
 
 // Cancel ends a request that is no longer wanted.
 type Cancel struct{}

@@ -45,7 +45,7 @@ func samples() []Message {
 	return []Message{
 		&Hello{Min: 1, Max: 2, Member: repl.MemberID{1}, Domain: repl.GUID{2}, Product: "1.0", Term: 2, Generation: 3, Clock: 4, Role: RoleData},
 		&Error{Code: CodeBusy, Text: "later"},
-		&Ping{Sent: 1}, &Pong{Sent: 1, Clock: 2}, &Credit{Bytes: 3}, &Cancel{},
+		&Ping{Sent: 1}, &Pong{Sent: 1, Clock: 2}, &Credit{Bytes: 3}, &Pace{Group: repl.GUID{7}, Rate: 512_000}, &Cancel{},
 		&DiffRequest{Folder: folder, Vector: v, After: version.GVSN{Originator: orig1, Version: 9}, Snapshot: []byte("tok"), Wait: true, Limit: 100, Phase: PhaseNormal},
 		&DiffRequest{Folder: folder, Vector: version.Vector{}},
 		&DiffPage{Vector: v, Snapshot: []byte("tok"), Updates: []repl.Update{file(9), file(10), dead, merged, link, root}, More: true, Cursor: version.GVSN{Originator: orig2, Version: 10}, Phase: PhaseInitialSync},

@@ -88,6 +88,7 @@ type StatusReply struct {
 	Findings      []*Finding             `protobuf:"bytes,17,rep,name=findings,proto3" json:"findings,omitempty"`
 	Overflow      []*Overflow            `protobuf:"bytes,18,rep,name=overflow,proto3" json:"overflow,omitempty"`
 	Database      *Database              `protobuf:"bytes,19,opt,name=database,proto3" json:"database,omitempty"`
+	Orders        []*StandingOrder       `protobuf:"bytes,20,rep,name=orders,proto3" json:"orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -255,6 +256,266 @@ func (x *StatusReply) GetDatabase() *Database {
 	return nil
 }
 
+func (x *StatusReply) GetOrders() []*StandingOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// StandingOrder is a `dfs pause` or `dfs sync-now` that holds.
+type StandingOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`     // pause, sync-now
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"` // GROUP, GROUP/FOLDER, FROM->TO; empty: all
+	Until         string                 `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`   // "" until it is taken back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingOrder) Reset() {
+	*x = StandingOrder{}
+	mi := &file_control_controlpb_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingOrder) ProtoMessage() {}
+
+func (x *StandingOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingOrder.ProtoReflect.Descriptor instead.
+func (*StandingOrder) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StandingOrder) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *StandingOrder) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *StandingOrder) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
+type DomainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DomainRequest) Reset() {
+	*x = DomainRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DomainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DomainRequest) ProtoMessage() {}
+
+func (x *DomainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DomainRequest.ProtoReflect.Descriptor instead.
+func (*DomainRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{3}
+}
+
+type DomainReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // docs/formats/domain.md
+	Master        bool                   `protobuf:"varint,2,opt,name=master,proto3" json:"master,omitempty"`    // changes are made on this server
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DomainReply) Reset() {
+	*x = DomainReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DomainReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DomainReply) ProtoMessage() {}
+
+func (x *DomainReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DomainReply.ProtoReflect.Descriptor instead.
+func (*DomainReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DomainReply) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *DomainReply) GetMaster() bool {
+	if x != nil {
+		return x.Master
+	}
+	return false
+}
+
+type OrderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`        // pause, sync-now, resume
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`    // empty: all
+	Seconds       int64                  `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"` // how long; 0: pause until resumed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderRequest) Reset() {
+	*x = OrderRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderRequest) ProtoMessage() {}
+
+func (x *OrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderRequest.ProtoReflect.Descriptor instead.
+func (*OrderRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OrderRequest) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *OrderRequest) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *OrderRequest) GetSeconds() int64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+type OrderReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orders        []*StandingOrder       `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"` // that hold now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderReply) Reset() {
+	*x = OrderReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderReply) ProtoMessage() {}
+
+func (x *OrderReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderReply.ProtoReflect.Descriptor instead.
+func (*OrderReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OrderReply) GetOrders() []*StandingOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
 // Folder is one membership of this server.
 type Folder struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -299,7 +560,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_control_controlpb_control_proto_msgTypes[2]
+	mi := &file_control_controlpb_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +572,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[2]
+	mi := &file_control_controlpb_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +585,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{2}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Folder) GetName() string {
@@ -583,7 +844,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_control_controlpb_control_proto_msgTypes[3]
+	mi := &file_control_controlpb_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +856,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[3]
+	mi := &file_control_controlpb_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +869,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{3}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Backlog) GetUpdates() int64 {
@@ -632,16 +893,18 @@ type Link struct {
 	Direction     string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
 	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
 	Backlog       *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"` // the other side's vector is known; otherwise backlog is not
-	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`   // updates that wait here and are tried again
-	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`  // when it last asked or answered
+	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                               // the other side's vector is known; otherwise backlog is not
+	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                 // updates that wait here and are tried again
+	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                // when it last asked or answered
+	Window        string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                              // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
+	WindowUntil   string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"` // when that changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_control_controlpb_control_proto_msgTypes[4]
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +916,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[4]
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +929,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{4}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Link) GetServer() string {
@@ -718,6 +981,20 @@ func (x *Link) GetHeard() string {
 	return ""
 }
 
+func (x *Link) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *Link) GetWindowUntil() string {
+	if x != nil {
+		return x.WindowUntil
+	}
+	return ""
+}
+
 // Partner is one server that this member has or wants a session with.
 type Partner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -736,7 +1013,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_control_controlpb_control_proto_msgTypes[5]
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +1025,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[5]
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +1038,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{5}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Partner) GetServer() string {
@@ -842,7 +1119,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_control_controlpb_control_proto_msgTypes[6]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1131,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[6]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1144,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{6}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Finding) GetCode() string {
@@ -930,7 +1207,7 @@ type Overflow struct {
 
 func (x *Overflow) Reset() {
 	*x = Overflow{}
-	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1219,7 @@ func (x *Overflow) String() string {
 func (*Overflow) ProtoMessage() {}
 
 func (x *Overflow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1232,7 @@ func (x *Overflow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overflow.ProtoReflect.Descriptor instead.
 func (*Overflow) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{7}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Overflow) GetCode() string {
@@ -986,7 +1263,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1275,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1288,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{8}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Database) GetDiskBytes() uint64 {
@@ -1065,7 +1342,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1354,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1367,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitRequest) GetFolder() string {
@@ -1110,7 +1387,7 @@ type WaitReply struct {
 
 func (x *WaitReply) Reset() {
 	*x = WaitReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1399,7 @@ func (x *WaitReply) String() string {
 func (*WaitReply) ProtoMessage() {}
 
 func (x *WaitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1412,7 @@ func (x *WaitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitReply.ProtoReflect.Descriptor instead.
 func (*WaitReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitReply) GetDone() bool {
@@ -1168,7 +1445,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1457,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1470,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Waiting) GetFolder() string {
@@ -1257,7 +1534,7 @@ type BacklogRequest struct {
 
 func (x *BacklogRequest) Reset() {
 	*x = BacklogRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1546,7 @@ func (x *BacklogRequest) String() string {
 func (*BacklogRequest) ProtoMessage() {}
 
 func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1559,7 @@ func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogRequest.ProtoReflect.Descriptor instead.
 func (*BacklogRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BacklogRequest) GetFolder() string {
@@ -1322,7 +1599,7 @@ type BacklogReply struct {
 
 func (x *BacklogReply) Reset() {
 	*x = BacklogReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1611,7 @@ func (x *BacklogReply) String() string {
 func (*BacklogReply) ProtoMessage() {}
 
 func (x *BacklogReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1624,7 @@ func (x *BacklogReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogReply.ProtoReflect.Descriptor instead.
 func (*BacklogReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BacklogReply) GetLists() []*BacklogList {
@@ -1373,7 +1650,7 @@ type BacklogList struct {
 
 func (x *BacklogList) Reset() {
 	*x = BacklogList{}
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1662,7 @@ func (x *BacklogList) String() string {
 func (*BacklogList) ProtoMessage() {}
 
 func (x *BacklogList) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1675,7 @@ func (x *BacklogList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogList.ProtoReflect.Descriptor instead.
 func (*BacklogList) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BacklogList) GetFolder() string {
@@ -1470,7 +1747,7 @@ type UpdateLine struct {
 
 func (x *UpdateLine) Reset() {
 	*x = UpdateLine{}
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1759,7 @@ func (x *UpdateLine) String() string {
 func (*UpdateLine) ProtoMessage() {}
 
 func (x *UpdateLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1772,7 @@ func (x *UpdateLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateLine.ProtoReflect.Descriptor instead.
 func (*UpdateLine) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateLine) GetPath() string {
@@ -1585,7 +1862,7 @@ type QueueRequest struct {
 
 func (x *QueueRequest) Reset() {
 	*x = QueueRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1874,7 @@ func (x *QueueRequest) String() string {
 func (*QueueRequest) ProtoMessage() {}
 
 func (x *QueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1887,7 @@ func (x *QueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueRequest.ProtoReflect.Descriptor instead.
 func (*QueueRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *QueueRequest) GetDirection() string {
@@ -1637,7 +1914,7 @@ type QueueReply struct {
 
 func (x *QueueReply) Reset() {
 	*x = QueueReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1926,7 @@ func (x *QueueReply) String() string {
 func (*QueueReply) ProtoMessage() {}
 
 func (x *QueueReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1939,7 @@ func (x *QueueReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueReply.ProtoReflect.Descriptor instead.
 func (*QueueReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *QueueReply) GetUpdates() []*UpdateLine {
@@ -1692,7 +1969,7 @@ type QueueTotal struct {
 
 func (x *QueueTotal) Reset() {
 	*x = QueueTotal{}
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1981,7 @@ func (x *QueueTotal) String() string {
 func (*QueueTotal) ProtoMessage() {}
 
 func (x *QueueTotal) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1994,7 @@ func (x *QueueTotal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTotal.ProtoReflect.Descriptor instead.
 func (*QueueTotal) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *QueueTotal) GetFolder() string {
@@ -1764,7 +2041,7 @@ type RecordRequest struct {
 
 func (x *RecordRequest) Reset() {
 	*x = RecordRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +2053,7 @@ func (x *RecordRequest) String() string {
 func (*RecordRequest) ProtoMessage() {}
 
 func (x *RecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +2066,7 @@ func (x *RecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
 func (*RecordRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecordRequest) GetPath() []byte {
@@ -1808,7 +2085,7 @@ type RecordReply struct {
 
 func (x *RecordReply) Reset() {
 	*x = RecordReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2097,7 @@ func (x *RecordReply) String() string {
 func (*RecordReply) ProtoMessage() {}
 
 func (x *RecordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2110,7 @@ func (x *RecordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordReply.ProtoReflect.Descriptor instead.
 func (*RecordReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecordReply) GetRecord() *IDRecord {
@@ -1878,7 +2155,7 @@ type IDRecord struct {
 
 func (x *IDRecord) Reset() {
 	*x = IDRecord{}
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2167,7 @@ func (x *IDRecord) String() string {
 func (*IDRecord) ProtoMessage() {}
 
 func (x *IDRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2180,7 @@ func (x *IDRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDRecord.ProtoReflect.Descriptor instead.
 func (*IDRecord) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IDRecord) GetReplicatedFolder() string {
@@ -2090,7 +2367,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2379,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2392,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainRequest) GetPath() []byte {
@@ -2137,7 +2414,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2426,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2439,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainReply) GetObject() string {
@@ -2205,7 +2482,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2494,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2507,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Step) GetName() string {
@@ -2268,7 +2545,7 @@ type KeptSelection struct {
 
 func (x *KeptSelection) Reset() {
 	*x = KeptSelection{}
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2557,7 @@ func (x *KeptSelection) String() string {
 func (*KeptSelection) ProtoMessage() {}
 
 func (x *KeptSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2570,7 @@ func (x *KeptSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptSelection.ProtoReflect.Descriptor instead.
 func (*KeptSelection) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KeptSelection) GetFolder() string {
@@ -2354,7 +2631,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2643,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2656,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Kept) GetPath() []byte {
@@ -2490,7 +2767,7 @@ type PreservedListRequest struct {
 
 func (x *PreservedListRequest) Reset() {
 	*x = PreservedListRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2779,7 @@ func (x *PreservedListRequest) String() string {
 func (*PreservedListRequest) ProtoMessage() {}
 
 func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2792,7 @@ func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListRequest.ProtoReflect.Descriptor instead.
 func (*PreservedListRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PreservedListRequest) GetSelection() *KeptSelection {
@@ -2546,7 +2823,7 @@ type PreservedListReply struct {
 
 func (x *PreservedListReply) Reset() {
 	*x = PreservedListReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2835,7 @@ func (x *PreservedListReply) String() string {
 func (*PreservedListReply) ProtoMessage() {}
 
 func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2848,7 @@ func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListReply.ProtoReflect.Descriptor instead.
 func (*PreservedListReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PreservedListReply) GetObjects() []*Kept {
@@ -2628,7 +2905,7 @@ type PreservedRestoreRequest struct {
 
 func (x *PreservedRestoreRequest) Reset() {
 	*x = PreservedRestoreRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2917,7 @@ func (x *PreservedRestoreRequest) String() string {
 func (*PreservedRestoreRequest) ProtoMessage() {}
 
 func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2930,7 @@ func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreRequest.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PreservedRestoreRequest) GetSelection() *KeptSelection {
@@ -2697,7 +2974,7 @@ type PreservedRestoreReply struct {
 
 func (x *PreservedRestoreReply) Reset() {
 	*x = PreservedRestoreReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +2986,7 @@ func (x *PreservedRestoreReply) String() string {
 func (*PreservedRestoreReply) ProtoMessage() {}
 
 func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +2999,7 @@ func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreReply.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PreservedRestoreReply) GetRestored() []*Restored {
@@ -2773,7 +3050,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +3062,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +3075,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Restored) GetPath() []byte {
@@ -2839,7 +3116,7 @@ type PreservedPurgeRequest struct {
 
 func (x *PreservedPurgeRequest) Reset() {
 	*x = PreservedPurgeRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +3128,7 @@ func (x *PreservedPurgeRequest) String() string {
 func (*PreservedPurgeRequest) ProtoMessage() {}
 
 func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +3141,7 @@ func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeRequest.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PreservedPurgeRequest) GetSelection() *KeptSelection {
@@ -2892,7 +3169,7 @@ type PreservedPurgeReply struct {
 
 func (x *PreservedPurgeReply) Reset() {
 	*x = PreservedPurgeReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3181,7 @@ func (x *PreservedPurgeReply) String() string {
 func (*PreservedPurgeReply) ProtoMessage() {}
 
 func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3194,7 @@ func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeReply.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PreservedPurgeReply) GetCount() int64 {
@@ -2953,7 +3230,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3242,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3255,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApplyRequest) GetDocument() []byte {
@@ -3022,7 +3299,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3034,7 +3311,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3047,7 +3324,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ApplyReply) GetChanges() []string {
@@ -3095,7 +3372,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3384,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3397,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InviteRequest) GetServer() string {
@@ -3149,7 +3426,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +3438,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +3451,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *InviteReply) GetToken() string {
@@ -3216,7 +3493,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3505,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3518,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ErrorInfo) GetHint() string {
@@ -3263,7 +3540,7 @@ var File_control_controlpb_control_proto protoreflect.FileDescriptor
 const file_control_controlpb_control_proto_rawDesc = "" +
 	"\n" +
 	"\x1fcontrol/controlpb/control.proto\x12\x0edfs.control.v1\"\x0f\n" +
-	"\rStatusRequest\"\xf6\x04\n" +
+	"\rStatusRequest\"\xad\x05\n" +
 	"\vStatusReply\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x16\n" +
@@ -3286,7 +3563,23 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\bpartners\x18\x10 \x03(\v2\x17.dfs.control.v1.PartnerR\bpartners\x123\n" +
 	"\bfindings\x18\x11 \x03(\v2\x17.dfs.control.v1.FindingR\bfindings\x124\n" +
 	"\boverflow\x18\x12 \x03(\v2\x18.dfs.control.v1.OverflowR\boverflow\x124\n" +
-	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xd6\b\n" +
+	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\x125\n" +
+	"\x06orders\x18\x14 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"Q\n" +
+	"\rStandingOrder\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\tR\x05until\"\x0f\n" +
+	"\rDomainRequest\"A\n" +
+	"\vDomainReply\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x16\n" +
+	"\x06master\x18\x02 \x01(\bR\x06master\"T\n" +
+	"\fOrderRequest\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
+	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
+	"\n" +
+	"OrderReply\x125\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xd6\b\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3333,7 +3626,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04open\x18# \x01(\x03R\x04open\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xcd\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x88\x02\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -3341,7 +3634,9 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\abacklog\x18\x04 \x01(\v2\x17.dfs.control.v1.BacklogR\abacklog\x12\x14\n" +
 	"\x05known\x18\x05 \x01(\bR\x05known\x12\x12\n" +
 	"\x04held\x18\x06 \x01(\x03R\x04held\x12\x14\n" +
-	"\x05heard\x18\a \x01(\tR\x05heard\"\xe9\x01\n" +
+	"\x05heard\x18\a \x01(\tR\x05heard\x12\x16\n" +
+	"\x06window\x18\b \x01(\tR\x06window\x12!\n" +
+	"\fwindow_until\x18\t \x01(\tR\vwindowUntil\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
@@ -3554,7 +3849,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\"5\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04hint\x18\x01 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05usage\x18\x02 \x01(\bR\x05usage2\xd2\x06\n" +
+	"\x05usage\x18\x02 \x01(\bR\x05usage2\xdb\a\n" +
 	"\aControl\x12D\n" +
 	"\x06Status\x12\x1d.dfs.control.v1.StatusRequest\x1a\x1b.dfs.control.v1.StatusReply\x12@\n" +
 	"\x04Wait\x12\x1b.dfs.control.v1.WaitRequest\x1a\x19.dfs.control.v1.WaitReply0\x01\x12G\n" +
@@ -3566,7 +3861,9 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x10PreservedRestore\x12'.dfs.control.v1.PreservedRestoreRequest\x1a%.dfs.control.v1.PreservedRestoreReply\x12\\\n" +
 	"\x0ePreservedPurge\x12%.dfs.control.v1.PreservedPurgeRequest\x1a#.dfs.control.v1.PreservedPurgeReply\x12A\n" +
 	"\x05Apply\x12\x1c.dfs.control.v1.ApplyRequest\x1a\x1a.dfs.control.v1.ApplyReply\x12D\n" +
-	"\x06Invite\x12\x1d.dfs.control.v1.InviteRequest\x1a\x1b.dfs.control.v1.InviteReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
+	"\x06Invite\x12\x1d.dfs.control.v1.InviteRequest\x1a\x1b.dfs.control.v1.InviteReply\x12D\n" +
+	"\x06Domain\x12\x1d.dfs.control.v1.DomainRequest\x1a\x1b.dfs.control.v1.DomainReply\x12A\n" +
+	"\x05Order\x12\x1c.dfs.control.v1.OrderRequest\x1a\x1a.dfs.control.v1.OrderReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
 
 var (
 	file_control_controlpb_control_proto_rawDescOnce sync.Once
@@ -3580,104 +3877,115 @@ func file_control_controlpb_control_proto_rawDescGZIP() []byte {
 	return file_control_controlpb_control_proto_rawDescData
 }
 
-var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_control_controlpb_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: dfs.control.v1.StatusRequest
 	(*StatusReply)(nil),             // 1: dfs.control.v1.StatusReply
-	(*Folder)(nil),                  // 2: dfs.control.v1.Folder
-	(*Backlog)(nil),                 // 3: dfs.control.v1.Backlog
-	(*Link)(nil),                    // 4: dfs.control.v1.Link
-	(*Partner)(nil),                 // 5: dfs.control.v1.Partner
-	(*Finding)(nil),                 // 6: dfs.control.v1.Finding
-	(*Overflow)(nil),                // 7: dfs.control.v1.Overflow
-	(*Database)(nil),                // 8: dfs.control.v1.Database
-	(*WaitRequest)(nil),             // 9: dfs.control.v1.WaitRequest
-	(*WaitReply)(nil),               // 10: dfs.control.v1.WaitReply
-	(*Waiting)(nil),                 // 11: dfs.control.v1.Waiting
-	(*BacklogRequest)(nil),          // 12: dfs.control.v1.BacklogRequest
-	(*BacklogReply)(nil),            // 13: dfs.control.v1.BacklogReply
-	(*BacklogList)(nil),             // 14: dfs.control.v1.BacklogList
-	(*UpdateLine)(nil),              // 15: dfs.control.v1.UpdateLine
-	(*QueueRequest)(nil),            // 16: dfs.control.v1.QueueRequest
-	(*QueueReply)(nil),              // 17: dfs.control.v1.QueueReply
-	(*QueueTotal)(nil),              // 18: dfs.control.v1.QueueTotal
-	(*RecordRequest)(nil),           // 19: dfs.control.v1.RecordRequest
-	(*RecordReply)(nil),             // 20: dfs.control.v1.RecordReply
-	(*IDRecord)(nil),                // 21: dfs.control.v1.IDRecord
-	(*ExplainRequest)(nil),          // 22: dfs.control.v1.ExplainRequest
-	(*ExplainReply)(nil),            // 23: dfs.control.v1.ExplainReply
-	(*Step)(nil),                    // 24: dfs.control.v1.Step
-	(*KeptSelection)(nil),           // 25: dfs.control.v1.KeptSelection
-	(*Kept)(nil),                    // 26: dfs.control.v1.Kept
-	(*PreservedListRequest)(nil),    // 27: dfs.control.v1.PreservedListRequest
-	(*PreservedListReply)(nil),      // 28: dfs.control.v1.PreservedListReply
-	(*PreservedRestoreRequest)(nil), // 29: dfs.control.v1.PreservedRestoreRequest
-	(*PreservedRestoreReply)(nil),   // 30: dfs.control.v1.PreservedRestoreReply
-	(*Restored)(nil),                // 31: dfs.control.v1.Restored
-	(*PreservedPurgeRequest)(nil),   // 32: dfs.control.v1.PreservedPurgeRequest
-	(*PreservedPurgeReply)(nil),     // 33: dfs.control.v1.PreservedPurgeReply
-	(*ApplyRequest)(nil),            // 34: dfs.control.v1.ApplyRequest
-	(*ApplyReply)(nil),              // 35: dfs.control.v1.ApplyReply
-	(*InviteRequest)(nil),           // 36: dfs.control.v1.InviteRequest
-	(*InviteReply)(nil),             // 37: dfs.control.v1.InviteReply
-	(*ErrorInfo)(nil),               // 38: dfs.control.v1.ErrorInfo
+	(*StandingOrder)(nil),           // 2: dfs.control.v1.StandingOrder
+	(*DomainRequest)(nil),           // 3: dfs.control.v1.DomainRequest
+	(*DomainReply)(nil),             // 4: dfs.control.v1.DomainReply
+	(*OrderRequest)(nil),            // 5: dfs.control.v1.OrderRequest
+	(*OrderReply)(nil),              // 6: dfs.control.v1.OrderReply
+	(*Folder)(nil),                  // 7: dfs.control.v1.Folder
+	(*Backlog)(nil),                 // 8: dfs.control.v1.Backlog
+	(*Link)(nil),                    // 9: dfs.control.v1.Link
+	(*Partner)(nil),                 // 10: dfs.control.v1.Partner
+	(*Finding)(nil),                 // 11: dfs.control.v1.Finding
+	(*Overflow)(nil),                // 12: dfs.control.v1.Overflow
+	(*Database)(nil),                // 13: dfs.control.v1.Database
+	(*WaitRequest)(nil),             // 14: dfs.control.v1.WaitRequest
+	(*WaitReply)(nil),               // 15: dfs.control.v1.WaitReply
+	(*Waiting)(nil),                 // 16: dfs.control.v1.Waiting
+	(*BacklogRequest)(nil),          // 17: dfs.control.v1.BacklogRequest
+	(*BacklogReply)(nil),            // 18: dfs.control.v1.BacklogReply
+	(*BacklogList)(nil),             // 19: dfs.control.v1.BacklogList
+	(*UpdateLine)(nil),              // 20: dfs.control.v1.UpdateLine
+	(*QueueRequest)(nil),            // 21: dfs.control.v1.QueueRequest
+	(*QueueReply)(nil),              // 22: dfs.control.v1.QueueReply
+	(*QueueTotal)(nil),              // 23: dfs.control.v1.QueueTotal
+	(*RecordRequest)(nil),           // 24: dfs.control.v1.RecordRequest
+	(*RecordReply)(nil),             // 25: dfs.control.v1.RecordReply
+	(*IDRecord)(nil),                // 26: dfs.control.v1.IDRecord
+	(*ExplainRequest)(nil),          // 27: dfs.control.v1.ExplainRequest
+	(*ExplainReply)(nil),            // 28: dfs.control.v1.ExplainReply
+	(*Step)(nil),                    // 29: dfs.control.v1.Step
+	(*KeptSelection)(nil),           // 30: dfs.control.v1.KeptSelection
+	(*Kept)(nil),                    // 31: dfs.control.v1.Kept
+	(*PreservedListRequest)(nil),    // 32: dfs.control.v1.PreservedListRequest
+	(*PreservedListReply)(nil),      // 33: dfs.control.v1.PreservedListReply
+	(*PreservedRestoreRequest)(nil), // 34: dfs.control.v1.PreservedRestoreRequest
+	(*PreservedRestoreReply)(nil),   // 35: dfs.control.v1.PreservedRestoreReply
+	(*Restored)(nil),                // 36: dfs.control.v1.Restored
+	(*PreservedPurgeRequest)(nil),   // 37: dfs.control.v1.PreservedPurgeRequest
+	(*PreservedPurgeReply)(nil),     // 38: dfs.control.v1.PreservedPurgeReply
+	(*ApplyRequest)(nil),            // 39: dfs.control.v1.ApplyRequest
+	(*ApplyReply)(nil),              // 40: dfs.control.v1.ApplyReply
+	(*InviteRequest)(nil),           // 41: dfs.control.v1.InviteRequest
+	(*InviteReply)(nil),             // 42: dfs.control.v1.InviteReply
+	(*ErrorInfo)(nil),               // 43: dfs.control.v1.ErrorInfo
 }
 var file_control_controlpb_control_proto_depIdxs = []int32{
-	2,  // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
-	5,  // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
-	6,  // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
-	7,  // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
-	8,  // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
-	3,  // 5: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
-	3,  // 6: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
-	4,  // 7: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
-	15, // 8: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
-	3,  // 9: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
-	11, // 10: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
-	3,  // 11: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
-	3,  // 12: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
-	14, // 13: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
-	3,  // 14: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
-	15, // 15: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
-	15, // 16: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
-	18, // 17: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
-	3,  // 18: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
-	21, // 19: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
-	24, // 20: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
-	6,  // 21: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
-	25, // 22: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	26, // 23: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
-	25, // 24: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	31, // 25: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
-	31, // 26: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
-	25, // 27: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	0,  // 28: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	9,  // 29: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	12, // 30: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	16, // 31: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	19, // 32: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	22, // 33: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	27, // 34: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
-	29, // 35: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
-	32, // 36: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
-	34, // 37: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	36, // 38: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	1,  // 39: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	10, // 40: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	13, // 41: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	17, // 42: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	20, // 43: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	23, // 44: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	28, // 45: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
-	30, // 46: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
-	33, // 47: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
-	35, // 48: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	37, // 49: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	39, // [39:50] is the sub-list for method output_type
-	28, // [28:39] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	7,  // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
+	10, // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
+	11, // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
+	12, // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
+	13, // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
+	2,  // 5: dfs.control.v1.StatusReply.orders:type_name -> dfs.control.v1.StandingOrder
+	2,  // 6: dfs.control.v1.OrderReply.orders:type_name -> dfs.control.v1.StandingOrder
+	8,  // 7: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
+	8,  // 8: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
+	9,  // 9: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
+	20, // 10: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
+	8,  // 11: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
+	16, // 12: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
+	8,  // 13: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
+	8,  // 14: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
+	19, // 15: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
+	8,  // 16: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
+	20, // 17: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
+	20, // 18: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
+	23, // 19: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
+	8,  // 20: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
+	26, // 21: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
+	29, // 22: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
+	11, // 23: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
+	30, // 24: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	31, // 25: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
+	30, // 26: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	36, // 27: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
+	36, // 28: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
+	30, // 29: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	0,  // 30: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
+	14, // 31: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	17, // 32: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	21, // 33: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	24, // 34: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	27, // 35: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	32, // 36: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
+	34, // 37: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
+	37, // 38: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
+	39, // 39: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	41, // 40: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	3,  // 41: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
+	5,  // 42: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
+	1,  // 43: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	15, // 44: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	18, // 45: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	22, // 46: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	25, // 47: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	28, // 48: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	33, // 49: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
+	35, // 50: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
+	38, // 51: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
+	40, // 52: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	42, // 53: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	4,  // 54: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
+	6,  // 55: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
+	43, // [43:56] is the sub-list for method output_type
+	30, // [30:43] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_control_controlpb_control_proto_init() }
@@ -3691,7 +3999,7 @@ func file_control_controlpb_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_controlpb_control_proto_rawDesc), len(file_control_controlpb_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -66,6 +66,10 @@ const (
 	ControlApplyProcedure = "/dfs.control.v1.Control/Apply"
 	// ControlInviteProcedure is the fully-qualified name of the Control's Invite RPC.
 	ControlInviteProcedure = "/dfs.control.v1.Control/Invite"
+	// ControlDomainProcedure is the fully-qualified name of the Control's Domain RPC.
+	ControlDomainProcedure = "/dfs.control.v1.Control/Domain"
+	// ControlOrderProcedure is the fully-qualified name of the Control's Order RPC.
+	ControlOrderProcedure = "/dfs.control.v1.Control/Order"
 )
 
 // ControlClient is a client for the dfs.control.v1.Control service.
@@ -93,6 +97,11 @@ type ControlClient interface {
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
 	Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error)
+	// Domain returns the domain file as this member knows it.
+	Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error)
+	// Order pauses what replicates here, opens it in spite of its schedule, or
+	// takes that back.
+	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
 }
 
 // NewControlClient constructs a client for the dfs.control.v1.Control service. By default, it uses
@@ -172,6 +181,18 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Invite")),
 			connect.WithClientOptions(opts...),
 		),
+		domain: connect.NewClient[controlpb.DomainRequest, controlpb.DomainReply](
+			httpClient,
+			baseURL+ControlDomainProcedure,
+			connect.WithSchema(controlMethods.ByName("Domain")),
+			connect.WithClientOptions(opts...),
+		),
+		order: connect.NewClient[controlpb.OrderRequest, controlpb.OrderReply](
+			httpClient,
+			baseURL+ControlOrderProcedure,
+			connect.WithSchema(controlMethods.ByName("Order")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -188,6 +209,8 @@ type controlClient struct {
 	preservedPurge   *connect.Client[controlpb.PreservedPurgeRequest, controlpb.PreservedPurgeReply]
 	apply            *connect.Client[controlpb.ApplyRequest, controlpb.ApplyReply]
 	invite           *connect.Client[controlpb.InviteRequest, controlpb.InviteReply]
+	domain           *connect.Client[controlpb.DomainRequest, controlpb.DomainReply]
+	order            *connect.Client[controlpb.OrderRequest, controlpb.OrderReply]
 }
 
 // Status calls dfs.control.v1.Control.Status.
@@ -245,6 +268,16 @@ func (c *controlClient) Invite(ctx context.Context, req *connect.Request[control
 	return c.invite.CallUnary(ctx, req)
 }
 
+// Domain calls dfs.control.v1.Control.Domain.
+func (c *controlClient) Domain(ctx context.Context, req *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {
+	return c.domain.CallUnary(ctx, req)
+}
+
+// Order calls dfs.control.v1.Control.Order.
+func (c *controlClient) Order(ctx context.Context, req *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
+	return c.order.CallUnary(ctx, req)
+}
+
 // ControlHandler is an implementation of the dfs.control.v1.Control service.
 type ControlHandler interface {
 	// Status describes this member and its folders.
@@ -270,6 +303,11 @@ type ControlHandler interface {
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
 	Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error)
+	// Domain returns the domain file as this member knows it.
+	Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error)
+	// Order pauses what replicates here, opens it in spite of its schedule, or
+	// takes that back.
+	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
 }
 
 // NewControlHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -345,6 +383,18 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Invite")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlDomainHandler := connect.NewUnaryHandler(
+		ControlDomainProcedure,
+		svc.Domain,
+		connect.WithSchema(controlMethods.ByName("Domain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlOrderHandler := connect.NewUnaryHandler(
+		ControlOrderProcedure,
+		svc.Order,
+		connect.WithSchema(controlMethods.ByName("Order")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dfs.control.v1.Control/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlStatusProcedure:
@@ -369,6 +419,10 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlApplyHandler.ServeHTTP(w, r)
 		case ControlInviteProcedure:
 			controlInviteHandler.ServeHTTP(w, r)
+		case ControlDomainProcedure:
+			controlDomainHandler.ServeHTTP(w, r)
+		case ControlOrderProcedure:
+			controlOrderHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -420,4 +474,12 @@ func (UnimplementedControlHandler) Apply(context.Context, *connect.Request[contr
 
 func (UnimplementedControlHandler) Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Invite is not implemented"))
+}
+
+func (UnimplementedControlHandler) Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Domain is not implemented"))
+}
+
+func (UnimplementedControlHandler) Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Order is not implemented"))
 }

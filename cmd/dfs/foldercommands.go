@@ -1,0 +1,198 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"opendfs/internal/directory"
+
+	"github.com/spf13/cobra"
+)
+
+// folderView is a replicated folder as --json shows it.
+type folderView struct {
+	Name              string   `json:"name"` // GROUP/FOLDER
+	ID                string   `json:"id"`
+	Files             []string `json:"fileFilters"`
+	Directories       []string `json:"directoryFilters"`
+	Case              string   `json:"case"`
+	Rest              string   `json:"rest"`
+	CaptureBusy       string   `json:"captureBusy"`
+	TombstoneLifetime string   `json:"tombstoneLifetime"`
+	Members           []string `json:"members"`
+}
+
+func viewFolder(g *directory.Group, f *directory.Folder) folderView {
+	v := folderView{
+		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(),
+		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
+		Members: []string{},
+	}
+	for _, m := range f.Members {
+		v.Members = append(v.Members, m.Server)
+	}
+	return v
+}
+
+func folderCommand(o *options) *cobra.Command {
+	return noun(o, "folder", "replicated folders: create, list, show, set, remove",
+		createFolder(),
+		viewer{use: "list [GROUP]", short: "list the folders", example: "  dfs folder list projects", args: wants(0, 1, "at most one GROUP"), complete: first(groupNames), show: listFolders},
+		viewer{use: "show GROUP/FOLDER", short: "show one folder", example: "  dfs folder show projects/docs", args: one("GROUP/FOLDER"), complete: first(folderNames), show: showFolder},
+		setFolder(),
+		editor{use: "remove GROUP/FOLDER", short: "take a folder out of the domain", long: `
+Ends the replication of a folder. Its files stay on every server.`,
+			example: "  dfs folder remove projects/docs", args: one("GROUP/FOLDER"), complete: first(folderNames), change: func(_ *cobra.Command, d *directory.Domain, args []string) error {
+				g, f, err := findFolder(d, args[0])
+				if err == nil {
+					g.Folders = slices.DeleteFunc(g.Folders, func(o *directory.Folder) bool { return o == f })
+				}
+				return err
+			}})
+}
+
+func listFolders(d *directory.Domain, args []string) (view, error) {
+	list := []folderView{}
+	v := view{header: []string{"FOLDER", "MEMBERS", "FILTERS"}}
+	if len(args) == 1 {
+		if _, err := findGroup(d, args[0]); err != nil {
+			return v, err
+		}
+	}
+	for _, g := range d.Groups {
+		for _, f := range g.Folders {
+			if len(args) == 1 && g.Name != args[0] {
+				continue
+			}
+			fv := viewFolder(g, f)
+			list = append(list, fv)
+			v.rows = append(v.rows, []string{fv.Name, orDash(strings.Join(fv.Members, ", ")), orDash(strings.Join(slices.Concat(fv.Files, fv.Directories), ", "))})
+		}
+	}
+	v.value = list
+	return v, nil
+}
+
+func showFolder(d *directory.Domain, args []string) (view, error) {
+	g, f, err := findFolder(d, args[0])
+	if err != nil {
+		return view{}, err
+	}
+	fv := viewFolder(g, f)
+	return view{value: fv, rows: [][]string{
+		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
+		{"Case", fv.Case}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+	}}, nil
+}
+
+// folderFlags are a folder's options on a command line.
+type folderFlags struct {
+	files, directories         []string
+	caseRule, rest, busy, life string
+}
+
+func (f *folderFlags) add(c *cobra.Command) {
+	c.Flags().StringSliceVar(&f.files, "exclude-files", nil, "names of files to leave out: '*.bak,~*'; empty for none")
+	c.Flags().StringSliceVar(&f.directories, "exclude-directories", nil, "names of directories to leave out")
+	c.Flags().StringVar(&f.caseRule, "case", "", "sensitive or insensitive")
+	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
+	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
+	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
+}
+
+func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
+	given := c.Flags().Changed
+	words := func(list []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+	}
+	if given("exclude-files") {
+		to.Filters.Files = words(f.files)
+	}
+	if given("exclude-directories") {
+		to.Filters.Directories = words(f.directories)
+	}
+	switch f.caseRule {
+	case "":
+	case directory.CaseSensitive.String():
+		to.Case = directory.CaseSensitive
+	case directory.CaseInsensitive.String():
+		to.Case = directory.CaseInsensitive
+	default:
+		return usageError("--case %q: it is sensitive or insensitive", f.caseRule)
+	}
+	for _, d := range []struct {
+		flag, text string
+		to         *time.Duration
+	}{{"rest", f.rest, &to.Rest}, {"capture-busy", f.busy, &to.CaptureBusy}, {"tombstone-lifetime", f.life, &to.TombstoneLifetime}} {
+		if !given(d.flag) {
+			continue
+		}
+		v, err := directory.ParseDuration(d.text)
+		if err != nil {
+			return badSetting(d.flag, err)
+		}
+		*d.to = v
+	}
+	return nil
+}
+
+func createFolder() editor {
+	f := &folderFlags{}
+	return editor{
+		use: "create GROUP/FOLDER", short: "make a folder; members are added by `dfs membership create`", args: one("GROUP/FOLDER"), flags: f.add,
+		example: "  dfs folder create projects/docs",
+		complete: first(func(d *directory.Domain) []string {
+			var list []string
+			for _, g := range groupNames(d) {
+				list = append(list, g+"/")
+			}
+			return list
+		}),
+		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
+			group, name, ok := strings.Cut(args[0], "/")
+			if !ok {
+				return usageError("%q is not of the form GROUP/FOLDER", args[0])
+			}
+			g, err := findGroup(d, group)
+			if err != nil {
+				return err
+			}
+			if g.FolderByName(name) != nil {
+				return exists("folder", args[0])
+			}
+			folder := directory.NewFolder(name)
+			g.Folders = append(g.Folders, folder)
+			return f.set(c, folder)
+		},
+	}
+}
+
+func setFolder() editor {
+	f := &folderFlags{}
+	name := ""
+	return editor{
+		use: "set GROUP/FOLDER", short: "change a folder's filters, times or name", args: one("GROUP/FOLDER"), complete: first(folderNames),
+		example: "  dfs folder set projects/docs --exclude-files '~*,*.bak,*.tmp,*.iso'",
+		flags: func(c *cobra.Command) {
+			f.add(c)
+			c.Flags().StringVar(&name, "name", "", "another name in its group; it keeps its identity")
+		},
+		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
+			g, folder, err := findFolder(d, args[0])
+			if err != nil {
+				return err
+			}
+			if err := named(c); err != nil {
+				return err
+			}
+			if name != "" && name != folder.Name {
+				if g.FolderByName(name) != nil {
+					return exists("folder", g.Name+"/"+name)
+				}
+				folder.Name = name
+			}
+			return f.set(c, folder)
+		},
+	}
+}
