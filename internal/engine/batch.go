@@ -240,9 +240,6 @@ func (f *Folder) startInstall() {
 // 16): another base, a place that is still taken, a directory that still holds
 // something.
 func (f *Folder) recheck(b *batch) {
-	if b.failures == f.failures {
-		return
-	}
 	w := will{leaves: make(map[repl.UID]bool, len(b.changes)), parents: make(map[repl.UID]repl.UID), heirs: make(map[repl.UID]repl.UID)}
 	for i := range b.changes {
 		u := &b.changes[i].Update
@@ -255,7 +252,11 @@ func (f *Folder) recheck(b *batch) {
 		}
 	}
 	for i := range b.changes {
-		why, err := f.outdated(&b.changes[i], &w)
+		c := &b.changes[i]
+		if b.failures == f.failures && (c.To.IsZero() || c.Update.Parent == c.To.Dir) {
+			continue // only what lies in a merged directory rests on another record
+		}
+		why, err := f.outdated(c, &w)
 		if f.storeFailed(err) {
 			return
 		}
