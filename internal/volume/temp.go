@@ -101,6 +101,36 @@ func (t *temp) WriteAt(p []byte, off int64) (int, error) {
 
 func (t *temp) ReadAt(p []byte, off int64) (int, error) { return readAt(t.fd.get(), tempLabel, p, off) }
 
+// Share is FICLONERANGE.
+func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error) {
+	f, ok := src.(*file)
+	if !ok || f.v != t.v || !t.v.features.Reflink || from < 0 || at < 0 {
+		return at, at, nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(t.fd.get(), &st); err != nil {
+		return at, at, fail("share with", tempLabel, err)
+	}
+	block := max(st.Bsize, 1)
+	if (from-at)%block != 0 {
+		return at, at, nil
+	}
+	first, past = (at+block-1)/block*block, (at+n)/block*block
+	if past <= first {
+		return at, at, nil
+	}
+	arg := unix.FileCloneRange{
+		Src_fd: int64(f.fd.get()), Src_offset: uint64(from + first - at), Src_length: uint64(past - first), Dest_offset: uint64(first),
+	}
+	switch err := unix.IoctlFileCloneRange(t.fd.get(), &arg); err {
+	case nil:
+		return first, past, nil
+	case unix.ENOSPC, unix.EDQUOT, unix.EIO:
+		return at, at, fail("share with", tempLabel, err)
+	}
+	return at, at, nil // refused for this file: it is copied
+}
+
 func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	m, err := DecodeMeta(meta)
 	if err != nil {
