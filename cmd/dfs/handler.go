@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,18 +74,20 @@ func (h *handler) Content(ctx context.Context, _ repl.MemberID, folder repl.Fold
 	if err != nil {
 		return nil, wire.StatusBusy
 	}
-	c, status := r.Served.Content(ctx, item)
+	c, status := r.Served.Content(ctx, &item)
 	if status != wire.StatusOK {
 		return nil, status
 	}
-	s := &source{c, &k.served}
-	if item.Offset > 0 {
-		if _, err := io.CopyN(io.Discard, c, item.Offset); err != nil {
-			_ = s.Close() // it was only read
-			return nil, wire.StatusChanged
-		}
+	return &source{c, &k.served}, wire.StatusOK
+}
+
+// Rdc is that of peer.Handler.
+func (h *handler) Rdc(ctx context.Context, _ repl.MemberID, req *wire.RdcRequest) ([]byte, error) {
+	r, _, err := h.runner(req.Folder)
+	if err != nil {
+		return nil, err
 	}
-	return s, wire.StatusOK
+	return r.Served.Rdc(ctx, req)
 }
 
 // source is a version's content on its way to a partner.
@@ -101,17 +101,6 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.Content.Read(p)
 	s.served.Add(uint64(n))
 	return n, err
-}
-
-// Close vouches for what was read only if its end was reached and the file is
-// what it was before (rule 24).
-func (s *source) Close() error {
-	var more [1]byte
-	_, err := s.Content.Read(more[:])
-	if errors.Is(err, io.EOF) {
-		return s.Content.Close()
-	}
-	return errors.Join(engine.ErrChanged, err, s.Content.Close())
 }
 
 // Barrier is that of peer.Handler.

@@ -13,14 +13,12 @@ import (
 
 // Delivery is what the other side says of one item of a content request.
 type Delivery struct {
-	Index  int // in the request
-	Status wire.Status
-	Size   int64 // of the whole content, whatever the offset; if ok
-	Hash   repl.Hash
+	Index int // in the request
+	wire.Head
 }
 
-// Sink takes one item. r yields the item's bytes from its offset on, if the
-// status is ok, and ends with io.EOF if the other side vouches for them, with
+// Sink takes one item. r yields the item's bytes, which are what the form in its
+// head says, if the status is ok, and ends with io.EOF if the other side vouches for them, with
 // ErrChanged if they must be thrown away. r is valid until Sink returns; what
 // was not read is skipped. An error of Sink ends the whole request.
 // r also is an io.WriterTo that hands out whole frames without copying.
@@ -197,16 +195,16 @@ func (in *inflow) deliver(items []wire.ContentItem, sink Sink) error {
 		if err != nil {
 			return err
 		}
-		d := Delivery{Index: i, Status: p.Status, Size: p.Size, Hash: p.Hash}
+		d := Delivery{i, p.Head}
 		if p.Index != i || p.Status != wire.StatusOK && (!p.Last || p.Length > 0) {
 			return wire.Errorf(wire.CodeProtocol, "part of item %d (status %v, %d bytes) where item %d begins", p.Index, p.Status, p.Length, i)
 		}
-		r := &itemReader{in: in, part: p, left: max(0, p.Size-items[i].Offset)}
+		r := &itemReader{in: in, part: p, left: items[i].Carried(&p.Head)}
 		switch {
 		case p.Status != wire.StatusOK:
 			r.end = io.EOF
-		case p.Size < items[i].Offset:
-			return wire.Errorf(wire.CodeProtocol, "item %d has %d bytes and was asked for from %d on", i, p.Size, items[i].Offset)
+		case r.left < 0:
+			return wire.Errorf(wire.CodeProtocol, "item %d is answered with form %d of %d bytes, which was not asked for", i, p.Form, p.Size)
 		}
 		if err := sink(d, r); err != nil {
 			return err

@@ -68,15 +68,18 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 			return err
 		}
 		src, status := h.Content(ctx, in.partner, req.Folder, item)
-		if status == wire.StatusOK && src.Size() < item.Offset {
-			status = wire.StatusChanged
-			_ = src.Close() // nothing was read: whatever it says, the item has changed
+		var head wire.Head
+		if status == wire.StatusOK {
+			if head = src.Head(); item.Carried(&head) < 0 {
+				status = wire.StatusChanged
+				_ = src.Close() // nothing was read: whatever it says, the item has changed
+			}
 		}
 		var err error
 		if status != wire.StatusOK {
-			err = out.part(wire.Part{Index: i, Status: status, Last: true})
+			err = out.part(wire.Part{Index: i, Head: wire.Head{Status: status}, Last: true})
 		} else {
-			err = out.copy(i, item, src)
+			err = out.copy(i, head, item.Carried(&head), src)
 		}
 		if err != nil {
 			return err
@@ -96,13 +99,13 @@ func (out *outflow) part(p wire.Part) error {
 	return nil
 }
 
-// copy sends one item. Its source is closed whatever happens.
-func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) error {
-	if err := out.part(wire.Part{Index: index, Size: src.Size(), Hash: src.Hash()}); err != nil {
+// copy sends one item of left bytes. Its source is closed whatever happens.
+func (out *outflow) copy(index int, head wire.Head, left int64, src ContentSource) error {
+	if err := out.part(wire.Part{Index: index, Head: head}); err != nil {
 		return errors.Join(err, src.Close())
 	}
 	first, status := true, wire.StatusOK
-	for left := src.Size() - item.Offset; left > 0 && status == wire.StatusOK; {
+	for left > 0 && status == wire.StatusOK {
 		if out.used == len(out.buf) {
 			if err := out.flush(false); err != nil {
 				return errors.Join(err, src.Close())
@@ -132,7 +135,7 @@ func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) er
 		out.used -= p.Length
 		p.Length = 0
 		if first {
-			*p = wire.Part{Index: index, Status: status, Last: true}
+			*p = wire.Part{Index: index, Head: wire.Head{Status: status}, Last: true}
 		}
 	}
 	return nil

@@ -291,8 +291,9 @@ type Folder struct {
 	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
 	Conflicts         uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
 	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
-	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"` // what became known last, oldest first
-	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`    // files that users have open for writing, and that are not at rest
+	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                       // what became known last, oldest first
+	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                          // files that users have open for writing, and that are not at rest
+	RdcSavedBytes     uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content installed since start that did not have to come
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -572,6 +573,13 @@ func (x *Folder) GetOpen() int64 {
 	return 0
 }
 
+func (x *Folder) GetRdcSavedBytes() uint64 {
+	if x != nil {
+		return x.RdcSavedBytes
+	}
+	return 0
+}
+
 // Backlog is what one side has and the other lacks.
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -632,9 +640,10 @@ type Link struct {
 	Direction     string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
 	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
 	Backlog       *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"` // the other side's vector is known; otherwise backlog is not
-	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`   // updates that wait here and are tried again
-	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`  // when it last asked or answered
+	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                        // the other side's vector is known; otherwise backlog is not
+	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                          // updates that wait here and are tried again
+	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                         // when it last asked or answered
+	RdcSavedBytes uint64                 `protobuf:"varint,8,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content from it since start that did not have to come
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -716,6 +725,13 @@ func (x *Link) GetHeard() string {
 		return x.Heard
 	}
 	return ""
+}
+
+func (x *Link) GetRdcSavedBytes() uint64 {
+	if x != nil {
+		return x.RdcSavedBytes
+	}
+	return 0
 }
 
 // Partner is one server that this member has or wants a session with.
@@ -3286,7 +3302,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\bpartners\x18\x10 \x03(\v2\x17.dfs.control.v1.PartnerR\bpartners\x123\n" +
 	"\bfindings\x18\x11 \x03(\v2\x17.dfs.control.v1.FindingR\bfindings\x124\n" +
 	"\boverflow\x18\x12 \x03(\v2\x18.dfs.control.v1.OverflowR\boverflow\x124\n" +
-	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xd6\b\n" +
+	"\bdatabase\x18\x13 \x01(\v2\x18.dfs.control.v1.DatabaseR\bdatabase\"\xfe\b\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3330,10 +3346,11 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\tconflicts\x18  \x01(\x04R\tconflicts\x12\x16\n" +
 	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
 	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\x12\x12\n" +
-	"\x04open\x18# \x01(\x03R\x04open\"9\n" +
+	"\x04open\x18# \x01(\x03R\x04open\x12&\n" +
+	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xcd\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xf5\x01\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -3341,7 +3358,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\abacklog\x18\x04 \x01(\v2\x17.dfs.control.v1.BacklogR\abacklog\x12\x14\n" +
 	"\x05known\x18\x05 \x01(\bR\x05known\x12\x12\n" +
 	"\x04held\x18\x06 \x01(\x03R\x04held\x12\x14\n" +
-	"\x05heard\x18\a \x01(\tR\x05heard\"\xe9\x01\n" +
+	"\x05heard\x18\a \x01(\tR\x05heard\x12&\n" +
+	"\x0frdc_saved_bytes\x18\b \x01(\x04R\rrdcSavedBytes\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
