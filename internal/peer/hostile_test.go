@@ -393,6 +393,16 @@ func TestClientRefusesARogueUpstream(t *testing.T) {
 		"an absent item that lasts": part(wire.Part{Index: 0, Head: wire.Head{Status: wire.StatusAbsent}}, ""),
 		"a delta without seeds":     part(wire.Part{Head: wire.Head{Form: wire.FormDelta, Needs: 1, Carries: 1, Size: 9}, Last: true}, "x"),
 		"an offer without seeds":    part(wire.Part{Head: wire.Head{Form: wire.FormOffer, Offer: []byte("o"), Size: 9}, Last: true}, ""),
+		"a packed body of rubbish": func(send sender, id uint32) {
+			send(&wire.Content{Raw: 100, Parts: []wire.Part{{Head: wire.Head{Size: 100}, Length: 100, Last: true}}}, id, false, []byte("rubbish"))
+		},
+		"a packed body of more than it says": func(send sender, id uint32) {
+			bomb := encoder().EncodeAll(make([]byte, 1<<26), nil)
+			send(&wire.Content{Raw: wire.MaxBody, Parts: []wire.Part{{Head: wire.Head{Size: 1 << 26}, Length: wire.MaxBody}}}, id, false, bomb)
+		},
+		"a packed body of less": func(send sender, id uint32) {
+			send(&wire.Content{Raw: 100, Parts: []wire.Part{{Head: wire.Head{Size: 100}, Length: 100, Last: true}}}, id, false, encoder().EncodeAll(make([]byte, 99), nil))
+		},
 		"an endless empty item": func(send sender, id uint32) {
 			send(&wire.Content{Parts: []wire.Part{{Index: 0, Head: wire.Head{Size: 5}}, {Index: 0}, {Index: 0}}}, id, true, nil)
 		},

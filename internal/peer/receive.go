@@ -47,7 +47,7 @@ func (s *Session) Content(ctx context.Context, folder repl.FolderID, items []wir
 	window := s.windows.take()
 	in := &inflow{ctx: ctx, link: l, all: &s.windows, window: window, allowance: window, wake: make(chan struct{}, 1)}
 	defer func() { s.windows.give(in.window) }()
-	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window)}, in)
+	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window), Packed: true}, in)
 	if err != nil {
 		return fmt.Errorf("send ContentRequest: %w", err)
 	}
@@ -99,6 +99,7 @@ type inflow struct {
 	window int64 // credit granted to the stream at most, on its way and unread
 	unpaid int64 // consumed and not granted again yet
 	held   wire.Frame
+	owed   int64       // what held cost
 	parts  []wire.Part // of held, not taken yet
 	body   []byte      // of held, not read yet
 	ended  bool        // held is the final frame
@@ -114,6 +115,7 @@ type inflow struct {
 type inframe struct {
 	frame wire.Frame
 	parts []wire.Part
+	raw   int // bytes of the body when it is unpacked; 0: it is not packed
 }
 
 // receive queues one frame within the credit that was given.
@@ -135,8 +137,12 @@ func (in *inflow) enqueue(f *wire.Frame) error {
 		return err
 	}
 	content := m.(*wire.Content)
-	if content.Bytes() != len(f.Body) {
-		return wire.Errorf(wire.CodeProtocol, "parts of %d bytes in a body of %d", content.Bytes(), len(f.Body))
+	raw := len(f.Body)
+	if content.Raw > 0 {
+		raw = content.Raw
+	}
+	if content.Bytes() != raw || raw < len(f.Body) {
+		return wire.Errorf(wire.CodeProtocol, "parts of %d bytes in a body of %d (%d)", content.Bytes(), raw, len(f.Body))
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -149,7 +155,7 @@ func (in *inflow) enqueue(f *wire.Frame) error {
 		return nil
 	}
 	f.Header = nil // the reader's
-	in.queue = append(in.queue, inframe{*f, content.Parts})
+	in.queue = append(in.queue, inframe{*f, content.Parts, content.Raw})
 	in.signal()
 	return nil
 }
@@ -251,7 +257,7 @@ func (in *inflow) part() (wire.Part, error) {
 // takes the next one from the queue.
 func (in *inflow) nextFrame() error {
 	if in.held.Type != 0 {
-		in.unpaid += cost(&in.held)
+		in.unpaid += in.owed
 		in.held.Release()
 		in.held = wire.Frame{}
 	}
@@ -265,8 +271,17 @@ func (in *inflow) nextFrame() error {
 			in.queue[0] = inframe{}
 			in.queue = in.queue[1:]
 			in.mu.Unlock()
-			in.held, in.parts, in.body = next.frame, next.parts, next.frame.Body
+			in.held, in.parts, in.owed = next.frame, next.parts, cost(&next.frame)
 			in.ended = next.frame.Final
+			if next.raw > 0 {
+				body, err := unpack(next.frame.Body, next.raw)
+				if err != nil {
+					return err
+				}
+				wire.FreeBuffer(in.held.Body)
+				in.held.Body = body
+			}
+			in.body = in.held.Body
 			return nil
 		}
 		err := in.err

@@ -48,6 +48,8 @@ type outflow struct {
 	id   uint32
 	st   *stream
 	done func()
+	// packs: the other side takes packed bodies.
+	packs bool
 
 	buf   []byte // of fixed length
 	used  int
@@ -60,7 +62,7 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 		return err
 	}
 	st.pay(req.Credit)
-	out := &outflow{in: in, ctx: ctx, id: id, st: st, done: done, buf: wire.Buffer(contentFrame)}
+	out := &outflow{in: in, ctx: ctx, id: id, st: st, done: done, packs: req.Packed, buf: wire.Buffer(contentFrame)}
 	defer func() { wire.FreeBuffer(out.buf) }()
 	h := in.server.cfg.Handler
 	for i, item := range req.Items {
@@ -143,13 +145,20 @@ func (out *outflow) copy(index int, head wire.Head, left int64, src ContentSourc
 
 // flush sends the frame, when there is credit.
 func (out *outflow) flush(final bool) error {
-	if err := out.st.spend(out.ctx, int64(out.used)+wire.FrameCost); err != nil {
+	m, body := &wire.Content{Parts: out.parts}, out.buf[:out.used]
+	if out.packs {
+		if packed := out.in.bounds.packer.pack(body); packed != nil {
+			defer wire.FreeBuffer(packed)
+			m.Raw, body = out.used, packed
+		}
+	}
+	if err := out.st.spend(out.ctx, int64(len(body))+wire.FrameCost); err != nil {
 		return err
 	}
 	if final {
 		out.done()
 	}
-	err := out.in.send(&wire.Content{Parts: out.parts}, out.id, final, out.buf[:out.used])
+	err := out.in.send(m, out.id, final, body)
 	out.used, out.parts = 0, out.parts[:0]
 	if err != nil {
 		out.in.close()

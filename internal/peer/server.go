@@ -51,6 +51,7 @@ type Server struct {
 type partnerBounds struct {
 	conns, requests, waits, contents atomic.Int64
 	headers                          atomic.Int64 // bytes
+	packer                           packer
 	mu                               sync.Mutex
 	inbounds                         map[*inbound]struct{}
 }

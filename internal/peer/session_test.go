@@ -315,9 +315,10 @@ func TestStalledSinkStopsOnlyItself(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:0", nil)
 	var mu sync.Mutex
 	read := map[uint64]int{}
+	noise := random(64 << 20)
 	w.shelf.content = func(_ context.Context, it wire.ContentItem) (ContentSource, wire.Status) {
 		n := it.UID.Version
-		return &countingSource{bytesSource: source(make([]byte, 64<<20), 0), count: func(k int) {
+		return &countingSource{bytesSource: source(noise, 0), count: func(k int) {
 			mu.Lock()
 			read[n] += k
 			mu.Unlock()

@@ -19,7 +19,7 @@ func (m *ContentRequest) append(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	t := newTable()
-	p := &wirepb.ContentRequest{Folder: m.Folder[:], Credit: m.Credit, Items: make([]*wirepb.Item, len(m.Items))}
+	p := &wirepb.ContentRequest{Folder: m.Folder[:], Credit: m.Credit, Packed: m.Packed, Items: make([]*wirepb.Item, len(m.Items))}
 	left := itemLimits{MaxNamed, MaxRanges}
 	for i := range m.Items {
 		it := &m.Items[i]
@@ -53,7 +53,7 @@ func (m *ContentRequest) decode(b []byte) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	*m = ContentRequest{Folder: folder, Credit: p.Credit, Items: make([]ContentItem, len(p.Items))}
+	*m = ContentRequest{Folder: folder, Credit: p.Credit, Packed: p.Packed, Items: make([]ContentItem, len(p.Items))}
 	left := itemLimits{MaxNamed, MaxRanges}
 	for i, it := range p.Items {
 		uid, err1 := from.named(uint64(it.UidOrigin), it.UidVersion)
@@ -140,11 +140,11 @@ func decodeSeeds(b []byte) ([]repl.Hash, error) {
 func (*Content) Type() Type { return TypeContent }
 
 func (m *Content) append(b []byte) ([]byte, error) {
-	if err := bounded("parts", len(m.Parts), MaxItems); err != nil {
+	if err := errors.Join(bounded("parts", len(m.Parts), MaxItems), bounded("bytes of the unpacked body", m.Raw, MaxBody)); err != nil {
 		return nil, err
 	}
 	parts := make([]wirepb.Part, len(m.Parts))
-	p := &wirepb.Content{Parts: make([]*wirepb.Part, len(m.Parts))}
+	p := &wirepb.Content{Raw: uint32(m.Raw), Parts: make([]*wirepb.Part, len(m.Parts))}
 	for i := range m.Parts {
 		part := &m.Parts[i]
 		p.Parts[i] = &parts[i]
@@ -169,6 +169,10 @@ func (m *Content) decode(b []byte) error {
 	if err := unmarshal(b, &p); err != nil {
 		return err
 	}
+	if p.Raw > MaxBody {
+		return fmt.Errorf("body of %d bytes when unpacked, limit %d", p.Raw, MaxBody)
+	}
+	m.Raw = int(p.Raw)
 	m.Parts = make([]Part, len(p.Parts))
 	for i, q := range p.Parts {
 		hash, err := decodeHash(q.Hash)
@@ -189,7 +193,7 @@ func (m *Content) decode(b []byte) error {
 	return nil
 }
 
-// Bytes is how long the body must be that the parts divide.
+// Bytes is how long the body must be, unpacked, that the parts divide.
 func (m *Content) Bytes() int {
 	n := 0
 	for i := range m.Parts {

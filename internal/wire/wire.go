@@ -357,6 +357,7 @@ type ContentRequest struct {
 	Folder repl.FolderID
 	Items  []ContentItem
 	Credit uint64
+	Packed bool // bodies may come packed
 }
 
 // Form says what the bytes of an item are.
@@ -407,8 +408,12 @@ type Part struct {
 	Last   bool
 }
 
-// Content says how its frame's body divides.
-type Content struct{ Parts []Part }
+// Content says how its frame's body divides. If Raw is not 0 the body is one
+// zstd frame, which gives the Raw bytes that divide: more than it has itself.
+type Content struct {
+	Parts []Part
+	Raw   int
+}
 
 // RdcRequest asks about the content of one version: for nodes or pieces of its
 // signature (Question), or for grains. One of the two is set.

@@ -1023,6 +1023,7 @@ type ContentRequest struct {
 	Originators   []byte                 `protobuf:"bytes,2,opt,name=originators,proto3" json:"originators,omitempty"`
 	Items         []*Item                `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
 	Credit        uint64                 `protobuf:"varint,4,opt,name=credit,proto3" json:"credit,omitempty"`
+	Packed        bool                   `protobuf:"varint,5,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1083,6 +1084,13 @@ func (x *ContentRequest) GetCredit() uint64 {
 		return x.Credit
 	}
 	return 0
+}
+
+func (x *ContentRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
+	}
+	return false
 }
 
 type Part struct {
@@ -1204,6 +1212,7 @@ func (x *Part) GetOffer() []byte {
 type Content struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []*Part                `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	Raw           uint32                 `protobuf:"varint,2,opt,name=raw,proto3" json:"raw,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1243,6 +1252,13 @@ func (x *Content) GetParts() []*Part {
 		return x.Parts
 	}
 	return nil
+}
+
+func (x *Content) GetRaw() uint32 {
+	if x != nil {
+		return x.Raw
+	}
+	return 0
 }
 
 type RdcRequest struct {
@@ -2010,12 +2026,13 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\fgvsn_version\x18\x04 \x01(\x04R\vgvsnVersion\x12\x16\n" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x14\n" +
 	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
-	"\x06ranges\x18\a \x03(\x04R\x06ranges\"\x8b\x01\n" +
+	"\x06ranges\x18\a \x03(\x04R\x06ranges\"\xa3\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
 	"\x05items\x18\x03 \x03(\v2\x11.dfs.wire.v1.ItemR\x05items\x12\x16\n" +
-	"\x06credit\x18\x04 \x01(\x04R\x06credit\"\xe2\x01\n" +
+	"\x06credit\x18\x04 \x01(\x04R\x06credit\x12\x16\n" +
+	"\x06packed\x18\x05 \x01(\bR\x06packed\"\xe2\x01\n" +
 	"\x04Part\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x12\n" +
@@ -2027,9 +2044,10 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\acarries\x18\b \x01(\x03R\acarries\x12\x14\n" +
 	"\x05needs\x18\t \x01(\rR\x05needs\x12\x14\n" +
 	"\x05offer\x18\n" +
-	" \x01(\fR\x05offer\"2\n" +
+	" \x01(\fR\x05offer\"D\n" +
 	"\aContent\x12'\n" +
-	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\"\xfe\x01\n" +
+	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\x12\x10\n" +
+	"\x03raw\x18\x02 \x01(\rR\x03raw\"\xfe\x01\n" +
 	"\n" +
 	"RdcRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
