@@ -212,6 +212,10 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 
 func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.Staged, error) {
 	free, _, err := ctx.Volume.Free()
+	if err == nil && free < a.cfg.Reserve+uint64(bytes) && ctx.Staging != nil {
+		ctx.Staging.DropParts() // room that was kept for what may come some time
+		free, _, err = ctx.Volume.Free()
+	}
 	if err != nil {
 		return nil, err
 	}

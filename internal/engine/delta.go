@@ -211,7 +211,7 @@ func signer(kept *staging.Store, least int64) func(size int64) (io.Writer, func(
 func (e *Env) stager(cfg *Config) fetch.Stager {
 	s := fetch.Stager{Volume: e.Volume, Folder: cfg.Folder, Workers: e.Workers, MinDelta: cfg.minDelta()}
 	if e.Staging != nil {
-		s.Signatures = e.Staging
+		s.Signatures, s.Parts = e.Staging, e.Staging
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -24,6 +25,7 @@ type metered struct {
 	came  int64 // bytes
 	forms []wire.Form
 	spoil bool // flip a bit in the last byte of a delta
+	cut   int  // streams of whole contents that are still to be cut in their middle
 }
 
 func (m *metered) Content(ctx context.Context, f repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
@@ -36,6 +38,13 @@ func (m *metered) Content(ctx context.Context, f repl.FolderID, items []wire.Con
 			return err
 		}
 		m.mu.Lock()
+		if m.cut > 0 && head.Form == wire.FormWhole {
+			m.cut--
+			m.came += int64(len(data) / 2)
+			m.mu.Unlock()
+			err := sink(i, head, io.MultiReader(bytes.NewReader(data[:len(data)/2]), broken{}))
+			return errors.Join(errBroken, err)
+		}
 		m.came += int64(len(data))
 		m.forms = append(m.forms, head.Form)
 		if m.spoil && head.Form == wire.FormDelta {
@@ -53,6 +62,13 @@ func (m *metered) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error)
 	m.came += int64(len(reply))
 	return reply, err
 }
+
+var errBroken = errors.New("the link is cut")
+
+// broken is the end of a stream whose link is cut.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errBroken }
 
 // since returns the forms and bytes that came since it was last asked.
 func (m *metered) since() ([]wire.Form, int64) {
@@ -142,5 +158,28 @@ func TestLittleTravelsOfALargeFile(t *testing.T) {
 	}
 	if n := len(b.signatures()); n < 3 {
 		t.Errorf("b keeps %d signatures", n)
+	}
+}
+
+// A transfer that is cut goes on where it was, and again; what is kept of it is
+// gone afterwards.
+func TestCutTransferGoesOn(t *testing.T) {
+	a, b := newMember(t, 1, true, 2), newMember(t, 2, false, 1)
+	content := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{8}).Read(content)
+	a.write("large", string(content))
+	a.start()
+	b.start()
+	up := &metered{direct: direct{a.Runner}, cut: 2}
+	a.SetUpstream(t.Context(), b.cfg.Self, direct{b.Runner})
+	b.SetUpstream(t.Context(), a.cfg.Self, up)
+	settled(t, a, b)
+	b.holds("large", content)
+	if forms, came := up.since(); came != int64(len(content)) {
+		t.Errorf("%d bytes came for %d, the last time in forms %v", came, len(content), forms)
+	}
+	parts, err := filepath.Glob(filepath.Join(b.root, ".dfsr", "staging", "part-*"))
+	if err != nil || len(parts) > 0 {
+		t.Errorf("what is left of the cut transfers: %q, %v", parts, err)
 	}
 }

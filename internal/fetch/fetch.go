@@ -65,7 +65,8 @@ type Staged struct {
 	Copied bool        // taken from a local file
 	Delta  Delta
 
-	whole bool // a delta came to nothing: it is to be fetched whole
+	whole bool        // a delta came to nothing: it is to be fetched whole
+	begun volume.File // what an earlier transfer brought of it
 }
 
 // Stager stages the contents of one folder.
@@ -75,6 +76,9 @@ type Stager struct {
 	Workers int // writers at once; 0: everything in the caller's goroutine
 	// Signatures are those kept here; nil: everything is fetched whole.
 	Signatures Signatures
+	// Parts are the beginnings of contents whose transfer was cut; nil: they begin
+	// anew.
+	Parts Parts
 	// MinDelta is the size from which on a content is signed and its old versions
 	// are made use of.
 	MinDelta int64
@@ -124,7 +128,21 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		if deltas {
 			items[n].Seeds = s.seeds(&wanted[i])
 		}
+		if len(items[n].Seeds) > 0 {
+			continue
+		}
+		if f, size, ok := s.part(u); ok {
+			items[n].Offset, out[i].begun = size, f
+		}
 	}
+	defer func() {
+		for _, i := range index {
+			if f := out[i].begun; f != nil {
+				_ = f.Close() // it was only read
+				out[i].begun = nil
+			}
+		}
+	}()
 	pool := newPool(s.Workers)
 	var offers []offered
 	err := up.Content(ctx, s.Folder, items, func(n int, head *wire.Head, r io.Reader) error {
@@ -149,6 +167,10 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 }
 
 func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
+	if out.begun != nil {
+		s.resume(u, out, r)
+		return
+	}
 	if u.Size > small || pool == nil {
 		s.write(u, out, r, true)
 		return
@@ -185,6 +207,7 @@ func (s *Stager) write(u *repl.Update, out *Staged, r io.Reader, sign bool) {
 		out.Lacks, out.Stat, err = dress(t, u)
 	}
 	if err != nil {
+		s.keepPart(u, t, err)
 		out.Err = errors.Join(fmt.Errorf("stage %v: %w", u.UID, err), t.Close())
 		return
 	}

@@ -194,7 +194,7 @@ func (c *Cluster) nothingHalfDone() error {
 			return fmt.Errorf("m%d has intents %+v, %v", m.index, intents, err)
 		}
 		for _, n := range m.disk.Tree(true) {
-			kept := strings.HasPrefix(n.Path, ".dfsr/staging/sig-") // a signature
+			kept := strings.HasPrefix(n.Path, ".dfsr/staging/sig-") || strings.HasPrefix(n.Path, ".dfsr/staging/part-")
 			if strings.HasPrefix(n.Path, ".dfsr/installing/") || strings.HasPrefix(n.Path, ".dfsr/staging/") && !kept {
 				return fmt.Errorf("m%d still has %s", m.index, n.Path)
 			}

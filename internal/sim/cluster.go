@@ -33,6 +33,7 @@ type Cluster struct {
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
+	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
 	shadow  shadow
 	habits  *habits
@@ -47,6 +48,7 @@ type Cluster struct {
 type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
+	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
 	Forms                                               [3]int // contents that came, by wire.Form
 }
 

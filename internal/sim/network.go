@@ -78,8 +78,19 @@ func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.Cont
 			return err
 		}
 		s.from.c.Count.Forms[head.Form]++
-		if err := sink(i, &head, reader(data)); err != nil {
+		var r io.Reader = reader(data)
+		cut := s.from.c.faulty && s.from.c.rnd.IntN(20) == 0 && len(data) > 0
+		if cut {
+			r = io.MultiReader(reader(data[:s.from.c.rnd.IntN(len(data))]), lost{})
+			s.from.c.Count.Torn++
+		} else if items[i].Offset > 0 {
+			s.from.c.Count.Resumed++
+		}
+		if err := sink(i, &head, r); err != nil {
 			return err
+		}
+		if cut {
+			return errLost
 		}
 	}
 	return nil
@@ -105,6 +116,11 @@ func (s session) Rdc(ctx context.Context, req *wire.RdcRequest) (reply []byte, e
 	})
 	return reply, err
 }
+
+// lost is the end of a stream whose connection is cut.
+type lost struct{}
+
+func (lost) Read([]byte) (int, error) { return 0, errLost }
 
 // bytesReader hands out its bytes a few at a time.
 type bytesReader struct{ rest []byte }

@@ -27,7 +27,7 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent, c.alone = !p.Trace, p.Alone
+	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}

@@ -48,7 +48,7 @@ func play(t *testing.T, n uint64, plan Plan) {
 		sum.add(&c.Count)
 	}
 	t.Logf("%d seeds: %+v", count, sum)
-	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/2) {
+	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
 	}
 }
@@ -60,6 +60,8 @@ func (s *Counters) add(o *Counters) {
 	s.Kills += o.Kills
 	s.Stops += o.Stops
 	s.Cuts += o.Cuts
+	s.Torn += o.Torn
+	s.Resumed += o.Resumed
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]

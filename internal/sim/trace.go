@@ -92,7 +92,7 @@ func (c *Cluster) Picture() string {
 	for _, m := range c.members {
 		fmt.Fprintf(&b, "m%d\n", m.index)
 		for _, n := range m.disk.Tree(true) {
-			if !strings.HasSuffix(n.Path, ".json") && !strings.Contains(n.Path, "/sig-") {
+			if !strings.HasSuffix(n.Path, ".json") && !strings.Contains(n.Path, "/staging/") {
 				n.Content = strings.TrimSuffix(n.Content, c.tail)
 				fmt.Fprintf(&b, "  %s\n", line(&n))
 			}

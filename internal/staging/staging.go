@@ -8,6 +8,9 @@
 // what is lost, damaged or of another format is made again from the file when it
 // is wanted, nothing is synced, and no error of it reaches whoever replicates.
 //
+// It also keeps the beginnings of contents whose transfer was cut, so that they go
+// on where they were: at most eight, the oldest given up first.
+//
 // The quota is soft. From 90 % of it on those that were used longest ago are
 // removed, a few with each that is added, until 60 % are left; nobody waits for
 // it. A signature that is larger than a quarter of the quota is not kept.
@@ -47,6 +50,7 @@ type Store struct {
 	used     int64                       // bytes; the sum of the entries' sizes
 	evicting bool                        // between the two watermarks, on the way down
 	evicted  uint64
+	parts    []part // oldest first
 }
 
 // entry is one signature on disk.
@@ -97,8 +101,13 @@ func (s *Store) load() {
 		at repl.Time
 	}
 	var all []found
+	var begun []part
 	_ = d.List(func(e volume.Entry) error { // what it tells until it fails is true
-		if h, ok := parseName(e.Name); ok {
+		if h, ok := parsePart(e.Name); ok {
+			if st, err := d.Lookup(e.Name); err == nil && st.Type == repl.File {
+				begun = append(begun, part{h, st.Print.Size})
+			}
+		} else if h, ok := parseName(e.Name); ok {
 			if st, err := d.Lookup(e.Name); err == nil && st.Type == repl.File {
 				all = append(all, found{entry{h, st.Print.Size}, st.Print.Mtime})
 			}
@@ -108,6 +117,9 @@ func (s *Store) load() {
 	slices.SortFunc(all, func(a, b found) int { return int(a.at - b.at) })
 	for _, f := range all {
 		s.add(f.content, f.size)
+	}
+	for _, p := range begun {
+		s.addPart(p)
 	}
 }
 

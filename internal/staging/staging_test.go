@@ -195,6 +195,68 @@ func TestQuotaIsKept(t *testing.T) {
 	}
 }
 
+// The beginnings of contents are there again after a restart; there are never
+// more than the bounds say, and the oldest goes first.
+func TestPartsAreBounded(t *testing.T) {
+	root := t.TempDir()
+	v := openVolume(t, root)
+	s := Open(v, 1<<20, 0)
+	keep := func(s *Store, i, size int) {
+		t.Helper()
+		tmp, err := v.NewTemp(int64(size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tmp.Write(stream("part", size)); err != nil {
+			t.Fatal(err)
+		}
+		s.KeepPart(repl.Hash{byte(i)}, tmp)
+		if err := tmp.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(s *Store, i int) int64 {
+		f, size, ok := s.Part(repl.Hash{byte(i)})
+		if !ok {
+			return -1
+		}
+		defer func() { _ = f.Close() }()
+		got, err := io.ReadAll(f)
+		if err != nil || !bytes.Equal(got, stream("part", int(size))) {
+			t.Fatalf("part %d holds %d other bytes, %v", i, len(got), err)
+		}
+		return size
+	}
+	for i := range maxParts + 2 {
+		keep(s, i, 100_000+i)
+	}
+	for i := range maxParts + 2 {
+		if got := there(s, i); (got >= 0) != (i >= 2) {
+			t.Errorf("part %d: %d bytes", i, got)
+		}
+	}
+	keep(s, 50, 900_000) // of the others only what the quota has room for
+	keep(s, 51, 1<<20+1) // more than all of it: not kept
+	s = Open(v, 1<<20, 0)
+	for i, want := range map[int]int64{8: -1, 9: 100_009, 50: 900_000, 51: -1} {
+		if got := there(s, i); got != want {
+			t.Errorf("after a restart part %d has %d bytes, want %d", i, got, want)
+		}
+	}
+	keep(s, 9, 5) // another beginning of the same
+	if got := there(s, 9); got != 5 {
+		t.Errorf("the part that was replaced has %d bytes", got)
+	}
+	s.DropParts()
+	if there(s, 9)+there(s, 50) != -2 {
+		t.Error("parts that were dropped are there")
+	}
+	names, err := os.ReadDir(filepath.Join(root, ".dfsr", "staging"))
+	if err != nil || len(names) > 0 {
+		t.Errorf("left in staging: %v, %v", names, err)
+	}
+}
+
 // A file that holds anything never makes the reader do more than say no.
 func FuzzRead(f *testing.F) {
 	root := f.TempDir()
