@@ -58,3 +58,28 @@ func insertTravelsAlone(t *testing.T, kind string) {
 	edit("a block overwritten", a, 300_000, func() { copy(data[20_000_000:], fresh(4096)) })
 	c.calm()
 }
+
+// TestCutTransferGoesOn: the daemon that sends a large file is killed in the middle; when it is back the rest is sent, and not what had come.
+func TestCutTransferGoesOn(t *testing.T) {
+	c := newCluster(t, plan{})
+	a, b := c.members[0], c.members[1]
+	c.apply()
+	c.wait(patience)
+	data := make([]byte, 150_000_000)
+	scribble(random(65, "cut"), data)
+	b.host.shape("400mbit")
+	before := b.host.wireBytes()
+	if err := os.WriteFile(a.path("large"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "half of the file has come", func() bool { return b.host.wireBytes()-before > 90_000_000 })
+	a.kill()
+	a.start()
+	c.wait(patience)
+	c.converged()
+	wire := b.host.wireBytes() - before
+	t.Logf("%d bytes on the wire for a file of %d that was cut after 90,000,000", wire, len(data))
+	if wire > 200_000_000 {
+		t.Errorf("what had come was sent again: %d bytes on the wire", wire)
+	}
+}
