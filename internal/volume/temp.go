@@ -14,6 +14,11 @@ import (
 // that a full disk is known before the content travels.
 const reserveFrom = 1 << 20
 
+// writeAhead is how much of a Temp may be dirty before the kernel is told to
+// write it, so that the disk works beside what brings the content and Sync finds
+// little left to do.
+const writeAhead = 8 << 20
+
 // temp is a file under construction. Where the filesystem has no nameless
 // files it has a name in staging, which Link takes away and Close removes.
 type temp struct {
@@ -22,6 +27,16 @@ type temp struct {
 	staging *descriptor // only of a named one
 	name    string      // in staging; empty if nameless
 	linked  bool
+	dirty   int // bytes written since the kernel was told
+}
+
+// wrote tells the kernel to begin writing once there is enough. Nobody waits for
+// it, and nothing depends on it.
+func (t *temp) wrote(n int) {
+	if t.dirty += n; t.dirty >= writeAhead {
+		t.dirty = 0
+		_ = unix.SyncFileRange(t.fd.get(), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
 }
 
 const tempLabel = "new file"
@@ -81,6 +96,7 @@ func (t *temp) Write(p []byte) (int, error) {
 		}
 		done += n
 	}
+	t.wrote(done)
 	return done, nil
 }
 
@@ -96,6 +112,7 @@ func (t *temp) WriteAt(p []byte, off int64) (int, error) {
 		}
 		done += n
 	}
+	t.wrote(done)
 	return done, nil
 }
 
