@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -92,18 +91,23 @@ func (h *handler) Content(ctx context.Context, partner repl.MemberID, folder rep
 	if err != nil || h.paused(partner, folder) != nil {
 		return nil, wire.StatusBusy
 	}
-	c, status := r.Served.Content(ctx, item)
+	c, status := r.Served.Content(ctx, &item)
 	if status != wire.StatusOK {
 		return nil, status
 	}
-	s := &source{c, &k.served, func() bool { return h.paused(partner, folder) != nil }}
-	if item.Offset > 0 {
-		if _, err := io.CopyN(io.Discard, c, item.Offset); err != nil {
-			_ = s.Close() // it was only read
-			return nil, wire.StatusChanged
-		}
+	return &source{c, &k.served, func() bool { return h.paused(partner, folder) != nil }}, wire.StatusOK
+}
+
+// Rdc is that of peer.Handler.
+func (h *handler) Rdc(ctx context.Context, partner repl.MemberID, req *wire.RdcRequest) ([]byte, error) {
+	r, _, err := h.runner(req.Folder)
+	if err == nil {
+		err = h.paused(partner, req.Folder)
 	}
-	return s, wire.StatusOK
+	if err != nil {
+		return nil, err
+	}
+	return r.Served.Rdc(ctx, req)
 }
 
 // source is a version's content on its way to a partner.
@@ -122,17 +126,6 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.Content.Read(p)
 	s.served.Add(uint64(n))
 	return n, err
-}
-
-// Close vouches for what was read only if its end was reached and the file is
-// what it was before (rule 24).
-func (s *source) Close() error {
-	var more [1]byte
-	_, err := s.Content.Read(more[:])
-	if errors.Is(err, io.EOF) {
-		return s.Content.Close()
-	}
-	return errors.Join(engine.ErrChanged, err, s.Content.Close())
 }
 
 // Barrier is that of peer.Handler.

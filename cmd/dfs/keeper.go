@@ -21,6 +21,7 @@ import (
 	"opendfs/internal/peer"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
+	"opendfs/internal/staging"
 	"opendfs/internal/store"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
@@ -242,7 +243,8 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 		cfg.Reserve = min(maxReserve, total/reservePart)
 	}
 	return cfg, &engine.Env{
-		Volume: v, Store: records, Keep: preserve.Open(v), Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
+		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, k.StagingQuota, runtime.GOMAXPROCS(0)),
+		Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
 	}, nil
 }
 

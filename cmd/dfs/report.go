@@ -170,7 +170,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Files, f.Directories, f.Symlinks, f.Bytes, f.Tombstones = c.Files, c.Directories, c.Links, c.Bytes, c.Tombstones
 	f.Uncaptured, f.InFlight = int64(s.Dirty+s.Looking+s.Later), int64(s.InFlight)
 	f.Captured, f.Installed, f.InstalledBytes = s.Stats.Captured, s.Stats.Installed, s.Stats.Bytes
-	f.Conflicts, f.Open = s.Stats.Kept, int64(s.Open)
+	f.Conflicts, f.Open, f.RdcSavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
 	f.Vector = s.Vector.String()
 }
@@ -185,6 +185,7 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		known = known.Union(lacks)
 		link := &controlpb.Link{
 			Server: memberName(d, id), Direction: "in", Known: len(l.Known) > 0, Backlog: inbound(lacks), Held: int64(l.Held.Len()),
+			RdcSavedBytes: l.Saved,
 		}
 		win := m.windows.windowOf(k.Folder, id)
 		link.Window, link.WindowUntil = win.String(), timeText(win.until)

@@ -77,18 +77,25 @@ func (u upstream) Barrier(ctx context.Context, folder repl.FolderID) (version.Ve
 }
 
 // Content is that of fetch.Upstream.
-func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, status wire.Status, r io.Reader) error) error {
+func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, head *wire.Head, r io.Reader) error) error {
 	ctx, done := u.within(ctx)
 	defer done()
 	defer u.w.use(u.gate)()
 	for base := 0; base < len(items); base += wire.MaxItems {
 		some := items[base:min(base+wire.MaxItems, len(items))]
 		err := u.s.Content(ctx, folder, some, func(d peer.Delivery, r io.Reader) error {
-			return sink(base+d.Index, d.Status, r)
+			return sink(base+d.Index, &d.Head, r)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Rdc is that of fetch.Upstream.
+func (u upstream) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error) {
+	ctx, done := u.within(ctx)
+	defer done()
+	return u.s.Rdc(ctx, req)
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"io"
 	"time"
 
 	"opendfs/internal/filter"
@@ -44,6 +45,10 @@ type Deps struct {
 	// Racy is how young a ctime may be for a further change to leave it as it
 	// is: two clock ticks on kernels before 6.13, 0 from there on.
 	Racy time.Duration
+	// Sign takes a content of size bytes while it is read: end is called once, with
+	// ok if it was read whole and its hash is content. w may be nil: not this one.
+	// Nil: nobody wants to.
+	Sign func(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }

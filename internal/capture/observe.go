@@ -190,11 +190,19 @@ func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bo
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	size := st.Print.Size
+	signed := io.Discard
+	if l.deps.Sign != nil {
+		if w, end := l.deps.Sign(size); w != nil {
+			signed = w
+			defer func() { end(*sum, whole && err == nil) }()
+		}
+	}
 	if size <= bufferSize {
 		if _, err := io.ReadFull(file, buf[:size]); err != nil {
 			return false, unlessShort(err)
 		}
 		*sum = repl.Hash(blake3.Sum256(buf[:size]))
+		_, _ = signed.Write(buf[:size]) // a signer takes everything
 		return true, nil
 	}
 	h := hashers.Get().(*blake3.Hasher)
@@ -208,7 +216,8 @@ func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bo
 		if err != nil {
 			return false, unlessShort(err)
 		}
-		_, _ = h.Write(buf[:n]) // a hasher takes everything
+		_, _ = h.Write(buf[:n]) // a hasher takes everything, and so does a signer
+		_, _ = signed.Write(buf[:n])
 		if done += int64(n); done >= check {
 			now, err := file.Stat()
 			if err != nil || !still(st, &now) {

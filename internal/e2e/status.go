@@ -28,6 +28,7 @@ type folderStatus struct {
 	Installed      uint64 `json:"installed"`
 	InstalledBytes uint64 `json:"installedBytes"`
 	ServedBytes    uint64 `json:"servedBytes"`
+	RdcSavedBytes  uint64 `json:"rdcSavedBytes"`
 	Conflicts      uint64 `json:"conflicts"`
 	Vector         string `json:"vector"`
 }

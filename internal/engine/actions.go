@@ -49,6 +49,9 @@ func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
 	deps := ctx.captureDeps(a.cfg)
 	deps.Doubt = a.doubt
+	if !a.lazy { // what a walk of the whole tree reads is signed when it is asked for
+		deps.Sign = signer(ctx.Staging, a.cfg.minDelta())
+	}
 	result, err := capture.Look(ctx, deps, &a.Work, out.add)
 	err = errors.Join(err, out.sync())
 	post(looked{{&a.Work, out.drafts, result, err, a.lazy}})
@@ -171,9 +174,8 @@ var errReserve = errors.New("free space is below the reserve")
 
 // Stage brings the contents of a batch.
 type Stage struct {
-	batch   *batch
-	folder  repl.FolderID
-	reserve uint64
+	batch *batch
+	cfg   *Config
 }
 
 // Class says that it brings content.
@@ -188,7 +190,11 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 	var bytes int64
 	for i := range changes {
 		if c := &changes[i]; c.Content && c.Update.Type == repl.File {
-			wanted = append(wanted, fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)})
+			w := fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)}
+			if len(w.Local) == 0 {
+				w.Old = ctx.old(&c.Update, a.cfg.minDelta())
+			}
+			wanted = append(wanted, w)
 			index = append(index, i)
 			bytes += c.Update.Size
 		}
@@ -206,17 +212,21 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 
 func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.Staged, error) {
 	free, _, err := ctx.Volume.Free()
+	if err == nil && free < a.cfg.Reserve+uint64(bytes) && ctx.Staging != nil {
+		ctx.Staging.DropParts() // room that was kept for what may come some time
+		free, _, err = ctx.Volume.Free()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if free < a.reserve+uint64(bytes) {
+	if free < a.cfg.Reserve+uint64(bytes) {
 		return nil, fmt.Errorf("%w: %d bytes are free, %d are to come", errReserve, free, bytes)
 	}
 	up := ctx.Upstream(a.batch.link.member)
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := fetch.Stager{Volume: ctx.Volume, Folder: a.folder, Workers: ctx.Workers}
+	s := ctx.stager(a.cfg)
 	return s.Stage(ctx, up, wanted)
 }
 
@@ -231,16 +241,21 @@ func (e *Env) seeds(u *repl.Update) []fetch.Local {
 	}
 	var out []fetch.Local
 	for i := range recs {
-		dir, err := e.Store.Canonical(recs[i].Parent)
-		if err != nil {
-			continue
-		}
-		path, err := e.Store.Path(dir)
-		if err == nil && len(out) < localSeeds {
-			out = append(out, fetch.Local{Dir: path, Name: recs[i].Name, Identity: recs[i].Identity, Print: recs[i].Print})
+		if l, err := e.localOf(&recs[i]); err == nil && len(out) < localSeeds {
+			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// localOf says where the file of a record lies.
+func (e *Env) localOf(rec *repl.Record) (fetch.Local, error) {
+	dir, err := e.Store.Canonical(rec.Parent)
+	if err != nil {
+		return fetch.Local{}, err
+	}
+	path, err := e.Store.Path(dir)
+	return fetch.Local{Dir: path, Name: rec.Name, Identity: rec.Identity, Print: rec.Print}, err
 }
 
 // Install carries out a batch.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"opendfs/internal/fetch"
+	"opendfs/internal/finding"
 	"opendfs/internal/install"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
@@ -183,7 +184,7 @@ func (f *Folder) startStaging() {
 			}
 			b.state = batchStages
 			started++
-			f.do(&Stage{batch: b, folder: f.cfg.Folder, reserve: f.cfg.Reserve})
+			f.do(&Stage{batch: b, cfg: &f.cfg})
 		}
 	}
 }
@@ -206,6 +207,11 @@ type staged struct {
 
 func (e staged) apply(f *Folder) {
 	e.batch.staged, e.batch.state = e.staged, batchStaged
+	for i := range e.staged {
+		if d := &e.staged[i].Delta; d.Broken != nil {
+			f.find.Raise(finding.HashMismatch, f.object(&e.batch.changes[i]), d.Broken.Error())
+		}
+	}
 }
 
 // startInstall installs the next batch that is ready: the ordered ones in

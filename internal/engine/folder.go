@@ -18,6 +18,7 @@ import (
 	"opendfs/internal/finding"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
+	"opendfs/internal/staging"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
@@ -34,10 +35,13 @@ type Config struct {
 	ReadOnly    bool
 	Filter      *filter.Set
 	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta    int64           // size from which on deltas travel; 0: 64 KiB
 	Reserve     uint64          // free bytes below which no content is brought here
 	Upstreams   []repl.MemberID // whom this member asks
 	Downstreams []repl.MemberID // who may ask this member
 
+	// StagingQuota is what kept signatures may take, a target.
+	StagingQuota int64
 	// ConflictQuota and ConflictRetention are the conflict store's (rule 26);
 	// without a quota nothing is evicted.
 	ConflictQuota     int64
@@ -55,7 +59,9 @@ type Env struct {
 	Volume volume.Volume
 	Store  *store.Folder
 	Keep   *preserve.Store
-	Now    func() repl.Time
+	// Staging keeps signatures; nil: contents travel whole.
+	Staging *staging.Store
+	Now     func() repl.Time
 	// Upstream returns the session with a partner, nil if there is none.
 	Upstream func(repl.MemberID) Upstream
 	// Drain returns when everything that the journal had seen is handed out.

@@ -41,6 +41,7 @@ type link struct {
 	heldOut   version.Vector // the diff's, kept for the next one
 	retryAt   repl.Time
 	retryWait time.Duration
+	saved     uint64 // bytes of content that did not have to come
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed

@@ -54,6 +54,9 @@ func (e installed) apply(f *Folder) {
 		delete(f.refused, c.Update.UID)
 		if c.Content {
 			f.stats.Bytes += uint64(c.Update.Size)
+			saved := uint64(b.staged[i].Delta.Saved)
+			f.stats.Saved += saved
+			b.link.saved += saved
 		}
 		f.lookSooner(c.To)
 		f.follow(c)

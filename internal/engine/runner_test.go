@@ -17,6 +17,7 @@ import (
 	"opendfs/internal/journal"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
+	"opendfs/internal/staging"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
@@ -57,48 +58,56 @@ func (d direct) Barrier(context.Context, repl.FolderID) (version.Vector, error) 
 	return d.r.Served.Vector()
 }
 
-func (d direct) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, wire.Status, io.Reader) error) error {
-	for i, item := range items {
-		c, status := d.r.Served.Content(ctx, item)
-		var r io.Reader
-		if c != nil {
-			r = c
-		}
-		if err := sink(i, status, r); err != nil {
-			return err
-		}
-		if c != nil {
-			if err := c.Close(); err != nil {
+func (d direct) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
+	for i := range items {
+		c, status := d.r.Served.Content(ctx, &items[i])
+		if status != wire.StatusOK {
+			if err := sink(i, &wire.Head{Status: status}, nil); err != nil {
 				return err
 			}
+			continue
+		}
+		head := c.Head()
+		if err := sink(i, &head, c); err != nil {
+			return err
+		}
+		if err := c.Close(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func (d direct) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error) {
+	return d.r.Served.Rdc(ctx, req)
+}
+
 func member(n byte) repl.MemberID { return repl.MemberID{n} }
 
 type testFindings struct {
-	t  *testing.T
-	mu sync.Mutex
+	t      *testing.T
+	mu     sync.Mutex
+	raised []string // guarded by mu
 }
 
 func (f *testFindings) Raise(code finding.Code, object, detail string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.t.Logf("raised %s %s: %s", code, object, detail)
+	f.raised = append(f.raised, fmt.Sprintf("%s %s: %s", code, object, detail))
 }
 
 func (f *testFindings) Clear(finding.Code, string) {}
 
 // place is one member of a test: a tree, and the runner over it.
 type testMember struct {
-	t    *testing.T
-	root string
-	kv   *store.Memory
-	cfg  Config
-	env  *Env
-	jrn  journal.Journal
+	t     *testing.T
+	root  string
+	kv    *store.Memory
+	cfg   Config
+	env   *Env
+	jrn   journal.Journal
+	found testFindings
 	*Runner
 }
 
@@ -108,6 +117,7 @@ func newMember(t *testing.T, n byte, primary bool, partners ...byte) *testMember
 		t.Fatal(err)
 	}
 	m := &testMember{t: t, root: t.TempDir(), kv: store.NewMemory()}
+	m.found.t = t
 	m.cfg = Config{
 		Folder: repl.FolderID{1}, Name: fmt.Sprintf("test/%d", n), Self: member(n), Membership: repl.GUID{n}, Path: m.root,
 		Primary: primary, Filter: rules, Rest: time.Second,
@@ -136,8 +146,8 @@ func (m *testMember) start() {
 	if m.jrn, err = journal.Open(m.t.Context(), m.root, journal.Options{}); err != nil {
 		m.t.Fatal(err)
 	}
-	m.env = &Env{Volume: v, Store: st, Keep: preserve.Open(v), Now: func() repl.Time { return repl.Time(time.Now().UnixNano()) }, Workers: 2}
-	if m.Runner, err = Start(m.t.Context(), m.cfg, m.env, m.jrn, &testFindings{t: m.t}, slog.Default(), rand.Reader); err != nil {
+	m.env = &Env{Volume: v, Store: st, Keep: preserve.Open(v), Staging: staging.Open(v, 64<<20, 2), Now: func() repl.Time { return repl.Time(time.Now().UnixNano()) }, Workers: 2}
+	if m.Runner, err = Start(m.t.Context(), m.cfg, m.env, m.jrn, &m.found, slog.Default(), rand.Reader); err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() {

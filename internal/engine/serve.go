@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
-	"opendfs/internal/volume"
 	"opendfs/internal/wire"
 )
 
@@ -40,6 +38,11 @@ type Served struct {
 	// paths remembers where directories lie; a file found there is believed by
 	// its identity alone, so a stale path costs another look. Guarded by mu.
 	paths map[repl.UID]string
+	// recent are signatures that partners ask about, the last one first. Guarded
+	// by mu.
+	recent []signed
+	// signing holds a token for each content that is being signed or matched.
+	signing chan struct{}
 }
 
 type servedSnap struct {
@@ -52,7 +55,7 @@ type servedSnap struct {
 
 // NewServed makes the serving side of a folder.
 func NewServed(env *Env, folder repl.FolderID) *Served {
-	return &Served{env: env, root: repl.RootUID(folder), snapshots: make(map[string]*servedSnap), paths: make(map[repl.UID]string)}
+	return &Served{env: env, root: repl.RootUID(folder), snapshots: make(map[string]*servedSnap), paths: make(map[repl.UID]string), signing: make(chan struct{}, maxSigning)}
 }
 
 // SetPhase tells partners from now on where the folder stands.
@@ -214,16 +217,16 @@ func (s *Served) Vector() (version.Vector, error) {
 	return snap.Vector(), snap.Close()
 }
 
-// Content opens the content of one version. The file must be, before and after
-// it is read, what the record says (rule 24).
-func (s *Served) Content(_ context.Context, item wire.ContentItem) (*Content, wire.Status) {
-	rec, ok, err := s.env.Store.Get(item.UID)
+// version opens the file of one version. It must be, before and after it is
+// read, what the record says (rule 24).
+func (s *Served) version(uid repl.UID, gvsn version.GVSN) (*Content, wire.Status) {
+	rec, ok, err := s.env.Store.Get(uid)
 	switch {
 	case err != nil:
 		return nil, wire.StatusError
 	case !ok:
 		return nil, wire.StatusAbsent
-	case rec.GVSN != item.GVSN || !rec.Present:
+	case rec.GVSN != gvsn || !rec.Present:
 		return nil, wire.StatusChanged
 	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
 		return nil, wire.StatusAbsent
@@ -285,58 +288,4 @@ func (s *Served) path(dir repl.UID, cached bool) (string, error) {
 	}
 	s.paths[dir] = path
 	return path, nil
-}
-
-// Content is an open version of a file.
-type Content struct {
-	volume.File
-	rec  repl.Record
-	read int64
-	done bool // read to its end and found unchanged
-}
-
-// Size is the record's, in bytes.
-func (c *Content) Size() int64 { return c.rec.Size }
-
-// Hash is the record's.
-func (c *Content) Hash() repl.Hash { return c.rec.Content }
-
-// Read reads the file and, at its end, looks whether it is still the version
-// that was promised.
-func (c *Content) Read(p []byte) (int, error) {
-	n, err := c.File.Read(p)
-	c.read += int64(n)
-	if errors.Is(err, io.EOF) {
-		if c.done = c.read == c.rec.Size && c.unchanged(); !c.done {
-			return n, ErrChanged
-		}
-	}
-	return n, err
-}
-
-// Close ends the reading; it returns ErrChanged if what was read may not be of
-// the version.
-func (c *Content) Close() error {
-	ok := c.done || c.unchanged()
-	if err := c.File.Close(); err != nil {
-		return err
-	}
-	if !ok {
-		return ErrChanged
-	}
-	return nil
-}
-
-// ErrChanged says that a file changed while it was sent.
-var ErrChanged = errors.New("content changed while it was read")
-
-func (c *Content) unchanged() bool {
-	st, err := c.Stat()
-	if err != nil || st.Identity != c.rec.Identity || !st.Print.SameData(c.rec.Print) {
-		return false
-	}
-	if c.rec.Print.Ctime <= 0 { // not known since an install moved the file; its hash tells the rest
-		c.rec.Print.Ctime = st.Print.Ctime
-	}
-	return st.Print == c.rec.Print
 }

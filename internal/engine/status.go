@@ -14,6 +14,7 @@ type Stats struct {
 	Captured     uint64 // updates of ours
 	Installed    uint64 // updates of others
 	Bytes        uint64 // content installed
+	Saved        uint64 // of it, what did not have to come because old versions held it
 	LocalRefused uint64 // changes on a read-only member
 	Redecided    uint64 // installs that met a changed tree
 	Kept         uint64 // objects put into the conflict store
@@ -51,6 +52,7 @@ type LinkStatus struct {
 	Known   version.Vector // the partner's vector as last seen
 	Held    version.Vector // what could not be committed yet
 	Pending int            // updates on their way
+	Saved   uint64         // bytes of content from it that did not have to come
 }
 
 // Status is a picture of the folder after a step.
@@ -92,7 +94,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

@@ -1,6 +1,12 @@
 // Package fetch brings the content of updates here, by whatever is cheapest: a
-// file that this member already has with the same content, else the partner.
-// What it hands over is a nameless file with content, metadata and mtime set,
+// file that this member already has with the same content; an old version and
+// what it lacks (package rdc); else all of it from the partner.
+//
+// Of an old version the partner is told the hash. Either it keeps the signature of
+// that and answers with what is missing, or it offers its own signature to be
+// asked about. What comes out otherwise than it should is fetched whole.
+//
+// What the package hands over is a nameless file with content, metadata and mtime set,
 // its hash verified over what was written (rule 18). It makes nothing durable
 // and knows no record.
 package fetch
@@ -25,10 +31,12 @@ var ErrHash = errors.New("content does not match its hash")
 
 // Upstream streams contents in the order asked for. For each item sink is
 // called once; an item the partner cannot serve has a status other than
-// wire.StatusOK, and r is nil. The stream is valid only during the call, and
+// wire.StatusOK, and r is not read. The stream is valid only during the call, and
 // its last Read reports a file that changed while it was sent.
 type Upstream interface {
-	Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, status wire.Status, r io.Reader) error) error
+	Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, head *wire.Head, r io.Reader) error) error
+	// Rdc asks about the signature of a content that was offered.
+	Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error)
 }
 
 // Local names a file of this member that had the content when it was recorded.
@@ -39,10 +47,12 @@ type Local struct {
 	Print    repl.Print
 }
 
-// Wanted is one content to bring here. Local lists where it may already be.
+// Wanted is one content to bring here. Local lists where it may already be, Old
+// where most of it may.
 type Wanted struct {
 	Update repl.Update
 	Local  []Local
+	Old    []Old // at most wire.MaxSeeds
 }
 
 // Staged is what became of one Wanted.
@@ -53,6 +63,10 @@ type Staged struct {
 	Err    error
 	Status wire.Status // why the partner did not send it
 	Copied bool        // taken from a local file
+	Delta  Delta
+
+	whole bool        // a delta came to nothing: it is to be fetched whole
+	begun volume.File // what an earlier transfer brought of it
 }
 
 // Stager stages the contents of one folder.
@@ -60,6 +74,14 @@ type Stager struct {
 	Volume  volume.Volume
 	Folder  repl.FolderID
 	Workers int // writers at once; 0: everything in the caller's goroutine
+	// Signatures are those kept here; nil: everything is fetched whole.
+	Signatures Signatures
+	// Parts are the beginnings of contents whose transfer was cut; nil: they begin
+	// anew.
+	Parts Parts
+	// MinDelta is the size from which on a content is signed and its old versions
+	// are made use of.
+	MinDelta int64
 }
 
 // small is the size up to which a content is buffered and written by a worker
@@ -70,29 +92,22 @@ const small = 256 << 10
 // whole: the partner is gone; then each item without a Temp has an Err too.
 func (s *Stager) Stage(ctx context.Context, up Upstream, wanted []Wanted) ([]Staged, error) {
 	out := make([]Staged, len(wanted))
-	var items []wire.ContentItem
 	var index []int
 	for i := range wanted {
-		if s.local(&wanted[i], &out[i]) {
-			continue
+		if !s.local(&wanted[i], &out[i]) {
+			index = append(index, i)
 		}
-		u := &wanted[i].Update
-		items = append(items, wire.ContentItem{UID: u.UID, GVSN: u.GVSN})
-		index = append(index, i)
 	}
-	if len(items) == 0 {
-		return out, nil
-	}
-	pool := newPool(s.Workers)
-	err := up.Content(ctx, s.Folder, items, func(n int, status wire.Status, r io.Reader) error {
-		i := index[n]
-		if status != wire.StatusOK {
-			out[i].Status, out[i].Err = status, fmt.Errorf("content of %v: partner says %v", wanted[i].Update.UID, status)
-			return nil
+	err := s.bring(ctx, up, wanted, out, index, true)
+	if err == nil {
+		var again []int
+		for _, i := range index {
+			if out[i].whole {
+				again = append(again, i)
+			}
 		}
-		return s.receive(pool, &wanted[i].Update, &out[i], r)
-	})
-	pool.wait()
+		err = s.bring(ctx, up, wanted, out, again, false)
+	}
 	for _, i := range index {
 		if out[i].Temp == nil && out[i].Err == nil {
 			out[i].Err = fmt.Errorf("content of %v did not arrive: %w", wanted[i].Update.UID, errors.Join(err, ctx.Err()))
@@ -101,53 +116,117 @@ func (s *Stager) Stage(ctx context.Context, up Upstream, wanted []Wanted) ([]Sta
 	return out, err
 }
 
-func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) error {
-	if u.Size > small || pool == nil {
-		s.write(u, out, r)
+// bring asks for the contents with those indexes, with deltas or whole.
+func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, index []int, deltas bool) error {
+	if len(index) == 0 {
 		return nil
+	}
+	items := make([]wire.ContentItem, len(index))
+	for n, i := range index {
+		u := &wanted[i].Update
+		items[n] = wire.ContentItem{UID: u.UID, GVSN: u.GVSN}
+		if deltas {
+			items[n].Seeds = s.seeds(&wanted[i])
+		}
+		if len(items[n].Seeds) > 0 {
+			continue
+		}
+		if f, size, ok := s.part(u); ok {
+			items[n].Offset, out[i].begun = size, f
+		}
+	}
+	defer func() {
+		for _, i := range index {
+			if f := out[i].begun; f != nil {
+				_ = f.Close() // it was only read
+				out[i].begun = nil
+			}
+		}
+	}()
+	pool := newPool(s.Workers)
+	var offers []offered
+	err := up.Content(ctx, s.Folder, items, func(n int, head *wire.Head, r io.Reader) error {
+		i := index[n]
+		switch {
+		case head.Status != wire.StatusOK:
+			out[i].Status, out[i].Err = head.Status, fmt.Errorf("content of %v: partner says %v", wanted[i].Update.UID, head.Status)
+		case head.Form == wire.FormDelta:
+			s.receiveDelta(pool, &wanted[i], &out[i], head, r)
+		case head.Form == wire.FormOffer:
+			offers = append(offers, offered{i, bytes.Clone(head.Offer)})
+		default:
+			s.receive(pool, &wanted[i].Update, &out[i], r)
+		}
+		return nil
+	})
+	pool.wait()
+	if err == nil && len(offers) > 0 {
+		s.follow(ctx, up, wanted, out, offers)
+	}
+	return err
+}
+
+func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
+	if out.begun != nil {
+		s.resume(u, out, r)
+		return
+	}
+	if u.Size > small || pool == nil {
+		s.write(u, out, r, true)
+		return
 	}
 	buf := buffers.Get().(*bytes.Buffer)
 	buf.Reset()
 	if _, err := buf.ReadFrom(io.LimitReader(r, u.Size+1)); err != nil {
 		buffers.Put(buf)
 		out.Err = fmt.Errorf("receive %v: %w", u.UID, err)
-		return nil
+		return
 	}
 	pool.do(func() {
-		s.write(u, out, buf)
+		s.write(u, out, buf, true)
 		buffers.Put(buf)
 	})
-	return nil
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// write makes a Temp of what r holds.
-func (s *Stager) write(u *repl.Update, out *Staged, r io.Reader) {
+// write makes a Temp of what r holds, and signs it on the way if it is to.
+func (s *Stager) write(u *repl.Update, out *Staged, r io.Reader, sign bool) {
 	t, err := s.Volume.NewTemp(u.Size)
 	if err != nil {
 		out.Err = fmt.Errorf("stage %v: %w", u.UID, err)
 		return
 	}
-	if err := fill(t, u, r); err != nil {
-		out.Err = errors.Join(fmt.Errorf("stage %v: %w", u.UID, err), t.Close())
-		return
+	signed, end := io.Discard, func(repl.Hash, bool) {}
+	if sign && s.Signatures != nil && u.Size >= s.MinDelta {
+		signed, end = s.Signatures.Sign(u.Size)
 	}
-	if out.Lacks, err = t.SetMeta(u.Meta, u.Mtime); err == nil {
-		out.Stat, err = t.Stat()
+	err = fill(t, signed, u, r)
+	end(u.Content, err == nil)
+	if err == nil {
+		out.Lacks, out.Stat, err = dress(t, u)
 	}
 	if err != nil {
+		s.keepPart(u, t, err)
 		out.Err = errors.Join(fmt.Errorf("stage %v: %w", u.UID, err), t.Close())
 		return
 	}
 	out.Temp = t
 }
 
-func fill(t volume.Temp, u *repl.Update, r io.Reader) error {
+// dress gives a Temp with its content the rest of what an update says.
+func dress(t volume.Temp, u *repl.Update) (lacks []string, st volume.Stat, err error) {
+	if lacks, err = t.SetMeta(u.Meta, u.Mtime); err == nil {
+		st, err = t.Stat()
+	}
+	return lacks, st, err
+}
+
+func fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	n, err := io.Copy(io.MultiWriter(t, h), io.LimitReader(r, u.Size+1))
+	n, err := io.Copy(io.MultiWriter(t, h, signed), io.LimitReader(r, u.Size+1))
 	if err != nil {
 		return err
 	}
@@ -163,33 +242,19 @@ var hashers = sync.Pool{New: func() any { return blake3.New() }}
 
 // local stages the content from a file that is already here and still has it.
 func (s *Stager) local(w *Wanted, out *Staged) bool {
-	for _, l := range w.Local {
-		d, err := s.Volume.OpenDir(l.Dir)
+	for i := range w.Local {
+		f, err := s.openLocal(&w.Local[i])
 		if err != nil {
 			continue
 		}
-		s.copyFrom(d, &l, &w.Update, out)
-		if err := d.Close(); err == nil && out.Temp != nil {
+		s.write(&w.Update, out, f, false)
+		if err := f.Close(); err == nil && out.Temp != nil {
 			out.Copied = true
 			return true
 		}
 		*out = Staged{} // a copy that does not match is no error: the partner has it
 	}
 	return false
-}
-
-func (s *Stager) copyFrom(d volume.Dir, l *Local, u *repl.Update, out *Staged) {
-	f, err := d.OpenFile(l.Name)
-	if err != nil {
-		out.Err = err
-		return
-	}
-	if st, err := f.Stat(); err == nil && st.Identity == l.Identity && st.Print.SameData(l.Print) {
-		s.write(u, out, f)
-	}
-	if err := f.Close(); err != nil && out.Err == nil {
-		out.Err = err
-	}
 }
 
 // pool runs writers beside the receiver.

@@ -386,13 +386,25 @@ func TestClientRefusesARogueUpstream(t *testing.T) {
 	}
 	type sender = func(wire.Message, uint32, bool, []byte)
 	for what, play := range map[string]func(send sender, id uint32){
-		"the wrong item":            part(wire.Part{Index: 1, Size: 1, Last: true}, "x"),
-		"more than its size":        part(wire.Part{Index: 0, Size: 2, Last: true}, "xyz"),
-		"less than its size":        part(wire.Part{Index: 0, Size: 9, Last: true}, "xyz"),
-		"bytes of an absent item":   part(wire.Part{Index: 0, Status: wire.StatusAbsent, Last: true}, "x"),
-		"an absent item that lasts": part(wire.Part{Index: 0, Status: wire.StatusAbsent}, ""),
+		"the wrong item":            part(wire.Part{Index: 1, Head: wire.Head{Size: 1}, Last: true}, "x"),
+		"more than its size":        part(wire.Part{Index: 0, Head: wire.Head{Size: 2}, Last: true}, "xyz"),
+		"less than its size":        part(wire.Part{Index: 0, Head: wire.Head{Size: 9}, Last: true}, "xyz"),
+		"bytes of an absent item":   part(wire.Part{Index: 0, Head: wire.Head{Status: wire.StatusAbsent}, Last: true}, "x"),
+		"an absent item that lasts": part(wire.Part{Index: 0, Head: wire.Head{Status: wire.StatusAbsent}}, ""),
+		"a delta without seeds":     part(wire.Part{Head: wire.Head{Form: wire.FormDelta, Needs: 1, Carries: 1, Size: 9}, Last: true}, "x"),
+		"an offer without seeds":    part(wire.Part{Head: wire.Head{Form: wire.FormOffer, Offer: []byte("o"), Size: 9}, Last: true}, ""),
+		"a packed body of rubbish": func(send sender, id uint32) {
+			send(&wire.Content{Raw: 100, Parts: []wire.Part{{Head: wire.Head{Size: 100}, Length: 100, Last: true}}}, id, false, []byte("rubbish"))
+		},
+		"a packed body of more than it says": func(send sender, id uint32) {
+			bomb := encoder().EncodeAll(make([]byte, 1<<26), nil)
+			send(&wire.Content{Raw: wire.MaxBody, Parts: []wire.Part{{Head: wire.Head{Size: 1 << 26}, Length: wire.MaxBody}}}, id, false, bomb)
+		},
+		"a packed body of less": func(send sender, id uint32) {
+			send(&wire.Content{Raw: 100, Parts: []wire.Part{{Head: wire.Head{Size: 100}, Length: 100, Last: true}}}, id, false, encoder().EncodeAll(make([]byte, 99), nil))
+		},
 		"an endless empty item": func(send sender, id uint32) {
-			send(&wire.Content{Parts: []wire.Part{{Index: 0, Size: 5}, {Index: 0}, {Index: 0}}}, id, true, nil)
+			send(&wire.Content{Parts: []wire.Part{{Index: 0, Head: wire.Head{Size: 5}}, {Index: 0}, {Index: 0}}}, id, true, nil)
 		},
 		"an end before the last item": func(send sender, id uint32) {
 			send(&wire.Content{Parts: []wire.Part{{Index: 0, Last: true}}}, id, true, nil)
@@ -401,7 +413,7 @@ func TestClientRefusesARogueUpstream(t *testing.T) {
 			send(&wire.Content{Parts: []wire.Part{{Index: 0, Last: true}, {Index: 1, Last: true}, {Index: 2, Last: true}}}, id, true, nil)
 		},
 		"parts and body that differ": func(send sender, id uint32) {
-			send(&wire.Content{Parts: []wire.Part{{Index: 0, Size: 5, Length: 5, Last: true}}}, id, true, []byte("four"))
+			send(&wire.Content{Parts: []wire.Part{{Index: 0, Head: wire.Head{Size: 5}, Length: 5, Last: true}}}, id, true, []byte("four"))
 		},
 		"a page for content": func(send sender, id uint32) { send(&wire.DiffPage{}, id, true, nil) },
 		"a stream never asked for": func(send sender, id uint32) {
@@ -409,7 +421,7 @@ func TestClientRefusesARogueUpstream(t *testing.T) {
 		},
 		"an error that goes on": func(send sender, id uint32) { send(wire.Errorf(wire.CodeBusy, "x"), id, false, nil) },
 		"content without credit": func(send sender, id uint32) {
-			p := wire.Part{Index: 0, Size: 1 << 40, Length: wire.MaxBody}
+			p := wire.Part{Index: 0, Head: wire.Head{Size: 1 << 40}, Length: wire.MaxBody}
 			for range allWindows/wire.MaxBody + 2 {
 				send(&wire.Content{Parts: []wire.Part{p}}, id, false, make([]byte, wire.MaxBody))
 				p.Size = 0

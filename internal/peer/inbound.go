@@ -271,6 +271,11 @@ func (in *inbound) answerer(m wire.Message) (answerer, counter, int64) {
 			}
 			return h.Records(ctx, in.partner, m.Folder, m.UIDs)
 		}), false)
+	case *wire.RdcRequest:
+		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
+			reply, err := h.Rdc(ctx, in.partner, m)
+			return &wire.RdcReply{Reply: reply}, err
+		}), false)
 	case *wire.BarrierRequest:
 		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
 			v, err := h.Barrier(ctx, in.partner, m.Folder)

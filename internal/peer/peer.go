@@ -161,9 +161,12 @@ type Handler interface {
 	Changed(folder repl.FolderID) (<-chan struct{}, error)
 	// Records returns the current records of the first UIDs, at least of one.
 	Records(ctx context.Context, partner repl.MemberID, folder repl.FolderID, uids []repl.UID) (*wire.RecordsReply, error)
-	// Content opens what one item names, from its offset on. With another
-	// status than ok there is no source.
+	// Content opens what one item names. With another status than ok there is
+	// no source.
 	Content(ctx context.Context, partner repl.MemberID, folder repl.FolderID, item wire.ContentItem) (ContentSource, wire.Status)
+	// Rdc answers a question about the signature or the grains of a content; an
+	// error with wire.CodeUnavailable says that the content has moved on.
+	Rdc(ctx context.Context, partner repl.MemberID, req *wire.RdcRequest) ([]byte, error)
 	// Barrier drains the journal, commits what it finds, and returns the vector.
 	Barrier(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (version.Vector, error)
 	// Status says how this member stands with the folder.
@@ -179,12 +182,11 @@ type Handler interface {
 // ContentSource is one version's content while it is sent. It is used by one
 // goroutine.
 type ContentSource interface {
-	// Read yields the content from the item's offset to its end. Fewer bytes
-	// mean that it changed.
+	// Read yields the bytes that the item asks for, in the form that Head says.
+	// Fewer bytes mean that it changed.
 	io.Reader
-	// Size and Hash are those of the whole content.
-	Size() int64
-	Hash() repl.Hash
+	// Head is what is said before the bytes; its status is ok.
+	Head() wire.Head
 	// Close ends the reading; it is called once. Nil says that all that was
 	// read belongs to the version asked for (rule 24), an error that it may not.
 	Close() error

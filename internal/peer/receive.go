@@ -13,14 +13,12 @@ import (
 
 // Delivery is what the other side says of one item of a content request.
 type Delivery struct {
-	Index  int // in the request
-	Status wire.Status
-	Size   int64 // of the whole content, whatever the offset; if ok
-	Hash   repl.Hash
+	Index int // in the request
+	wire.Head
 }
 
-// Sink takes one item. r yields the item's bytes from its offset on, if the
-// status is ok, and ends with io.EOF if the other side vouches for them, with
+// Sink takes one item. r yields the item's bytes, which are what the form in its
+// head says, if the status is ok, and ends with io.EOF if the other side vouches for them, with
 // ErrChanged if they must be thrown away. r is valid until Sink returns; what
 // was not read is skipped. An error of Sink ends the whole request.
 // r also is an io.WriterTo that hands out whole frames without copying.
@@ -49,7 +47,7 @@ func (s *Session) Content(ctx context.Context, folder repl.FolderID, items []wir
 	window := s.windows.take()
 	in := &inflow{ctx: ctx, link: l, all: &s.windows, window: window, allowance: window, wake: make(chan struct{}, 1)}
 	defer func() { s.windows.give(in.window) }()
-	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window)}, in)
+	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window), Packed: true}, in)
 	if err != nil {
 		return fmt.Errorf("send ContentRequest: %w", err)
 	}
@@ -101,6 +99,7 @@ type inflow struct {
 	window int64 // credit granted to the stream at most, on its way and unread
 	unpaid int64 // consumed and not granted again yet
 	held   wire.Frame
+	owed   int64       // what held cost
 	parts  []wire.Part // of held, not taken yet
 	body   []byte      // of held, not read yet
 	ended  bool        // held is the final frame
@@ -116,6 +115,7 @@ type inflow struct {
 type inframe struct {
 	frame wire.Frame
 	parts []wire.Part
+	raw   int // bytes of the body when it is unpacked; 0: it is not packed
 }
 
 // receive queues one frame within the credit that was given.
@@ -137,8 +137,12 @@ func (in *inflow) enqueue(f *wire.Frame) error {
 		return err
 	}
 	content := m.(*wire.Content)
-	if content.Bytes() != len(f.Body) {
-		return wire.Errorf(wire.CodeProtocol, "parts of %d bytes in a body of %d", content.Bytes(), len(f.Body))
+	raw := len(f.Body)
+	if content.Raw > 0 {
+		raw = content.Raw
+	}
+	if content.Bytes() != raw || raw < len(f.Body) {
+		return wire.Errorf(wire.CodeProtocol, "parts of %d bytes in a body of %d (%d)", content.Bytes(), raw, len(f.Body))
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -151,7 +155,7 @@ func (in *inflow) enqueue(f *wire.Frame) error {
 		return nil
 	}
 	f.Header = nil // the reader's
-	in.queue = append(in.queue, inframe{*f, content.Parts})
+	in.queue = append(in.queue, inframe{*f, content.Parts, content.Raw})
 	in.signal()
 	return nil
 }
@@ -197,16 +201,16 @@ func (in *inflow) deliver(items []wire.ContentItem, sink Sink) error {
 		if err != nil {
 			return err
 		}
-		d := Delivery{Index: i, Status: p.Status, Size: p.Size, Hash: p.Hash}
+		d := Delivery{i, p.Head}
 		if p.Index != i || p.Status != wire.StatusOK && (!p.Last || p.Length > 0) {
 			return wire.Errorf(wire.CodeProtocol, "part of item %d (status %v, %d bytes) where item %d begins", p.Index, p.Status, p.Length, i)
 		}
-		r := &itemReader{in: in, part: p, left: max(0, p.Size-items[i].Offset)}
+		r := &itemReader{in: in, part: p, left: items[i].Carried(&p.Head)}
 		switch {
 		case p.Status != wire.StatusOK:
 			r.end = io.EOF
-		case p.Size < items[i].Offset:
-			return wire.Errorf(wire.CodeProtocol, "item %d has %d bytes and was asked for from %d on", i, p.Size, items[i].Offset)
+		case r.left < 0:
+			return wire.Errorf(wire.CodeProtocol, "item %d is answered with form %d of %d bytes, which was not asked for", i, p.Form, p.Size)
 		}
 		if err := sink(d, r); err != nil {
 			return err
@@ -253,7 +257,7 @@ func (in *inflow) part() (wire.Part, error) {
 // takes the next one from the queue.
 func (in *inflow) nextFrame() error {
 	if in.held.Type != 0 {
-		in.unpaid += cost(&in.held)
+		in.unpaid += in.owed
 		in.held.Release()
 		in.held = wire.Frame{}
 	}
@@ -267,8 +271,17 @@ func (in *inflow) nextFrame() error {
 			in.queue[0] = inframe{}
 			in.queue = in.queue[1:]
 			in.mu.Unlock()
-			in.held, in.parts, in.body = next.frame, next.parts, next.frame.Body
+			in.held, in.parts, in.owed = next.frame, next.parts, cost(&next.frame)
 			in.ended = next.frame.Final
+			if next.raw > 0 {
+				body, err := unpack(next.frame.Body, next.raw)
+				if err != nil {
+					return err
+				}
+				wire.FreeBuffer(in.held.Body)
+				in.held.Body = body
+			}
+			in.body = in.held.Body
 			return nil
 		}
 		err := in.err

@@ -53,6 +53,8 @@ type outflow struct {
 	folder repl.FolderID
 	ps     pacers
 	room   int // bytes of buf that this frame may use
+	// packs: the other side takes packed bodies.
+	packs bool
 
 	buf   []byte // of fixed length
 	used  int
@@ -65,7 +67,10 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 		return err
 	}
 	st.pay(req.Credit)
-	out := &outflow{in: in, ctx: ctx, id: id, st: st, done: done, folder: req.Folder, ps: in.pacers(req.Folder), buf: wire.Buffer(contentFrame)}
+	out := &outflow{
+		in: in, ctx: ctx, id: id, st: st, done: done, folder: req.Folder, ps: in.pacers(req.Folder),
+		packs: req.Packed, buf: wire.Buffer(contentFrame),
+	}
 	out.begin()
 	defer func() { wire.FreeBuffer(out.buf) }()
 	h := in.server.cfg.Handler
@@ -74,15 +79,18 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 			return err
 		}
 		src, status := h.Content(ctx, in.partner, req.Folder, item)
-		if status == wire.StatusOK && src.Size() < item.Offset {
-			status = wire.StatusChanged
-			_ = src.Close() // nothing was read: whatever it says, the item has changed
+		var head wire.Head
+		if status == wire.StatusOK {
+			if head = src.Head(); item.Carried(&head) < 0 {
+				status = wire.StatusChanged
+				_ = src.Close() // nothing was read: whatever it says, the item has changed
+			}
 		}
 		var err error
 		if status != wire.StatusOK {
-			err = out.part(wire.Part{Index: i, Status: status, Last: true})
+			err = out.part(wire.Part{Index: i, Head: wire.Head{Status: status}, Last: true})
 		} else {
-			err = out.copy(i, item, src)
+			err = out.copy(i, head, item.Carried(&head), src)
 		}
 		if err != nil {
 			return err
@@ -102,13 +110,13 @@ func (out *outflow) part(p wire.Part) error {
 	return nil
 }
 
-// copy sends one item. Its source is closed whatever happens.
-func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) error {
-	if err := out.part(wire.Part{Index: index, Size: src.Size(), Hash: src.Hash()}); err != nil {
+// copy sends one item of left bytes. Its source is closed whatever happens.
+func (out *outflow) copy(index int, head wire.Head, left int64, src ContentSource) error {
+	if err := out.part(wire.Part{Index: index, Head: head}); err != nil {
 		return errors.Join(err, src.Close())
 	}
 	first, status := true, wire.StatusOK
-	for left := src.Size() - item.Offset; left > 0 && status == wire.StatusOK; {
+	for left > 0 && status == wire.StatusOK {
 		if out.used >= out.room {
 			if err := out.flush(false); err != nil {
 				return errors.Join(err, src.Close())
@@ -138,7 +146,7 @@ func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) er
 		out.used -= p.Length
 		p.Length = 0
 		if first {
-			*p = wire.Part{Index: index, Status: status, Last: true}
+			*p = wire.Part{Index: index, Head: wire.Head{Status: status}, Last: true}
 		}
 	}
 	return nil
@@ -146,16 +154,23 @@ func (out *outflow) copy(index int, item wire.ContentItem, src ContentSource) er
 
 // flush sends the frame, when there is credit.
 func (out *outflow) flush(final bool) error {
-	if err := out.st.spend(out.ctx, int64(out.used)+wire.FrameCost); err != nil {
+	m, body := &wire.Content{Parts: out.parts}, out.buf[:out.used]
+	if out.packs {
+		if packed := out.in.bounds.packer.pack(body); packed != nil {
+			defer wire.FreeBuffer(packed)
+			m.Raw, body = out.used, packed
+		}
+	}
+	if err := out.st.spend(out.ctx, int64(len(body))+wire.FrameCost); err != nil {
 		return err
 	}
-	if err := out.pace(final); err != nil {
+	if err := out.pace(m, final, len(body)); err != nil {
 		return err
 	}
 	if final {
 		out.done()
 	}
-	err := out.in.send(&wire.Content{Parts: out.parts}, out.id, final, out.buf[:out.used])
+	err := out.in.send(m, out.id, final, body)
 	out.begin()
 	if err != nil {
 		out.in.close()
@@ -172,13 +187,13 @@ func (out *outflow) begin() {
 }
 
 // pace waits until the frame may be sent.
-func (out *outflow) pace(final bool) error {
+func (out *outflow) pace(m *wire.Content, final bool, body int) error {
 	if out.ps.frame() == 0 {
 		return nil
 	}
-	head, err := wire.Append(nil, &wire.Content{Parts: out.parts}, out.id, final, out.used)
+	head, err := wire.Append(nil, m, out.id, final, body)
 	if err != nil {
 		return err
 	}
-	return out.ps.wait(out.ctx, out.folder, onWire(len(head)+out.used, out.in.mss))
+	return out.ps.wait(out.ctx, out.folder, onWire(len(head)+body, out.in.mss))
 }

@@ -56,6 +56,7 @@ type Server struct {
 type partnerBounds struct {
 	conns, requests, waits, contents atomic.Int64
 	headers                          atomic.Int64 // bytes
+	packer                           packer
 	mu                               sync.Mutex
 	inbounds                         map[*inbound]struct{}
 	lanes                            map[repl.GUID]*pacer // guarded by mu; of groups that have a rate

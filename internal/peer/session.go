@@ -118,6 +118,16 @@ func (s *Session) Records(ctx context.Context, folder repl.FolderID, uids []repl
 	return r, nil
 }
 
+// Rdc asks about the signature or the grains of a content; the reply is what
+// package rdc answers.
+func (s *Session) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error) {
+	r, err := question[*wire.RdcReply](ctx, s, req)
+	if err != nil {
+		return nil, err
+	}
+	return r.Reply, nil
+}
+
 // Barrier asks the other side to drain its journal and returns its vector then.
 func (s *Session) Barrier(ctx context.Context, folder repl.FolderID) (version.Vector, error) {
 	r, err := question[*wire.BarrierReply](ctx, s, &wire.BarrierRequest{Folder: folder})

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"opendfs/internal/pki"
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 	"opendfs/internal/wire"
@@ -122,7 +124,8 @@ func TestFoldersNotGrantedLookLikeNone(t *testing.T) {
 		_, e4 := s.Barrier(ctx, f)
 		_, e5 := s.Status(ctx, f)
 		e6 := s.Content(ctx, f, items(1), drain)
-		return []error{e1, e2, e3, e4, e5, e6}
+		_, e7 := s.Rdc(ctx, &wire.RdcRequest{Folder: f, UID: repl.UID(gvsn(9)), GVSN: gvsn(9), Question: rdc.Request{Level: 1, Indexes: []int{0}}})
+		return []error{e1, e2, e3, e4, e5, e6, e7}
 	}
 	for i, err := range ask(secret) {
 		other := ask(nobody)[i]
@@ -139,6 +142,47 @@ func TestFoldersNotGrantedLookLikeNone(t *testing.T) {
 	w.mu.Unlock()
 	if _, err := s.Status(ctx, docs); !isCode(err, wire.CodeNotServed) {
 		t.Errorf("after withdrawal: %v", err)
+	}
+}
+
+// A delta carries what its head says, not the size of the content; ranges carry
+// their sum; what lies behind the end of a content has changed.
+func TestContentComesInTheFormAsked(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:0", nil)
+	w.shelf.content = func(_ context.Context, it wire.ContentItem) (ContentSource, wire.Status) {
+		if len(it.Seeds) > 0 {
+			s := source(random(contentFrame+700), 0)
+			s.delta = 300
+			return s, wire.StatusOK
+		}
+		s := source(random(200), 0)
+		s.size = 1 << 20
+		return s, wire.StatusOK
+	}
+	ask := []wire.ContentItem{
+		{UID: repl.UID(gvsn(9)), GVSN: gvsn(9), Seeds: []repl.Hash{{1}}},
+		{UID: repl.UID(gvsn(9)), GVSN: gvsn(9), Ranges: []rdc.Range{{Off: 5, Len: 150}, {Off: 1<<20 - 50, Len: 50}}},
+		{UID: repl.UID(gvsn(9)), GVSN: gvsn(9), Ranges: []rdc.Range{{Off: 5, Len: 1 << 20}}},
+	}
+	var got []string
+	err := w.dial().Content(t.Context(), docs, ask, func(d Delivery, r io.Reader) error {
+		b, err := io.ReadAll(r)
+		got = append(got, fmt.Sprintf("%v form %d needs %d: %d bytes, %v", d.Status, d.Form, d.Needs, len(b), err))
+		return nil
+	})
+	want := []string{
+		fmt.Sprintf("ok form 1 needs 300: %d bytes, <nil>", contentFrame+700), "ok form 0 needs 0: 200 bytes, <nil>", "changed form 0 needs 0: 0 bytes, <nil>",
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("%v, got %q", err, got)
+	}
+	reply, err := w.dial().Rdc(t.Context(), &wire.RdcRequest{Folder: docs, UID: repl.UID(gvsn(9)), GVSN: gvsn(9), Question: rdc.Request{Level: 1, Indexes: []int{3}}})
+	if err != nil || len(reply) == 0 {
+		t.Fatalf("reply of %d bytes, %v", len(reply), err)
+	}
+	_, err = w.dial().Rdc(t.Context(), &wire.RdcRequest{Folder: docs, UID: repl.UID(gvsn(8)), GVSN: gvsn(9), Question: rdc.Request{Level: 1, Indexes: []int{3}}})
+	if !isCode(err, wire.CodeUnavailable) {
+		t.Fatalf("about what has moved on: %v", err)
 	}
 }
 
@@ -271,9 +315,10 @@ func TestStalledSinkStopsOnlyItself(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:0", nil)
 	var mu sync.Mutex
 	read := map[uint64]int{}
+	noise := random(64 << 20)
 	w.shelf.content = func(_ context.Context, it wire.ContentItem) (ContentSource, wire.Status) {
 		n := it.UID.Version
-		return &countingSource{bytesSource: source(make([]byte, 64<<20), 0), count: func(k int) {
+		return &countingSource{bytesSource: source(noise, 0), count: func(k int) {
 			mu.Lock()
 			read[n] += k
 			mu.Unlock()

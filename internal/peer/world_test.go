@@ -119,6 +119,13 @@ func (s *shelf) Content(ctx context.Context, _ repl.MemberID, _ repl.FolderID, i
 	return s.content(ctx, item)
 }
 
+func (s *shelf) Rdc(_ context.Context, _ repl.MemberID, req *wire.RdcRequest) ([]byte, error) {
+	if req.UID != repl.UID(gvsn(9)) {
+		return nil, wire.Errorf(wire.CodeUnavailable, "it has moved on")
+	}
+	return req.Question.Encode(nil), nil
+}
+
 func (s *shelf) Barrier(ctx context.Context, _ repl.MemberID, _ repl.FolderID) (version.Vector, error) {
 	if s.barrier != nil {
 		return s.barrier(ctx)
@@ -170,6 +177,7 @@ type bytesSource struct {
 	size   int64
 	bad    error
 	fail   error
+	delta  int // bytes of needs, if it is one
 	closed func()
 }
 
@@ -183,8 +191,12 @@ func (s *bytesSource) Read(p []byte) (int, error) {
 	}
 	return s.Reader.Read(p)
 }
-func (s *bytesSource) Size() int64     { return s.size }
-func (s *bytesSource) Hash() repl.Hash { return repl.Hash{byte(s.size)} }
+func (s *bytesSource) Head() wire.Head {
+	if s.delta > 0 {
+		return wire.Head{Form: wire.FormDelta, Needs: s.delta, Carries: s.size, Size: 1 << 30}
+	}
+	return wire.Head{Size: s.size, Hash: repl.Hash{byte(s.size)}}
+}
 func (s *bytesSource) Close() error {
 	if s.closed != nil {
 		s.closed()

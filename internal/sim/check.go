@@ -157,7 +157,7 @@ func (c *Cluster) nothingLost() error {
 	var lost []string
 	for content, where := range c.shadow.written {
 		if !c.shadow.replaced[content] && !found[content] {
-			lost = append(lost, content+" of "+where)
+			lost = append(lost, strings.TrimSuffix(content, c.tail)+" of "+where)
 		}
 	}
 	if len(lost) > 0 {
@@ -194,7 +194,8 @@ func (c *Cluster) nothingHalfDone() error {
 			return fmt.Errorf("m%d has intents %+v, %v", m.index, intents, err)
 		}
 		for _, n := range m.disk.Tree(true) {
-			if strings.HasPrefix(n.Path, ".dfsr/installing/") || strings.HasPrefix(n.Path, ".dfsr/staging/") {
+			kept := strings.HasPrefix(n.Path, ".dfsr/staging/sig-") || strings.HasPrefix(n.Path, ".dfsr/staging/part-")
+			if strings.HasPrefix(n.Path, ".dfsr/installing/") || strings.HasPrefix(n.Path, ".dfsr/staging/") && !kept {
 				return fmt.Errorf("m%d still has %s", m.index, n.Path)
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/sim/disk"
+	"opendfs/internal/staging"
 	"opendfs/internal/store"
 	"opendfs/internal/wire"
 )
@@ -32,18 +33,23 @@ type Cluster struct {
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
+	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
 	shadow  shadow
 	habits  *habits
 	trace   []string
 	silent  bool // nothing is traced
-	Count   Counters
+	// tail follows every content; with one, contents are large enough for deltas.
+	tail  string
+	Count Counters
 }
 
 // Counters say what a run has been through.
 type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
+	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
+	Forms                                               [3]int // contents that came, by wire.Form
 }
 
 // Member is one server of the cluster.
@@ -101,6 +107,9 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool)}
 	c.shadow.init()
 	c.habits = &ways[c.rnd.IntN(len(ways))]
+	if seed%3 == 0 {
+		c.tail = longTail
+	}
 	for i := range n {
 		m := &Member{c: c, index: i, id: repl.MemberID{byte(i + 1)}, found: make(map[string]string)}
 		rules, err := filter.New(filter.Defaults())
@@ -109,7 +118,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		m.cfg = engine.Config{
 			Folder: folderID, Name: "sim/folder", Self: m.id, Membership: repl.GUID{byte(i + 1)}, Path: fmt.Sprintf("/m%d", i),
-			Primary: i == 0, Filter: rules,
+			Primary: i == 0, Filter: rules, MinDelta: 1,
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
@@ -161,6 +170,9 @@ func (m *Member) start() error {
 		Upstream: m.upstream, Drain: func() error { return nil },
 	}
 	m.env.Keep = preserve.Open(vol)
+	if m.c.tail != "" {
+		m.env.Staging = staging.Open(vol, stagingQuota, 0)
+	}
 	m.served = engine.NewServed(m.env, folderID)
 	m.up = make(map[repl.MemberID]bool)
 	m.tasks, m.events = nil, nil

@@ -66,36 +66,61 @@ func (s session) Barrier(context.Context, repl.FolderID) (v version.Vector, err 
 	return v, err
 }
 
-func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, wire.Status, io.Reader) error) error {
-	for i, item := range items {
+func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
+	for i := range items {
 		var data []byte
-		var status wire.Status
+		var head wire.Head
 		err := s.call(func() error {
-			data, status = s.read(ctx, item)
+			data, head = s.read(ctx, &items[i])
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := sink(i, status, reader(data)); err != nil {
+		s.from.c.Count.Forms[head.Form]++
+		var r io.Reader = reader(data)
+		cut := s.from.c.faulty && s.from.c.rnd.IntN(20) == 0 && len(data) > 0
+		if cut {
+			r = io.MultiReader(reader(data[:s.from.c.rnd.IntN(len(data))]), lost{})
+			s.from.c.Count.Torn++
+		} else if items[i].Offset > 0 {
+			s.from.c.Count.Resumed++
+		}
+		if err := sink(i, &head, r); err != nil {
 			return err
+		}
+		if cut {
+			return errLost
 		}
 	}
 	return nil
 }
 
 // read reads one content on the partner's disk, where users act meanwhile.
-func (s session) read(ctx context.Context, item wire.ContentItem) ([]byte, wire.Status) {
+func (s session) read(ctx context.Context, item *wire.ContentItem) ([]byte, wire.Head) {
 	c, status := s.to.served.Content(ctx, item)
 	if status != wire.StatusOK {
-		return nil, status
+		return nil, wire.Head{Status: status}
 	}
 	data, err := io.ReadAll(c)
 	if err := errors.Join(err, c.Close()); err != nil {
-		return nil, wire.StatusChanged
+		return nil, wire.Head{Status: wire.StatusChanged}
 	}
-	return data, wire.StatusOK
+	return data, c.Head()
 }
+
+func (s session) Rdc(ctx context.Context, req *wire.RdcRequest) (reply []byte, err error) {
+	err = s.call(func() error {
+		reply, err = s.to.served.Rdc(ctx, req)
+		return err
+	})
+	return reply, err
+}
+
+// lost is the end of a stream whose connection is cut.
+type lost struct{}
+
+func (lost) Read([]byte) (int, error) { return 0, errLost }
 
 // bytesReader hands out its bytes a few at a time.
 type bytesReader struct{ rest []byte }
@@ -106,7 +131,7 @@ func (r *bytesReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, r.rest[:min(len(r.rest), 5)])
+	n := copy(p, r.rest[:min(len(r.rest), 5+len(r.rest)/4)])
 	r.rest = r.rest[n:]
 	return n, nil
 }

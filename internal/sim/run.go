@@ -20,6 +20,7 @@ type Plan struct {
 	Faults   bool // power cuts and broken links
 	ReadOnly bool // the last member is read-only
 	Alone    bool // only the users of the first member work, and no power is lost
+	Edits    bool // users edit few files, and contents are large enough for deltas
 	Trace    bool // remember what happens
 }
 
@@ -27,7 +28,10 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent, c.alone = !p.Trace, p.Alone
+	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
+	if p.Edits {
+		c.habits, c.tail = &editors, longTail
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
@@ -72,7 +76,9 @@ func (c *Cluster) chance(faults bool) error {
 	case n < 800:
 		m.deliver()
 	case n < 880:
-		c.userOp(m)
+		if !c.habits.calm || c.rnd.IntN(8) == 0 {
+			c.userOp(m)
+		}
 	case n < 980:
 		c.pass(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
 	case !faults:

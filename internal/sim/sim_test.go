@@ -4,6 +4,8 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"opendfs/internal/wire"
 )
 
 // seeds returns how many seeds a test plays, and the first.
@@ -46,6 +48,9 @@ func play(t *testing.T, n uint64, plan Plan) {
 		sum.add(&c.Count)
 	}
 	t.Logf("%d seeds: %+v", count, sum)
+	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
+		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
+	}
 }
 
 func (s *Counters) add(o *Counters) {
@@ -55,9 +60,14 @@ func (s *Counters) add(o *Counters) {
 	s.Kills += o.Kills
 	s.Stops += o.Stops
 	s.Cuts += o.Cuts
+	s.Torn += o.Torn
+	s.Resumed += o.Resumed
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]
+	}
+	for i := range s.Forms {
+		s.Forms[i] += o.Forms[i]
 	}
 }
 
@@ -77,6 +87,14 @@ func TestChainOfThree(t *testing.T) {
 
 func TestHubOfFour(t *testing.T) {
 	play(t, 40, Plan{Members: 4, Topology: Hub, Steps: 1600, Faults: true})
+}
+
+func TestEditsOfFewFiles(t *testing.T) {
+	play(t, 30, Plan{Members: 2, Topology: Mesh, Steps: 1200, Edits: true})
+}
+
+func TestEditsWithFaults(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Edits: true})
 }
 
 func TestUsersOfOneMember(t *testing.T) {

@@ -80,7 +80,7 @@ func (c *Cluster) describe(u *repl.Update) string {
 func (c *Cluster) contentOf(h repl.Hash) string {
 	for content := range c.shadow.written {
 		if hashOf(content) == h {
-			return content
+			return strings.TrimSuffix(content, c.tail)
 		}
 	}
 	return "hash " + h.String()[:8]
@@ -92,7 +92,8 @@ func (c *Cluster) Picture() string {
 	for _, m := range c.members {
 		fmt.Fprintf(&b, "m%d\n", m.index)
 		for _, n := range m.disk.Tree(true) {
-			if !strings.HasSuffix(n.Path, ".json") {
+			if !strings.HasSuffix(n.Path, ".json") && !strings.Contains(n.Path, "/staging/") {
+				n.Content = strings.TrimSuffix(n.Content, c.tail)
 				fmt.Fprintf(&b, "  %s\n", line(&n))
 			}
 		}

@@ -40,10 +40,23 @@ type openFile struct {
 // so that one replaces another wholly.
 func (c *Cluster) fresh(where string) string {
 	c.shadow.next++
-	text := fmt.Sprintf("content-%08d", c.shadow.next)
+	text := fmt.Sprintf("content-%08d", c.shadow.next) + c.tail
 	c.shadow.written[text] = where
 	return text
 }
+
+// longTail is what the long contents have in common: about five pieces of
+// package rdc, two of them alike.
+var longTail = func() string {
+	var b strings.Builder
+	for i := 0; b.Len() < 8<<10; i++ {
+		fmt.Fprintf(&b, "line %d of what does not change; ", i%400*7919)
+	}
+	return b.String()
+}()
+
+// stagingQuota holds the signatures of a few contents.
+const stagingQuota = 64 << 10
 
 // gone notes that a user who sees the content replaces or removes it.
 func (c *Cluster) gone(content string) {
@@ -95,7 +108,8 @@ var names = []string{"a", "b", "c", "d"}
 // how deep they go.
 type habits struct {
 	weights [deeds]int
-	deeper  int // one in so many paths goes on into a directory
+	deeper  int  // one in so many paths goes on into a directory
+	calm    bool // they leave members the time to bring what they did
 }
 
 // The deeds of users.
@@ -117,10 +131,13 @@ const (
 // ways lists the habits a run draws from: a bit of everything, movers of
 // directories, editors of few files.
 var ways = []habits{
-	{[deeds]int{6, 2, 2, 3, 2, 1, 1, 1, 1, 1, 0}, 3},
-	{[deeds]int{3, 0, 1, 3, 5, 1, 0, 1, 0, 0, 8}, 2},
-	{[deeds]int{6, 6, 2, 3, 1, 1, 1, 0, 3, 3, 1}, 5},
+	{[deeds]int{6, 2, 2, 3, 2, 1, 1, 1, 1, 1, 0}, 3, false},
+	{[deeds]int{3, 0, 1, 3, 5, 1, 0, 1, 0, 0, 8}, 2, false},
+	{[deeds]int{6, 6, 2, 3, 1, 1, 1, 0, 3, 3, 1}, 5, false},
 }
+
+// editors write the same few files again and again.
+var editors = habits{[deeds]int{20, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0}, 50, true}
 
 func (h *habits) draw(c *Cluster) int {
 	sum := 0

@@ -42,7 +42,7 @@ func contract(t *testing.T, base string) {
 			t.Fatal(err)
 		}
 		f := v.Features()
-		s := volumetest.Subject{Volume: v, User: hand(root), Resolves: f.Privileged, Leases: f.Leases, Attrs: f.Xattrs}
+		s := volumetest.Subject{Volume: v, User: hand(root), Resolves: f.Privileged, Leases: f.Leases, Shares: f.Reflink, Attrs: f.Xattrs}
 		if os.Geteuid() == 0 {
 			s.Mount = func(t *testing.T, path string) { mountOver(t, filepath.Join(root, path)) }
 		}

@@ -14,6 +14,11 @@ import (
 // that a full disk is known before the content travels.
 const reserveFrom = 1 << 20
 
+// writeAhead is how much of a Temp may be dirty before the kernel is told to
+// write it, so that the disk works beside what brings the content and Sync finds
+// little left to do.
+const writeAhead = 8 << 20
+
 // temp is a file under construction. Where the filesystem has no nameless
 // files it has a name in staging, which Link takes away and Close removes.
 type temp struct {
@@ -22,6 +27,16 @@ type temp struct {
 	staging *descriptor // only of a named one
 	name    string      // in staging; empty if nameless
 	linked  bool
+	dirty   int // bytes written since the kernel was told
+}
+
+// wrote tells the kernel to begin writing once there is enough. Nobody waits for
+// it, and nothing depends on it.
+func (t *temp) wrote(n int) {
+	if t.dirty += n; t.dirty >= writeAhead {
+		t.dirty = 0
+		_ = unix.SyncFileRange(t.fd.get(), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
 }
 
 const tempLabel = "new file"
@@ -81,6 +96,7 @@ func (t *temp) Write(p []byte) (int, error) {
 		}
 		done += n
 	}
+	t.wrote(done)
 	return done, nil
 }
 
@@ -96,10 +112,41 @@ func (t *temp) WriteAt(p []byte, off int64) (int, error) {
 		}
 		done += n
 	}
+	t.wrote(done)
 	return done, nil
 }
 
 func (t *temp) ReadAt(p []byte, off int64) (int, error) { return readAt(t.fd.get(), tempLabel, p, off) }
+
+// Share is FICLONERANGE.
+func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error) {
+	f, ok := src.(*file)
+	if !ok || f.v != t.v || !t.v.features.Reflink || from < 0 || at < 0 {
+		return at, at, nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(t.fd.get(), &st); err != nil {
+		return at, at, fail("share with", tempLabel, err)
+	}
+	block := max(st.Bsize, 1)
+	if (from-at)%block != 0 {
+		return at, at, nil
+	}
+	first, past = (at+block-1)/block*block, (at+n)/block*block
+	if past <= first {
+		return at, at, nil
+	}
+	arg := unix.FileCloneRange{
+		Src_fd: int64(f.fd.get()), Src_offset: uint64(from + first - at), Src_length: uint64(past - first), Dest_offset: uint64(first),
+	}
+	switch err := unix.IoctlFileCloneRange(t.fd.get(), &arg); err {
+	case nil:
+		return first, past, nil
+	case unix.ENOSPC, unix.EDQUOT, unix.EIO:
+		return at, at, fail("share with", tempLabel, err)
+	}
+	return at, at, nil // refused for this file: it is copied
+}
 
 func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	m, err := DecodeMeta(meta)

@@ -171,6 +171,14 @@ type Temp interface {
 	io.Writer
 	io.WriterAt
 	io.ReaderAt
+	// Share makes bytes of src from the offset from on, at most n, those of the
+	// new file at the offset at, and lets both share their room on disk. Only whole
+	// blocks that lie alike in both can be shared: first and past bound what is,
+	// as offsets of the new file. They are equal if nothing is: the filesystem
+	// cannot, src ends sooner, or it is not of this volume. What was at
+	// those places of the new file is gone. Shared bytes are those that src has at
+	// this instant and stay so.
+	Share(src File, from, at, n int64) (first, past int64, err error)
 	// SetMeta sets metadata and mtime; call it after the last write.
 	SetMeta(meta []byte, mtime repl.Time) (lacks []string, err error)
 	Stat() (Stat, error)

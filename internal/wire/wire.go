@@ -14,6 +14,7 @@ package wire
 import (
 	"fmt"
 
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -26,11 +27,16 @@ const (
 
 // The limits of the protocol, in bytes or counts.
 const (
-	MaxBody      = 1 << 20  // raw bytes of a frame
-	MaxPage      = 4 << 20  // encoded updates of a page
-	MaxUpdates   = 4096     // updates in a page
-	MaxUIDs      = 4096     // UIDs in a RecordsRequest
-	MaxItems     = 4096     // items in a ContentRequest, parts in a Content frame
+	MaxBody      = 1 << 20 // raw bytes of a frame
+	MaxPage      = 4 << 20 // encoded updates of a page
+	MaxUpdates   = 4096    // updates in a page
+	MaxUIDs      = 4096    // UIDs in a RecordsRequest
+	MaxItems     = 4096    // items in a ContentRequest, parts in a Content frame
+	MaxSeeds     = rdc.MaxSeeds
+	MaxNamed     = 8192     // seeds in a ContentRequest
+	MaxRanges    = 16384    // ranges in a ContentRequest
+	MaxNeeds     = 4 << 20  // needs before new bytes
+	MaxOffer     = 64       // an offer of rdc
 	MaxSnapshot  = 64       // a snapshot token
 	MaxText      = 1 << 10  // an error's text
 	MaxProduct   = 64       // a product version
@@ -71,6 +77,8 @@ const (
 	TypeDirectoryCopy  Type = 21
 	TypeRenewRequest   Type = 22
 	TypeRenewReply     Type = 23
+	TypeRdcRequest     Type = 24
+	TypeRdcReply       Type = 25
 	TypeJoinRequest    Type = 30
 	TypeJoinReply      Type = 31
 )
@@ -105,6 +113,8 @@ var kinds = map[Type]kind{
 	TypeDirectoryCopy:  {"DirectoryCopy", MaxDirectory + small, 0, func() Message { return new(DirectoryCopy) }},
 	TypeRenewRequest:   {"RenewRequest", 64 << 10, 0, func() Message { return new(RenewRequest) }},
 	TypeRenewReply:     {"RenewReply", 64 << 10, 0, func() Message { return new(RenewReply) }},
+	TypeRdcRequest:     {"RdcRequest", 128 << 10, 0, func() Message { return new(RdcRequest) }},
+	TypeRdcReply:       {"RdcReply", rdc.MaxReply + small, 0, func() Message { return new(RdcReply) }},
 	TypeJoinRequest:    {"JoinRequest", 64 << 10, 0, func() Message { return new(JoinRequest) }},
 	TypeJoinReply:      {"JoinReply", MaxDirectory + 256<<10, 0, func() Message { return new(JoinReply) }},
 }
@@ -319,11 +329,36 @@ type RecordsReply struct {
 	Answered int
 }
 
-// ContentItem names the content of one version, from Offset on.
+// ContentItem names the content of one version, from Offset on; or of it the
+// Ranges, one after the other; or, with Seeds, lets the upstream send what those
+// lack. At most one of the three is set.
 type ContentItem struct {
 	UID    repl.UID
 	GVSN   version.GVSN
 	Offset int64
+	Seeds  []repl.Hash // contents that the downstream has, at most MaxSeeds
+	Ranges []rdc.Range // in order, not empty, not overlapping
+}
+
+// Carried is how many bytes follow a head with status ok that answers the item;
+// below 0: it cannot be the answer.
+func (it *ContentItem) Carried(h *Head) int64 {
+	switch {
+	case h.Form != FormWhole && len(it.Seeds) == 0:
+		return -1
+	case h.Form != FormWhole:
+		return h.Carries
+	case len(it.Ranges) == 0:
+		return h.Size - it.Offset
+	}
+	var sum int64
+	for _, r := range it.Ranges {
+		sum += r.Len
+	}
+	if last := it.Ranges[len(it.Ranges)-1]; last.Off+last.Len > h.Size {
+		return -1
+	}
+	return sum
 }
 
 // ContentRequest asks for content, in this order.
@@ -331,20 +366,76 @@ type ContentRequest struct {
 	Folder repl.FolderID
 	Items  []ContentItem
 	Credit uint64
+	Packed bool // bodies may come packed
 }
 
-// Part is a piece of one item in a Content frame's body.
+// Form says what the bytes of an item are.
+type Form uint8
+
+// The forms.
+const (
+	FormWhole Form = iota // the content from the offset on, or its ranges
+	FormDelta             // rdc.Needs, then the bytes that they lack
+	FormOffer             // none: an rdc.Offer, to be asked about by RdcRequest
+	forms
+)
+
+// Head is what the upstream says of one item before its bytes.
+type Head struct {
+	Status  Status
+	Form    Form
+	Size    int64     // of the whole content
+	Hash    repl.Hash // of the whole content
+	Carries int64     // bytes that follow, of FormDelta
+	Needs   int       // bytes of them that are needs, of FormDelta
+	Offer   []byte    // of FormOffer
+}
+
+// check says what about a head cannot be.
+func (h *Head) check() error {
+	ok := false
+	switch h.Form {
+	case FormWhole:
+		ok = h.Carries == 0 && h.Needs == 0 && len(h.Offer) == 0
+	case FormDelta:
+		ok = h.Needs > 0 && h.Needs <= MaxNeeds && h.Carries >= int64(h.Needs) && h.Carries-int64(h.Needs) <= h.Size && len(h.Offer) == 0
+	case FormOffer:
+		ok = h.Carries == 0 && h.Needs == 0 && len(h.Offer) > 0 && len(h.Offer) <= MaxOffer
+	}
+	if !ok || h.Status >= statuses || h.Size < 0 || h.Size > repl.MaxContent {
+		return fmt.Errorf("form %d of %d bytes with status %d, %d needs of %d bytes, offer of %d bytes", h.Form, h.Size, h.Status, h.Needs, h.Carries, len(h.Offer))
+	}
+	return nil
+}
+
+// Part is a piece of one item in a Content frame's body. All of Head but its
+// Status is in the item's first part alone.
 type Part struct {
-	Index  int
-	Status Status
-	Size   int64     // of the whole content; in the item's first part
-	Hash   repl.Hash // in the item's first part
-	Length int       // bytes in the body
+	Index int
+	Head
+	Length int // bytes in the body
 	Last   bool
 }
 
-// Content says how its frame's body divides.
-type Content struct{ Parts []Part }
+// Content says how its frame's body divides. If Raw is not 0 the body is one
+// zstd frame, which gives the Raw bytes that divide: more than it has itself.
+type Content struct {
+	Parts []Part
+	Raw   int
+}
+
+// RdcRequest asks about the content of one version: for nodes or pieces of its
+// signature (Question), or for grains. One of the two is set.
+type RdcRequest struct {
+	Folder   repl.FolderID
+	UID      repl.UID
+	GVSN     version.GVSN
+	Question rdc.Request
+	Grains   rdc.GrainRequest
+}
+
+// RdcReply is what package rdc answers.
+type RdcReply struct{ Reply []byte }
 
 // BarrierRequest asks the upstream to drain its journal first and then tell
 // its vector.

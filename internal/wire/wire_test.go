@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 
@@ -53,7 +55,20 @@ func samples() []Message {
 		&RecordsRequest{Folder: folder, UIDs: []repl.UID{{Originator: orig1, Version: 9}, {Originator: orig1, Version: 10}}},
 		&RecordsReply{Updates: []repl.Update{file(9)}, Unknown: []repl.UID{{Originator: orig1, Version: 10}}, Vector: v, Answered: 2},
 		&ContentRequest{Folder: folder, Credit: 1 << 20, Items: []ContentItem{{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Offset: 1 << 40}}},
-		&Content{Parts: []Part{{Index: 0, Size: 10, Hash: repl.Hash{1}, Length: 10, Last: true}, {Index: 1, Status: StatusBusy, Last: true}, {Index: 2, Size: 1 << 50, Hash: repl.Hash{2}, Length: 500}}},
+		&ContentRequest{Folder: folder, Credit: 1 << 20, Items: []ContentItem{
+			{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Seeds: []repl.Hash{{1}, {2}}},
+			{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Ranges: []rdc.Range{{Off: 0, Len: 5}, {Off: 5, Len: 1}, {Off: 1 << 40, Len: 1 << 33}}},
+		}},
+		&Content{Parts: []Part{
+			{Index: 0, Head: Head{Size: 10, Hash: repl.Hash{1}}, Length: 10, Last: true}, {Index: 1, Head: Head{Status: StatusBusy}, Last: true},
+			{Index: 2, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormOffer, Offer: []byte("offer")}, Last: true},
+			{Index: 3, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormDelta, Needs: 500, Carries: 1 << 30}, Length: 500},
+		}},
+		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true},
+		&Content{Parts: []Part{}, Raw: MaxBody},
+		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Question: rdc.Request{Level: 2, Indexes: []int{0, 7, 9}}},
+		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Off: 3, Len: 400}}}},
+		&RdcReply{Reply: []byte("nodes")},
 		&BarrierRequest{Folder: folder}, &BarrierReply{Vector: v},
 		&StatusRequest{Folder: folder}, &StatusReply{Phase: PhaseNormal, Vector: v, Pending: 5},
 		&DirectoryGet{Term: 2, Generation: 9, Wait: true}, &DirectoryCopy{Term: 2, Generation: 10, Signed: []byte("signed")},
@@ -217,6 +232,18 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 			return err
 		}
 	}
+	item := func(items ...ContentItem) func() error {
+		return func() error {
+			for i := range items {
+				items[i].UID, items[i].GVSN = repl.UID{Originator: orig1, Version: 9}, version.GVSN{Originator: orig1, Version: 9}
+			}
+			_, err := (&ContentRequest{Folder: folder, Items: items}).append(nil)
+			return err
+		}
+	}
+	part := func(h Head) func() error {
+		return func() error { _, err := (&Content{Parts: []Part{{Head: h}}}).append(nil); return err }
+	}
 	for what, try := range map[string]func() error{
 		"name with a slash": page(func(u *repl.Update) { u.Name = "../x" }),
 		"no originator":     page(func(u *repl.Update) { u.Heir = repl.UID{Version: 3}; u.Present = false; u.Type = repl.Directory }),
@@ -236,7 +263,21 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 			_, err := decodePage(bytes.Repeat([]byte{0x1a, 0}, 1_000_000))
 			return err
 		},
-		"a million parts": func() error { _, err := Decode(TypeContent, bytes.Repeat([]byte{0x0a, 0}, 200_000)); return err },
+		"a question and grains": func() error {
+			_, err := (&RdcRequest{Question: rdc.Request{Indexes: []int{1}}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Len: 1}}}}).append(nil)
+			return err
+		},
+		"no question":             func() error { _, err := Decode(TypeRdcRequest, nil); return err },
+		"ranges that overlap":     item(ContentItem{Ranges: []rdc.Range{{Off: 5, Len: 5}, {Off: 9, Len: 1}}}),
+		"an empty range":          item(ContentItem{Ranges: []rdc.Range{{Off: 5, Len: 0}}}),
+		"ranges and an offset":    item(ContentItem{Offset: 1, Ranges: []rdc.Range{{Off: 5, Len: 1}}}),
+		"too many seeds":          item(ContentItem{Seeds: make([]repl.Hash, MaxSeeds+1)}),
+		"too many seeds in all":   item(slices.Repeat([]ContentItem{{Seeds: make([]repl.Hash, MaxSeeds)}}, MaxNamed/MaxSeeds+1)...),
+		"more needs than bytes":   part(Head{Form: FormDelta, Needs: 6, Carries: 5}),
+		"more bytes than the new": part(Head{Form: FormDelta, Needs: 6, Carries: 16, Size: 9}),
+		"an offer of nothing":     part(Head{Form: FormOffer}),
+		"an unknown form":         part(Head{Form: forms}),
+		"a million parts":         func() error { _, err := Decode(TypeContent, bytes.Repeat([]byte{0x0a, 0}, 200_000)); return err },
 		"history out of order": func() error {
 			u := file(9)
 			u.History = repl.History{{Originator: orig2, Version: 9}, {Originator: orig1, Version: 9}}

@@ -552,8 +552,9 @@ type Folder struct {
 	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
 	Conflicts         uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
 	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
-	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"` // what became known last, oldest first
-	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`    // files that users have open for writing, and that are not at rest
+	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                       // what became known last, oldest first
+	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                          // files that users have open for writing, and that are not at rest
+	RdcSavedBytes     uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content installed since start that did not have to come
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -833,6 +834,13 @@ func (x *Folder) GetOpen() int64 {
 	return 0
 }
 
+func (x *Folder) GetRdcSavedBytes() uint64 {
+	if x != nil {
+		return x.RdcSavedBytes
+	}
+	return 0
+}
+
 // Backlog is what one side has and the other lacks.
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -893,11 +901,12 @@ type Link struct {
 	Direction     string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
 	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
 	Backlog       *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                               // the other side's vector is known; otherwise backlog is not
-	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                 // updates that wait here and are tried again
-	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                // when it last asked or answered
-	Window        string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                              // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
-	WindowUntil   string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"` // when that changes
+	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                         // the other side's vector is known; otherwise backlog is not
+	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                           // updates that wait here and are tried again
+	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                          // when it last asked or answered
+	Window        string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                                        // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
+	WindowUntil   string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"`           // when that changes
+	RdcSavedBytes uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content from it since start that did not have to come
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -993,6 +1002,13 @@ func (x *Link) GetWindowUntil() string {
 		return x.WindowUntil
 	}
 	return ""
+}
+
+func (x *Link) GetRdcSavedBytes() uint64 {
+	if x != nil {
+		return x.RdcSavedBytes
+	}
+	return 0
 }
 
 // Partner is one server that this member has or wants a session with.
@@ -3579,7 +3595,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
 	"\n" +
 	"OrderReply\x125\n" +
-	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xd6\b\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xfe\b\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3623,10 +3639,11 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\tconflicts\x18  \x01(\x04R\tconflicts\x12\x16\n" +
 	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
 	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\x12\x12\n" +
-	"\x04open\x18# \x01(\x03R\x04open\"9\n" +
+	"\x04open\x18# \x01(\x03R\x04open\x12&\n" +
+	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x88\x02\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xb0\x02\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -3636,7 +3653,9 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04held\x18\x06 \x01(\x03R\x04held\x12\x14\n" +
 	"\x05heard\x18\a \x01(\tR\x05heard\x12\x16\n" +
 	"\x06window\x18\b \x01(\tR\x06window\x12!\n" +
-	"\fwindow_until\x18\t \x01(\tR\vwindowUntil\"\xe9\x01\n" +
+	"\fwindow_until\x18\t \x01(\tR\vwindowUntil\x12&\n" +
+	"\x0frdc_saved_bytes\x18\n" +
+	" \x01(\x04R\rrdcSavedBytes\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +

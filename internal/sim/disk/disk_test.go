@@ -37,7 +37,7 @@ func TestSimulatedDiskKeepsTheContract(t *testing.T) {
 					d.now = clock
 				}
 				return volumetest.Subject{
-					Volume: d.Open(), User: d.User(), Resolves: true, Leases: true, Attrs: true,
+					Volume: d.Open(), User: d.User(), Resolves: true, Leases: true, Shares: true, Attrs: true,
 					Mount: func(t *testing.T, path string) { check(t, d.User().Mount(path)) },
 				}
 			})

@@ -138,6 +138,26 @@ func (d *Disk) write(n *inode, p []byte, off int64) {
 	d.touch(n)
 }
 
+// shareBlock is the size of blocks that files of this disk can share.
+const shareBlock = 512
+
+func (t *temp) Share(src volume.File, from, at, n int64) (first, past int64, err error) {
+	if err := t.begin("share"); err != nil {
+		return at, at, err
+	}
+	f, ok := src.(*file)
+	if !ok || f.v.d != t.v.d || from < 0 || at < 0 || (from-at)%shareBlock != 0 {
+		return at, at, nil
+	}
+	first, past = (at+shareBlock-1)/shareBlock*shareBlock, (at+n)/shareBlock*shareBlock
+	if end := from + past - at; past <= first || end > int64(len(f.n.data)) {
+		return at, at, nil
+	}
+	t.v.d.write(t.n, f.n.data[from+first-at:from+past-at], first)
+	t.wrote = true
+	return first, past, nil
+}
+
 func (t *temp) ReadAt(p []byte, off int64) (int, error) {
 	if err := t.begin("read"); err != nil {
 		return 0, err

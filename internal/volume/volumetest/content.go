@@ -123,6 +123,50 @@ func (s *story) largeTemp() {
 	s.content(s.root, "large", string(data))
 }
 
+func (s *story) share() {
+	const size = 1 << 20
+	old := make([]byte, size+100)
+	for i := range old {
+		old[i] = byte(i * i >> 7)
+	}
+	s.ok(s.u.WriteFile("old", old))
+	src, err := s.root.OpenFile("old")
+	s.ok(err)
+	t, err := s.v.NewTemp(size)
+	s.ok(err)
+	// Asked for with odd ends: at most that is shared, the rest is written.
+	want := bytes.Clone(old[:size])
+	_, err = t.WriteAt(bytes.Repeat([]byte("n"), 100), 0)
+	s.ok(err)
+	copy(want, bytes.Repeat([]byte("n"), 100))
+	first, past, err := t.Share(src, 100, 100, size-200)
+	s.ok(err)
+	if first < 100 || past > size-100 || past < first || s.Shares && past-first < size-200-2*65536 {
+		s.Fatalf("shared from %d to %d of what was asked for from 100 to %d", first, past, size-100)
+	}
+	for _, rest := range [][2]int64{{100, first}, {past, size}} {
+		_, err = t.WriteAt(old[rest[0]:rest[1]], rest[0])
+		s.ok(err)
+	}
+	// Bytes that lie otherwise in their blocks, that src has not, or none.
+	for _, no := range [][3]int64{{1, 0, size / 2}, {0, 0, 1}, {0, 0, 0}, {size, 0, size}, {1 << 40, 0, size}} {
+		if first, past, err := t.Share(src, no[0], no[1], no[2]); err != nil || first != past {
+			s.Fatalf("share %d bytes from %d at %d: from %d to %d, error %v", no[2], no[0], no[1], first, past, err)
+		}
+	}
+	// What users do to the old file afterwards does not reach the new one.
+	w, err := s.u.OpenForWrite("old")
+	s.ok(err)
+	_, err = w.Write(bytes.Repeat([]byte("u"), size/2))
+	s.ok(err)
+	s.ok(w.Close())
+	s.ok(t.Sync())
+	s.ok(s.root.Link(t, "new"))
+	s.ok(t.Close())
+	s.ok(src.Close())
+	s.content(s.root, "new", string(want))
+}
+
 func (s *story) taken() {
 	s.ok(s.u.WriteFile("f", []byte("users")))
 	s.ok(s.u.Mkdir("d"))

@@ -46,6 +46,8 @@ type Subject struct {
 	Resolves bool
 	// Leases: Writable can be told.
 	Leases bool
+	// Shares: files can share blocks.
+	Shares bool
 	// Attrs: user.* attributes can be set.
 	Attrs bool
 	// Mount mounts another filesystem over the directory path until the test
@@ -71,6 +73,7 @@ func Test(t *testing.T, open func(t *testing.T) Subject) {
 		{"a file is read", (*story).read},
 		{"a new file gets its name once", (*story).temp},
 		{"a large new file", (*story).largeTemp},
+		{"a new file shares blocks", (*story).share},
 		{"no place is taken twice", (*story).taken},
 		{"links", (*story).links},
 		{"metadata there and back", (*story).meta},

@@ -985,6 +985,8 @@ type Item struct {
 	GvsnOrigin    uint32                 `protobuf:"varint,3,opt,name=gvsn_origin,json=gvsnOrigin,proto3" json:"gvsn_origin,omitempty"`
 	GvsnVersion   uint64                 `protobuf:"varint,4,opt,name=gvsn_version,json=gvsnVersion,proto3" json:"gvsn_version,omitempty"`
 	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	Seeds         []byte                 `protobuf:"bytes,6,opt,name=seeds,proto3" json:"seeds,omitempty"`           // 32 bytes each
+	Ranges        []uint64               `protobuf:"varint,7,rep,packed,name=ranges,proto3" json:"ranges,omitempty"` // offset less the end of the one before, length, …
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1054,12 +1056,27 @@ func (x *Item) GetOffset() int64 {
 	return 0
 }
 
+func (x *Item) GetSeeds() []byte {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
+
+func (x *Item) GetRanges() []uint64 {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
 type ContentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
 	Originators   []byte                 `protobuf:"bytes,2,opt,name=originators,proto3" json:"originators,omitempty"`
 	Items         []*Item                `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
 	Credit        uint64                 `protobuf:"varint,4,opt,name=credit,proto3" json:"credit,omitempty"`
+	Packed        bool                   `protobuf:"varint,5,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1122,6 +1139,13 @@ func (x *ContentRequest) GetCredit() uint64 {
 	return 0
 }
 
+func (x *ContentRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
+	}
+	return false
+}
+
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1130,6 +1154,10 @@ type Part struct {
 	Hash          []byte                 `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
 	Length        uint32                 `protobuf:"varint,5,opt,name=length,proto3" json:"length,omitempty"`
 	Last          bool                   `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	Form          uint32                 `protobuf:"varint,7,opt,name=form,proto3" json:"form,omitempty"`
+	Carries       int64                  `protobuf:"varint,8,opt,name=carries,proto3" json:"carries,omitempty"`
+	Needs         uint32                 `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"`
+	Offer         []byte                 `protobuf:"bytes,10,opt,name=offer,proto3" json:"offer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,9 +1234,38 @@ func (x *Part) GetLast() bool {
 	return false
 }
 
+func (x *Part) GetForm() uint32 {
+	if x != nil {
+		return x.Form
+	}
+	return 0
+}
+
+func (x *Part) GetCarries() int64 {
+	if x != nil {
+		return x.Carries
+	}
+	return 0
+}
+
+func (x *Part) GetNeeds() uint32 {
+	if x != nil {
+		return x.Needs
+	}
+	return 0
+}
+
+func (x *Part) GetOffer() []byte {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
 type Content struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []*Part                `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	Raw           uint32                 `protobuf:"varint,2,opt,name=raw,proto3" json:"raw,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1250,6 +1307,157 @@ func (x *Content) GetParts() []*Part {
 	return nil
 }
 
+func (x *Content) GetRaw() uint32 {
+	if x != nil {
+		return x.Raw
+	}
+	return 0
+}
+
+type RdcRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	Originators   []byte                 `protobuf:"bytes,2,opt,name=originators,proto3" json:"originators,omitempty"`
+	UidOrigin     uint32                 `protobuf:"varint,3,opt,name=uid_origin,json=uidOrigin,proto3" json:"uid_origin,omitempty"`
+	UidVersion    uint64                 `protobuf:"varint,4,opt,name=uid_version,json=uidVersion,proto3" json:"uid_version,omitempty"`
+	GvsnOrigin    uint32                 `protobuf:"varint,5,opt,name=gvsn_origin,json=gvsnOrigin,proto3" json:"gvsn_origin,omitempty"`
+	GvsnVersion   uint64                 `protobuf:"varint,6,opt,name=gvsn_version,json=gvsnVersion,proto3" json:"gvsn_version,omitempty"`
+	Question      []byte                 `protobuf:"bytes,7,opt,name=question,proto3" json:"question,omitempty"`
+	Grains        []byte                 `protobuf:"bytes,8,opt,name=grains,proto3" json:"grains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RdcRequest) Reset() {
+	*x = RdcRequest{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RdcRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RdcRequest) ProtoMessage() {}
+
+func (x *RdcRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RdcRequest.ProtoReflect.Descriptor instead.
+func (*RdcRequest) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RdcRequest) GetFolder() []byte {
+	if x != nil {
+		return x.Folder
+	}
+	return nil
+}
+
+func (x *RdcRequest) GetOriginators() []byte {
+	if x != nil {
+		return x.Originators
+	}
+	return nil
+}
+
+func (x *RdcRequest) GetUidOrigin() uint32 {
+	if x != nil {
+		return x.UidOrigin
+	}
+	return 0
+}
+
+func (x *RdcRequest) GetUidVersion() uint64 {
+	if x != nil {
+		return x.UidVersion
+	}
+	return 0
+}
+
+func (x *RdcRequest) GetGvsnOrigin() uint32 {
+	if x != nil {
+		return x.GvsnOrigin
+	}
+	return 0
+}
+
+func (x *RdcRequest) GetGvsnVersion() uint64 {
+	if x != nil {
+		return x.GvsnVersion
+	}
+	return 0
+}
+
+func (x *RdcRequest) GetQuestion() []byte {
+	if x != nil {
+		return x.Question
+	}
+	return nil
+}
+
+func (x *RdcRequest) GetGrains() []byte {
+	if x != nil {
+		return x.Grains
+	}
+	return nil
+}
+
+type RdcReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reply         []byte                 `protobuf:"bytes,1,opt,name=reply,proto3" json:"reply,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RdcReply) Reset() {
+	*x = RdcReply{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RdcReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RdcReply) ProtoMessage() {}
+
+func (x *RdcReply) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RdcReply.ProtoReflect.Descriptor instead.
+func (*RdcReply) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RdcReply) GetReply() []byte {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
 type FolderRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -1259,7 +1467,7 @@ type FolderRequest struct {
 
 func (x *FolderRequest) Reset() {
 	*x = FolderRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1479,7 @@ func (x *FolderRequest) String() string {
 func (*FolderRequest) ProtoMessage() {}
 
 func (x *FolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1492,7 @@ func (x *FolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderRequest.ProtoReflect.Descriptor instead.
 func (*FolderRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FolderRequest) GetFolder() []byte {
@@ -1303,7 +1511,7 @@ type BarrierReply struct {
 
 func (x *BarrierReply) Reset() {
 	*x = BarrierReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1523,7 @@ func (x *BarrierReply) String() string {
 func (*BarrierReply) ProtoMessage() {}
 
 func (x *BarrierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1536,7 @@ func (x *BarrierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierReply.ProtoReflect.Descriptor instead.
 func (*BarrierReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BarrierReply) GetVector() []byte {
@@ -1349,7 +1557,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1569,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1582,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StatusReply) GetPhase() uint32 {
@@ -1409,7 +1617,7 @@ type DirectoryGet struct {
 
 func (x *DirectoryGet) Reset() {
 	*x = DirectoryGet{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1629,7 @@ func (x *DirectoryGet) String() string {
 func (*DirectoryGet) ProtoMessage() {}
 
 func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1642,7 @@ func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryGet.ProtoReflect.Descriptor instead.
 func (*DirectoryGet) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DirectoryGet) GetGeneration() uint64 {
@@ -1469,7 +1677,7 @@ type DirectoryCopy struct {
 
 func (x *DirectoryCopy) Reset() {
 	*x = DirectoryCopy{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1689,7 @@ func (x *DirectoryCopy) String() string {
 func (*DirectoryCopy) ProtoMessage() {}
 
 func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1702,7 @@ func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryCopy.ProtoReflect.Descriptor instead.
 func (*DirectoryCopy) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DirectoryCopy) GetGeneration() uint64 {
@@ -1527,7 +1735,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1747,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1760,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenewRequest) GetRequest() []byte {
@@ -1571,7 +1779,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1791,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1804,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenewReply) GetCertificate() []byte {
@@ -1622,7 +1830,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1842,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1855,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinRequest) GetProtocolMin() uint32 {
@@ -1718,7 +1926,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1938,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1951,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinReply) GetCertificate() []byte {
@@ -1863,7 +2071,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x18\n" +
 	"\aunknown\x18\x03 \x03(\x04R\aunknown\x12\x16\n" +
 	"\x06vector\x18\x04 \x01(\fR\x06vector\x12\x1a\n" +
-	"\banswered\x18\x05 \x01(\rR\banswered\"\xa2\x01\n" +
+	"\banswered\x18\x05 \x01(\rR\banswered\"\xd0\x01\n" +
 	"\x04Item\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -1872,21 +2080,45 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\vgvsn_origin\x18\x03 \x01(\rR\n" +
 	"gvsnOrigin\x12!\n" +
 	"\fgvsn_version\x18\x04 \x01(\x04R\vgvsnVersion\x12\x16\n" +
-	"\x06offset\x18\x05 \x01(\x03R\x06offset\"\x8b\x01\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x14\n" +
+	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
+	"\x06ranges\x18\a \x03(\x04R\x06ranges\"\xa3\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
 	"\x05items\x18\x03 \x03(\v2\x11.dfs.wire.v1.ItemR\x05items\x12\x16\n" +
-	"\x06credit\x18\x04 \x01(\x04R\x06credit\"\x88\x01\n" +
+	"\x06credit\x18\x04 \x01(\x04R\x06credit\x12\x16\n" +
+	"\x06packed\x18\x05 \x01(\bR\x06packed\"\xe2\x01\n" +
 	"\x04Part\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\rR\x06length\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"2\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\x12\x12\n" +
+	"\x04form\x18\a \x01(\rR\x04form\x12\x18\n" +
+	"\acarries\x18\b \x01(\x03R\acarries\x12\x14\n" +
+	"\x05needs\x18\t \x01(\rR\x05needs\x12\x14\n" +
+	"\x05offer\x18\n" +
+	" \x01(\fR\x05offer\"D\n" +
 	"\aContent\x12'\n" +
-	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\"'\n" +
+	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\x12\x10\n" +
+	"\x03raw\x18\x02 \x01(\rR\x03raw\"\xfe\x01\n" +
+	"\n" +
+	"RdcRequest\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
+	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x1d\n" +
+	"\n" +
+	"uid_origin\x18\x03 \x01(\rR\tuidOrigin\x12\x1f\n" +
+	"\vuid_version\x18\x04 \x01(\x04R\n" +
+	"uidVersion\x12\x1f\n" +
+	"\vgvsn_origin\x18\x05 \x01(\rR\n" +
+	"gvsnOrigin\x12!\n" +
+	"\fgvsn_version\x18\x06 \x01(\x04R\vgvsnVersion\x12\x1a\n" +
+	"\bquestion\x18\a \x01(\fR\bquestion\x12\x16\n" +
+	"\x06grains\x18\b \x01(\fR\x06grains\" \n" +
+	"\bRdcReply\x12\x14\n" +
+	"\x05reply\x18\x01 \x01(\fR\x05reply\"'\n" +
 	"\rFolderRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\"&\n" +
 	"\fBarrierReply\x12\x16\n" +
@@ -1941,7 +2173,7 @@ func file_wire_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wirepb_wire_proto_rawDescData
 }
 
-var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*Hello)(nil),          // 0: dfs.wire.v1.Hello
 	(*Error)(nil),          // 1: dfs.wire.v1.Error
@@ -1959,15 +2191,17 @@ var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*ContentRequest)(nil), // 13: dfs.wire.v1.ContentRequest
 	(*Part)(nil),           // 14: dfs.wire.v1.Part
 	(*Content)(nil),        // 15: dfs.wire.v1.Content
-	(*FolderRequest)(nil),  // 16: dfs.wire.v1.FolderRequest
-	(*BarrierReply)(nil),   // 17: dfs.wire.v1.BarrierReply
-	(*StatusReply)(nil),    // 18: dfs.wire.v1.StatusReply
-	(*DirectoryGet)(nil),   // 19: dfs.wire.v1.DirectoryGet
-	(*DirectoryCopy)(nil),  // 20: dfs.wire.v1.DirectoryCopy
-	(*RenewRequest)(nil),   // 21: dfs.wire.v1.RenewRequest
-	(*RenewReply)(nil),     // 22: dfs.wire.v1.RenewReply
-	(*JoinRequest)(nil),    // 23: dfs.wire.v1.JoinRequest
-	(*JoinReply)(nil),      // 24: dfs.wire.v1.JoinReply
+	(*RdcRequest)(nil),     // 16: dfs.wire.v1.RdcRequest
+	(*RdcReply)(nil),       // 17: dfs.wire.v1.RdcReply
+	(*FolderRequest)(nil),  // 18: dfs.wire.v1.FolderRequest
+	(*BarrierReply)(nil),   // 19: dfs.wire.v1.BarrierReply
+	(*StatusReply)(nil),    // 20: dfs.wire.v1.StatusReply
+	(*DirectoryGet)(nil),   // 21: dfs.wire.v1.DirectoryGet
+	(*DirectoryCopy)(nil),  // 22: dfs.wire.v1.DirectoryCopy
+	(*RenewRequest)(nil),   // 23: dfs.wire.v1.RenewRequest
+	(*RenewReply)(nil),     // 24: dfs.wire.v1.RenewReply
+	(*JoinRequest)(nil),    // 25: dfs.wire.v1.JoinRequest
+	(*JoinReply)(nil),      // 26: dfs.wire.v1.JoinReply
 }
 var file_wire_wirepb_wire_proto_depIdxs = []int32{
 	6,  // 0: dfs.wire.v1.Page.updates:type_name -> dfs.wire.v1.Update
@@ -1991,7 +2225,7 @@ func file_wire_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wirepb_wire_proto_rawDesc), len(file_wire_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"opendfs/internal/rdc"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+	"opendfs/internal/wire"
+)
+
+// Content opens what one item names. With another status than ok there is none.
+func (s *Served) Content(ctx context.Context, item *wire.ContentItem) (*Content, wire.Status) {
+	c, status := s.version(item.UID, item.GVSN)
+	if status != wire.StatusOK {
+		return nil, status
+	}
+	c.head = wire.Head{Size: c.rec.Size, Hash: c.rec.Content}
+	left := item.Carried(&c.head)
+	if left < 0 {
+		_ = c.File.Close() // nothing was read
+		return nil, wire.StatusChanged
+	}
+	c.ranges = item.Ranges
+	if len(c.ranges) == 0 {
+		c.ranges = []rdc.Range{{Off: item.Offset, Len: left}}
+	}
+	if len(item.Seeds) > 0 {
+		s.delta(ctx, c, item.Seeds)
+	}
+	return c, wire.StatusOK
+}
+
+// Content is an open version of a file: what of it one item asks for.
+type Content struct {
+	volume.File
+	rec    repl.Record
+	head   wire.Head
+	lead   []byte      // what is sent before bytes of the file
+	ranges []rdc.Range // of the file, to be sent; the first is what is left of it
+	done   bool        // read to its end and found unchanged
+}
+
+// Head is what is said of the content before its bytes.
+func (c *Content) Head() wire.Head { return c.head }
+
+// Read yields the bytes that the item asks for and, at their end, looks whether
+// the file is still the version that was promised.
+func (c *Content) Read(p []byte) (int, error) {
+	if len(c.lead) > 0 {
+		n := copy(p, c.lead)
+		c.lead = c.lead[n:]
+		return n, nil
+	}
+	if c.left() {
+		r := &c.ranges[0]
+		n, err := c.ReadAt(p[:min(int64(len(p)), r.Len)], r.Off)
+		r.Off += int64(n)
+		r.Len -= int64(n)
+		switch {
+		case n > 0:
+			return n, nil
+		case errors.Is(err, io.EOF):
+			return 0, ErrChanged
+		}
+		return 0, err
+	}
+	if !c.done {
+		if c.done = c.unchanged(); !c.done {
+			return 0, ErrChanged
+		}
+	}
+	return 0, io.EOF
+}
+
+// left drops the ranges that were sent and reports whether others are left.
+func (c *Content) left() bool {
+	for len(c.ranges) > 0 && c.ranges[0].Len == 0 {
+		c.ranges = c.ranges[1:]
+	}
+	return len(c.ranges) > 0
+}
+
+// Close ends the reading. It returns ErrChanged if what was read may not be of
+// the version, or is not all that was asked for.
+func (c *Content) Close() error {
+	ok := c.done || len(c.lead) == 0 && !c.left() && c.unchanged()
+	if err := c.File.Close(); err != nil {
+		return err
+	}
+	if !ok {
+		return ErrChanged
+	}
+	return nil
+}
+
+// ErrChanged says that a file changed while it was sent.
+var ErrChanged = errors.New("content changed while it was read")
+
+func (c *Content) unchanged() bool {
+	st, err := c.Stat()
+	if err != nil || st.Identity != c.rec.Identity || !st.Print.SameData(c.rec.Print) {
+		return false
+	}
+	if c.rec.Print.Ctime <= 0 { // not known since an install moved the file; its hash tells the rest
+		c.rec.Print.Ctime = st.Print.Ctime
+	}
+	return st.Print == c.rec.Print
+}

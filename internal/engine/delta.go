@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"opendfs/internal/fetch"
+	"opendfs/internal/rdc"
+	"opendfs/internal/repl"
+	"opendfs/internal/staging"
+	"opendfs/internal/wire"
+)
+
+const (
+	// maxSigning is how many contents are signed or matched for partners at once.
+	maxSigning = 2
+	// maxRecent is how many signatures are held that partners ask about.
+	maxRecent = 4
+	// defaultMinDelta is the size from which on a content is worth signing.
+	defaultMinDelta = 64 << 10
+)
+
+func (c *Config) minDelta() int64 {
+	if c.MinDelta > 0 {
+		return c.MinDelta
+	}
+	return defaultMinDelta
+}
+
+// signed is the signature of a content with the tree over it.
+type signed struct {
+	content repl.Hash
+	sig     *rdc.Signature
+	tree    *rdc.Tree
+}
+
+// delta makes c what its content lacks of the seeds, where the signature of the
+// first of them is kept; an offer of its own signature where it is not; and
+// leaves it whole where that would not pay.
+func (s *Served) delta(ctx context.Context, c *Content, seeds []repl.Hash) {
+	if s.env.Staging == nil || c.rec.Size == 0 {
+		return
+	}
+	select {
+	case s.signing <- struct{}{}:
+		defer func() { <-s.signing }()
+	case <-ctx.Done():
+		return
+	}
+	target, err := s.signature(ctx, c)
+	if err != nil {
+		return
+	}
+	kept, release, ok := s.kept(seeds)
+	defer release()
+	if !ok {
+		c.head.Form, c.head.Offer = wire.FormOffer, target.tree.Offer().Encode(nil)
+		c.ranges = nil
+		return
+	}
+	pieces, done := s.pieces(c, target.sig)
+	defer done()
+	needs, err := rdc.Match(rdc.Seed{Sig: target.sig, Pieces: pieces}, kept)
+	if err != nil {
+		return
+	}
+	raw := needs.Encode(nil)
+	carries := int64(len(raw)) + needs.Missing()
+	if len(raw) > wire.MaxNeeds || carries > c.rec.Size/10*9 {
+		return
+	}
+	c.head.Form, c.head.Needs, c.head.Carries = wire.FormDelta, len(raw), carries
+	c.lead, c.ranges = raw, nil
+	for _, r := range needs.Runs {
+		if r.Seed == rdc.Fetch {
+			c.ranges = append(c.ranges, rdc.Range{Off: r.Off, Len: r.Len})
+		}
+	}
+}
+
+// kept finds the signatures of seeds; without ok that of the first is not kept.
+// In the place of others that are not stands an empty one.
+func (s *Served) kept(seeds []repl.Hash) (out []rdc.Seed, release func(), ok bool) {
+	var held []func()
+	release = func() {
+		for _, f := range held {
+			f()
+		}
+	}
+	for i, h := range seeds {
+		seed, f, found := s.env.Staging.Get(h)
+		switch {
+		case found:
+			held = append(held, f)
+		case i == 0:
+			return nil, release, false
+		default:
+			seed = rdc.Seed{Sig: &rdc.Signature{}}
+		}
+		out = append(out, seed)
+	}
+	return out, release, true
+}
+
+// signature returns the signature of an open content: one held, one kept, or one
+// made by reading the file.
+func (s *Served) signature(ctx context.Context, c *Content) (signed, error) {
+	content := c.rec.Content
+	s.mu.Lock()
+	for i, one := range s.recent {
+		if one.content == content {
+			s.recent = slices.Insert(slices.Delete(s.recent, i, i+1), 0, one)
+			s.mu.Unlock()
+			return one, nil
+		}
+	}
+	s.mu.Unlock()
+	one := signed{content: content}
+	if seed, release, ok := s.env.Staging.Get(content); ok {
+		one.sig = seed.Sig
+		release()
+	} else {
+		var err error
+		if one.sig, err = s.env.Staging.Make(&untilDone{ctx, io.NewSectionReader(c.File, 0, c.rec.Size)}, content, c.rec.Size); err != nil {
+			return signed{}, err
+		}
+	}
+	one.tree = rdc.NewTree(one.sig)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent = slices.Insert(s.recent, 0, one)
+	s.recent = s.recent[:min(len(s.recent), maxRecent)]
+	return one, nil
+}
+
+// untilDone reads until a context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read is that of the reader.
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+// pieces are those kept of a content, or cut again from its file.
+func (s *Served) pieces(c *Content, sig *rdc.Signature) (rdc.PieceFunc, func()) {
+	if seed, release, ok := s.env.Staging.Get(c.rec.Content); ok {
+		return seed.Pieces, release
+	}
+	return rdc.CutPieces(c.File, sig), func() {}
+}
+
+// Rdc answers a question about the content of a version.
+func (s *Served) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error) {
+	if s.env.Staging == nil {
+		return nil, wire.Errorf(wire.CodeUnavailable, "no signatures are kept here")
+	}
+	c, status := s.version(req.UID, req.GVSN)
+	if status != wire.StatusOK {
+		return nil, wire.Errorf(wire.CodeUnavailable, "the content is not there: %v", status)
+	}
+	reply, err := s.answer(ctx, c, req)
+	if closed := c.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeUnavailable, "about %v: %v", req.UID, err)
+	}
+	return reply, nil
+}
+
+func (s *Served) answer(ctx context.Context, c *Content, req *wire.RdcRequest) ([]byte, error) {
+	if len(req.Grains.Ranges) > 0 {
+		return rdc.AnswerGrains(nil, req.Grains, c.File, c.rec.Size)
+	}
+	select {
+	case s.signing <- struct{}{}:
+		defer func() { <-s.signing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	one, err := s.signature(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	pieces, done := s.pieces(c, one.sig)
+	defer done()
+	return one.tree.Answer(nil, req.Question, pieces)
+}
+
+// signer signs contents of at least least bytes on their way past.
+func signer(kept *staging.Store, least int64) func(size int64) (io.Writer, func(repl.Hash, bool)) {
+	if kept == nil {
+		return nil
+	}
+	return func(size int64) (io.Writer, func(repl.Hash, bool)) {
+		if size < least {
+			return nil, nil
+		}
+		return kept.Sign(size)
+	}
+}
+
+// stager makes what brings contents.
+func (e *Env) stager(cfg *Config) fetch.Stager {
+	s := fetch.Stager{Volume: e.Volume, Folder: cfg.Folder, Workers: e.Workers, MinDelta: cfg.minDelta()}
+	if e.Staging != nil {
+		s.Signatures, s.Parts = e.Staging, e.Staging
+	}
+	return s
+}
+
+// old lists the file of this member that holds another version of a content.
+func (e *Env) old(u *repl.Update, least int64) []fetch.Old {
+	if e.Staging == nil || u.Size < least {
+		return nil
+	}
+	rec, ok, err := e.Store.Get(u.UID)
+	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk || rec.Type != repl.File || rec.Size < least {
+		return nil // the partner has all of it
+	}
+	l, err := e.localOf(&rec)
+	if err != nil {
+		return nil
+	}
+	return []fetch.Old{{Local: l, Content: rec.Content}}
+}

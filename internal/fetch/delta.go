@@ -1,0 +1,332 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"opendfs/internal/rdc"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+	"opendfs/internal/wire"
+)
+
+// Signatures are the signatures that this member keeps of contents. What it
+// cannot keep is no error.
+type Signatures interface {
+	// Get returns a kept one; release lets go of its pieces.
+	Get(content repl.Hash) (seed rdc.Seed, release func(), ok bool)
+	// Make signs what r holds, which must be the content.
+	Make(r io.Reader, content repl.Hash, size int64) (*rdc.Signature, error)
+	// Sign signs a content on its way past. end is called once, with ok if it was
+	// written whole.
+	Sign(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+}
+
+// Old is a file of this member that may hold most of a content: another version
+// of it.
+type Old struct {
+	Local
+	Content repl.Hash // when it was recorded
+}
+
+// errSeed says that an old version is not what it was on record; the content is
+// fetched whole, without a word.
+var errSeed = errors.New("the old version has changed")
+
+// Delta is what assembling from old versions came to.
+type Delta struct {
+	Saved int64 // bytes of the content that did not come
+	// Broken is why what was assembled is not the content, which was then fetched
+	// whole.
+	Broken error
+}
+
+// healed says which errors of a delta another try, whole, may heal.
+func healed(err error) bool {
+	return errors.Is(err, rdc.ErrMismatch) || errors.Is(err, rdc.ErrFormat) || errors.Is(err, errSeed)
+}
+
+// seeds lists the contents that a transfer may start from.
+func (s *Stager) seeds(w *Wanted) []repl.Hash {
+	if s.Signatures == nil || w.Update.Size < s.MinDelta {
+		return nil
+	}
+	var out []repl.Hash
+	for i := range w.Old {
+		if len(out) < wire.MaxSeeds {
+			out = append(out, w.Old[i].Content)
+		}
+	}
+	return out
+}
+
+// olds are the files that a content is assembled from, open.
+type olds struct {
+	files []volume.File
+	from  []Old
+}
+
+// openOlds opens the seeds of a wanted content; errSeed if one is not what it was.
+func (s *Stager) openOlds(from []Old) (*olds, error) {
+	o := &olds{from: from}
+	for i := range from {
+		f, err := s.openLocal(&from[i].Local)
+		if err != nil {
+			o.close()
+			return nil, errors.Join(errSeed, err)
+		}
+		o.files = append(o.files, f)
+	}
+	return o, nil
+}
+
+func (s *Stager) openLocal(l *Local) (volume.File, error) {
+	d, err := s.Volume.OpenDir(l.Dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.OpenFile(l.Name)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	if !same(f, l) {
+		return nil, errors.Join(errSeed, f.Close())
+	}
+	return f, nil
+}
+
+// same reports whether an open file is what it was when it was recorded.
+func same(f volume.File, l *Local) bool {
+	st, err := f.Stat()
+	return err == nil && st.Identity == l.Identity && st.Print.SameData(l.Print)
+}
+
+// unchanged is errSeed if an old version is no longer what it was.
+func (o *olds) unchanged() error {
+	for i := range o.files {
+		if !same(o.files[i], &o.from[i].Local) {
+			return errSeed
+		}
+	}
+	return nil
+}
+
+func (o *olds) sizes() []int64 {
+	var out []int64
+	for i := range o.from {
+		out = append(out, o.from[i].Print.Size)
+	}
+	return out
+}
+
+func (o *olds) close() {
+	for _, f := range o.files {
+		_ = f.Close() // it was only read
+	}
+}
+
+// receiveDelta takes an item that comes as needs and new bytes.
+func (s *Stager) receiveDelta(pool *pool, w *Wanted, out *Staged, head *wire.Head, r io.Reader) {
+	if head.Carries > small || pool == nil {
+		out.set(w, s.delta(w, out, head, r))
+		return
+	}
+	buf := buffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	if _, err := buf.ReadFrom(r); err != nil {
+		buffers.Put(buf)
+		out.Err = fmt.Errorf("receive %v: %w", w.Update.UID, err)
+		return
+	}
+	h := *head
+	pool.do(func() {
+		out.set(w, s.delta(w, out, &h, buf))
+		buffers.Put(buf)
+	})
+}
+
+// set notes how a delta ended.
+func (out *Staged) set(w *Wanted, err error) {
+	switch {
+	case err == nil:
+	case healed(err):
+		out.whole = true
+		if !errors.Is(err, errSeed) {
+			out.Delta.Broken = fmt.Errorf("assemble %v: %w", w.Update.UID, err)
+		}
+	default:
+		out.Err = fmt.Errorf("stage %v: %w", w.Update.UID, err)
+	}
+}
+
+// delta assembles a content from needs and the new bytes behind them.
+func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) error {
+	raw := make([]byte, head.Needs)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return err
+	}
+	o, err := s.openOlds(w.Old)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	needs, err := rdc.DecodeNeeds(raw, o.sizes())
+	if err == nil && needs.Missing() != head.Carries-int64(head.Needs) {
+		err = fmt.Errorf("%d bytes come for %d that are needed: %w", head.Carries-int64(head.Needs), needs.Missing(), rdc.ErrFormat)
+	}
+	if err == nil {
+		err = s.assemble(&w.Update, o, needs, r, out)
+	}
+	if err == nil {
+		out.Delta.Saved = w.Update.Size - head.Carries
+	}
+	return err
+}
+
+// offered is a content whose signature the partner lets this member look at.
+type offered struct {
+	index int
+	offer []byte
+}
+
+// syncers is how many offers are followed at once, each a row of questions.
+const syncers = 4
+
+// follow finds, for each content that was offered, what of it is missing here,
+// and brings that.
+func (s *Stager) follow(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, offers []offered) {
+	one := func(o offered) {
+		w := &wanted[o.index]
+		out[o.index].set(w, s.sync(ctx, up, w, &out[o.index], o.offer))
+	}
+	if s.Workers == 0 {
+		for _, o := range offers {
+			one(o)
+		}
+		return
+	}
+	var done sync.WaitGroup
+	left := make(chan offered, len(offers))
+	for _, o := range offers {
+		left <- o
+	}
+	close(left)
+	for range min(syncers, len(offers)) {
+		done.Go(func() {
+			for o := range left {
+				one(o)
+			}
+		})
+	}
+	done.Wait()
+}
+
+// sync brings one offered content.
+func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, raw []byte) error {
+	u := &w.Update
+	offer, err := rdc.DecodeOffer(raw)
+	if err != nil || offer.Size != u.Size {
+		return fmt.Errorf("offer of %d bytes: %w", offer.Size, errors.Join(err, rdc.ErrFormat))
+	}
+	o, err := s.openOlds(w.Old)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	var asked int64
+	var lost error // of the partner, not of what it said
+	about := wire.RdcRequest{Folder: s.Folder, UID: u.UID, GVSN: u.GVSN}
+	needs, err := s.needs(o, offer, func(q rdc.Request) ([]byte, error) {
+		req := about
+		req.Question = q
+		reply, err := up.Rdc(ctx, &req)
+		asked += int64(len(reply))
+		lost = err
+		return reply, err
+	})
+	if err != nil && lost == nil && !errors.Is(err, rdc.ErrFormat) {
+		err = errors.Join(errSeed, err) // no match could be made of what is here
+	}
+	if err == nil && needs.Missing() > u.Size/10*9 {
+		err = errSeed // nothing to speak of is here
+	}
+	if err == nil {
+		err = s.literals(ctx, up, u, needs, func(r io.Reader) error { return s.assemble(u, o, needs, r, out) })
+	}
+	if err == nil {
+		out.Delta.Saved = max(0, u.Size-needs.Missing()-asked)
+	}
+	return err
+}
+
+// needs matches an offered content with the old versions.
+func (s *Stager) needs(o *olds, offer rdc.Offer, ask rdc.Asker) (*rdc.Needs, error) {
+	var seeds []rdc.Seed
+	for i, f := range o.files {
+		old := &o.from[i]
+		if seed, release, ok := s.Signatures.Get(old.Content); ok {
+			defer release()
+			seeds = append(seeds, seed)
+			continue
+		}
+		sig, err := s.Signatures.Make(io.NewSectionReader(f, 0, old.Print.Size), old.Content, old.Print.Size)
+		if err != nil {
+			return nil, errors.Join(errSeed, err)
+		}
+		seeds = append(seeds, rdc.Seed{Sig: sig, Pieces: rdc.CutPieces(f, sig)})
+	}
+	_, needs, err := rdc.Sync(offer, seeds, ask)
+	return needs, err
+}
+
+// literals brings the bytes that needs lack, one after the other.
+func (s *Stager) literals(ctx context.Context, up Upstream, u *repl.Update, needs *rdc.Needs, use func(io.Reader) error) error {
+	var ranges []rdc.Range
+	for _, r := range needs.Runs {
+		if r.Seed == rdc.Fetch {
+			ranges = append(ranges, rdc.Range{Off: r.Off, Len: r.Len})
+		}
+	}
+	bring := func(part []rdc.Range, use func(io.Reader) error) error {
+		items := []wire.ContentItem{{UID: u.UID, GVSN: u.GVSN, Ranges: part}}
+		var used error
+		err := up.Content(ctx, s.Folder, items, func(_ int, head *wire.Head, r io.Reader) error {
+			if head.Status != wire.StatusOK {
+				used = fmt.Errorf("content of %v: partner says %v", u.UID, head.Status)
+				return nil
+			}
+			used = use(r)
+			return nil
+		})
+		return errors.Join(used, err)
+	}
+	switch {
+	case len(ranges) == 0:
+		return use(bytes.NewReader(nil))
+	case len(ranges) <= wire.MaxRanges:
+		return bring(ranges, use)
+	}
+	pr, pw := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var err error
+		for len(ranges) > 0 && err == nil {
+			n := min(len(ranges), wire.MaxRanges)
+			err = bring(ranges[:n], func(r io.Reader) error {
+				_, err := io.Copy(pw, r)
+				return err
+			})
+			ranges = ranges[n:]
+		}
+		_ = pw.CloseWithError(err) // it never fails
+	}()
+	err := use(pr)
+	_ = pr.Close() // it never fails
+	<-done
+	return err
+}

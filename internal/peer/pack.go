@@ -1,0 +1,136 @@
+package peer
+
+import (
+	"sync"
+	"time"
+
+	"opendfs/internal/wire"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Packing, in bytes of content.
+const (
+	packLeast  = 512      // below this nothing is tried
+	packWindow = 16 << 20 // one measurement
+	packStay   = 32       // windows until the way that was slower is tried again
+	packRest   = 64       // frames at most that are sent as they are after some that did not shrink
+)
+
+// packer packs bodies for one partner while that brings them there faster. It
+// begins with packing: on a slow link that is right from the first byte. While
+// packing takes more than half of the time, packing and not packing are measured
+// one after the other over packWindow bytes, and the faster one stays. What does not
+// shrink is left as it is, and with it more and more of the frames that follow.
+type packer struct {
+	mu      sync.Mutex
+	off     bool
+	rest    int // frames to be sent as they are
+	resting int // how many that were the last time
+	// The window that is measured.
+	began time.Time
+	raw   int64
+	spent time.Duration // on packing
+	rate  [2]float64    // bytes each second: packed, not packed; 0: not measured
+	stay  int           // windows until both are measured again
+}
+
+var (
+	encoder = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithWindowSize(contentFrame))
+		if err != nil {
+			panic("peer: options of the packer: " + err.Error())
+		}
+		return e
+	})
+	decoder = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(wire.MaxBody), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			panic("peer: options of the unpacker: " + err.Error())
+		}
+		return d
+	})
+)
+
+// pack returns the packed form of a body, in a buffer of package wire, or nil if
+// it is to be sent as it is.
+func (p *packer) pack(body []byte) []byte {
+	if len(body) < packLeast || !p.tries(len(body)) {
+		return nil
+	}
+	began := time.Now()
+	buf := wire.Buffer(len(body))
+	out := encoder().EncodeAll(body, buf[:0])
+	shrunk := len(out) < len(body)-len(body)/16
+	p.packed(time.Since(began), shrunk)
+	if !shrunk {
+		wire.FreeBuffer(buf)
+		return nil
+	}
+	return out
+}
+
+// tries counts a body and reports whether it should be packed.
+func (p *packer) tries(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began.IsZero() {
+		p.began = time.Now()
+	}
+	if p.raw += int64(n); p.raw >= packWindow {
+		p.judge(time.Since(p.began))
+		p.began, p.raw, p.spent = time.Now(), 0, 0
+	}
+	if p.rest > 0 {
+		p.rest--
+		return false
+	}
+	return !p.off
+}
+
+// packed notes what packing one body came to.
+func (p *packer) packed(took time.Duration, shrunk bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spent += took
+	if shrunk {
+		p.resting = 0
+		return
+	}
+	p.resting = min(max(1, 2*p.resting), packRest)
+	p.rest = p.resting
+}
+
+// judge decides, at the end of a window, how the next one is sent.
+func (p *packer) judge(took time.Duration) {
+	way := 0
+	if p.off {
+		way = 1
+	}
+	p.rate[way] = float64(p.raw) / max(took.Seconds(), 1e-6)
+	switch {
+	case p.stay > 0:
+		if p.stay--; p.stay == 0 {
+			p.rate = [2]float64{}
+			p.off = false
+		}
+	case !p.off && p.spent < took/2: // the link is what takes the time
+	case p.rate[1-way] == 0:
+		p.off = !p.off
+	default:
+		p.off = p.rate[1] > p.rate[0]
+		p.stay = packStay
+	}
+}
+
+// unpack returns the raw bytes of a packed body in a buffer of package wire. A
+// body that gives more or fewer is an error.
+func unpack(body []byte, raw int) ([]byte, error) {
+	buf := wire.Buffer(raw)
+	out, err := decoder().DecodeAll(body, buf[:0:raw])
+	if err != nil || len(out) != raw {
+		wire.FreeBuffer(buf)
+		return nil, wire.Errorf(wire.CodeProtocol, "a packed body of %d bytes does not give %d (%v)", len(body), raw, err)
+	}
+	return buf, nil // decoded in place: it had exactly the room
+}

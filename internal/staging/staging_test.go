@@ -1,0 +1,301 @@
+package staging
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"opendfs/internal/rdc"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+
+	"github.com/zeebo/blake3"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stream returns n bytes that no two of these stories share.
+func stream(name string, n int) []byte {
+	h := blake3.New()
+	_, _ = h.WriteString(name)
+	b := make([]byte, n)
+	_, _ = io.ReadFull(h.Digest(), b)
+	return b
+}
+
+func hashOf(b []byte) repl.Hash { return repl.Hash(blake3.Sum256(b)) }
+
+func openVolume(t *testing.T, root string) *volume.Disk {
+	t.Helper()
+	v, err := volume.Open(root, volume.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+func pieces(t *testing.T, s rdc.Seed) []rdc.Piece {
+	t.Helper()
+	var out []rdc.Piece
+	all := make([]int, len(s.Sig.Chunks))
+	for i := range all {
+		all[i] = i
+	}
+	err := s.Pieces(all, func(_ int, ps []rdc.Piece) error {
+		out = append(out, ps...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// What was signed on its way past is kept as if the file had been read, and is
+// there again after a restart.
+func TestKeptAsSigned(t *testing.T) {
+	root := t.TempDir()
+	s := Open(openVolume(t, root), 1<<30, 2)
+	for _, n := range []int{1, 70 << 10, 3 << 20} {
+		data := stream("kept", n)
+		w, end := s.Sign(int64(n))
+		for part := range slices.Chunk(data, 10_000) {
+			if k, err := w.Write(part); k != len(part) || err != nil {
+				t.Fatalf("write: %d, %v", k, err)
+			}
+		}
+		end(hashOf(data), true)
+		for _, from := range []*Store{s, Open(openVolume(t, root), 1<<30, 0)} {
+			got, release, ok := from.Get(hashOf(data))
+			if !ok {
+				t.Fatalf("%d bytes: no signature is kept", n)
+			}
+			want, _, err := rdc.Sign(bytes.NewReader(data), rdc.Options{})
+			if err != nil || got.Sig.ID() != want.ID() || got.Sig.Traits != want.Traits {
+				t.Fatalf("%d bytes: another signature is kept (%v)", n, err)
+			}
+			cut := rdc.Seed{Sig: want, Pieces: rdc.CutPieces(bytes.NewReader(data), want)}
+			if !slices.Equal(pieces(t, got), pieces(t, cut)) {
+				t.Fatalf("%d bytes: other pieces are kept", n)
+			}
+			release()
+		}
+	}
+	if u := s.Usage(); u.Entries != 3 || u.Used < 3*block || u.Used > 64<<10 {
+		t.Fatalf("usage %+v", u)
+	}
+}
+
+// A content that was not written whole, or is another, leaves nothing.
+func TestOnlyWholeContentsAreKept(t *testing.T) {
+	s := Open(openVolume(t, t.TempDir()), 1<<30, 0)
+	data := stream("whole", 200<<10)
+	w, end := s.Sign(int64(len(data)))
+	_, _ = w.Write(data[:1000])
+	end(hashOf(data), true)
+	_, end = s.Sign(int64(len(data)))
+	end(repl.Hash{}, false)
+	if _, err := s.Make(bytes.NewReader(data), repl.Hash{1}, int64(len(data))); !errors.Is(err, ErrOther) {
+		t.Fatalf("another content: %v", err)
+	}
+	if u := s.Usage(); u.Entries != 0 || u.Used != 0 {
+		t.Fatalf("usage %+v", u)
+	}
+	sig, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data)))
+	if err != nil || sig.Size != int64(len(data)) || s.Usage().Entries != 1 {
+		t.Fatalf("signature %+v, %v", sig, err)
+	}
+}
+
+// Whatever a disk makes of a kept file, it is gone when it is next asked for,
+// and can be kept again.
+func TestDamageIsForgotten(t *testing.T) {
+	root := t.TempDir()
+	s := Open(openVolume(t, root), 1<<30, 0)
+	data := stream("damage", 200<<10)
+	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
+	for what, spoil := range map[string]func(b []byte) []byte{
+		"cut short":     func(b []byte) []byte { return b[:len(b)-5] },
+		"empty":         func([]byte) []byte { return nil },
+		"a flipped bit": func(b []byte) []byte { b[len(b)-40] ^= 1; return b },
+		"a wild length": func(b []byte) []byte { b[len(b)-8] = 0xff; return b },
+	} {
+		if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, spoil(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, ok := s.Get(hashOf(data)); ok {
+			t.Errorf("%s: it is believed", what)
+		}
+		if _, err := os.Stat(name); !os.IsNotExist(err) || s.Usage().Entries != 0 {
+			t.Errorf("%s: it is still there (%v)", what, err)
+		}
+	}
+}
+
+// From 90 % of the quota on, what was used longest ago goes, down to 60 %; what
+// is asked for stays.
+func TestQuotaIsKept(t *testing.T) {
+	root := t.TempDir()
+	const quota = 100 * block
+	s := Open(openVolume(t, root), quota, 0)
+	keep := func(i int) repl.Hash {
+		data := stream(string(rune('a'+i)), 66<<10)
+		if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
+			t.Fatal(err)
+		}
+		return hashOf(data)
+	}
+	first := keep(0)
+	highest := int64(0)
+	for i := 1; i < 150; i++ {
+		keep(i)
+		u := s.Usage()
+		highest = max(highest, u.Used)
+		if u.Used > quota {
+			t.Fatalf("%d of %d bytes are used", u.Used, quota)
+		}
+		if _, release, ok := s.Get(first); ok {
+			release()
+		} else {
+			t.Fatalf("what is asked for all the time is gone after %d", i)
+		}
+	}
+	u := s.Usage()
+	if highest < quota*85/100 || u.Evicted == 0 || u.Used != int64(u.Entries)*block {
+		t.Fatalf("highest %d, %+v", highest, u)
+	}
+	names, err := os.ReadDir(filepath.Join(root, ".dfsr", "staging"))
+	if err != nil || len(names) != u.Entries {
+		t.Fatalf("%d files for %d entries, %v", len(names), u.Entries, err)
+	}
+	// What is too large for the quota is made and not kept.
+	data := stream("large", quota*30)
+	if sig, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil || sig == nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := s.Get(hashOf(data)); ok {
+		t.Fatal("a signature above its share is kept")
+	}
+}
+
+// The beginnings of contents are there again after a restart; there are never
+// more than the bounds say, and the oldest goes first.
+func TestPartsAreBounded(t *testing.T) {
+	root := t.TempDir()
+	v := openVolume(t, root)
+	s := Open(v, 1<<20, 0)
+	keep := func(s *Store, i, size int) {
+		t.Helper()
+		tmp, err := v.NewTemp(int64(size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tmp.Write(stream("part", size)); err != nil {
+			t.Fatal(err)
+		}
+		s.KeepPart(repl.Hash{byte(i)}, tmp)
+		if err := tmp.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(s *Store, i int) int64 {
+		f, size, ok := s.Part(repl.Hash{byte(i)})
+		if !ok {
+			return -1
+		}
+		defer func() { _ = f.Close() }()
+		got, err := io.ReadAll(f)
+		if err != nil || !bytes.Equal(got, stream("part", int(size))) {
+			t.Fatalf("part %d holds %d other bytes, %v", i, len(got), err)
+		}
+		return size
+	}
+	for i := range maxParts + 2 {
+		keep(s, i, 100_000+i)
+	}
+	for i := range maxParts + 2 {
+		if got := there(s, i); (got >= 0) != (i >= 2) {
+			t.Errorf("part %d: %d bytes", i, got)
+		}
+	}
+	keep(s, 50, 900_000) // of the others only what the quota has room for
+	keep(s, 51, 1<<20+1) // more than all of it: not kept
+	s = Open(v, 1<<20, 0)
+	for i, want := range map[int]int64{8: -1, 9: 100_009, 50: 900_000, 51: -1} {
+		if got := there(s, i); got != want {
+			t.Errorf("after a restart part %d has %d bytes, want %d", i, got, want)
+		}
+	}
+	keep(s, 9, 5) // another beginning of the same
+	if got := there(s, 9); got != 5 {
+		t.Errorf("the part that was replaced has %d bytes", got)
+	}
+	s.DropParts()
+	if there(s, 9)+there(s, 50) != -2 {
+		t.Error("parts that were dropped are there")
+	}
+	names, err := os.ReadDir(filepath.Join(root, ".dfsr", "staging"))
+	if err != nil || len(names) > 0 {
+		t.Errorf("left in staging: %v, %v", names, err)
+	}
+}
+
+// A file that holds anything never makes the reader do more than say no.
+func FuzzRead(f *testing.F) {
+	root := f.TempDir()
+	v, err := volume.Open(root, volume.Options{Create: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	s := Open(v, 1<<30, 0)
+	data := stream("fuzz", 70<<10)
+	if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
+		f.Fatal(err)
+	}
+	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
+	good, err := os.ReadFile(name)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-9])
+	f.Add([]byte("\xff\xff\xff\xffRDCk"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.add(hashOf(data), 1)
+		seed, release, ok := s.Get(hashOf(data))
+		if !ok {
+			return
+		}
+		defer release()
+		all := make([]int, len(seed.Sig.Chunks))
+		for i := range all {
+			all[i] = i
+		}
+		_ = seed.Pieces(all, func(i int, ps []rdc.Piece) error {
+			if i >= len(seed.Sig.Chunks) || len(ps) == 0 {
+				t.Fatalf("chunk %d of %d with %d pieces", i, len(seed.Sig.Chunks), len(ps))
+			}
+			return nil
+		})
+	})
+}
