@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"io"
 	"strconv"
 
 	"opendfs/internal/repl"
@@ -22,6 +21,7 @@ type temp struct {
 	staging *descriptor // only of a named one
 	name    string      // in staging; empty if nameless
 	linked  bool
+	sparse  sparse
 }
 
 const tempLabel = "new file"
@@ -33,8 +33,10 @@ func (v *Disk) NewTemp(size int64) (Temp, error) {
 	if err != nil {
 		return nil, fail("make", tempLabel, err)
 	}
+	t.sparse.fd = t.fd
 	if size >= reserveFrom {
 		err := unix.Fallocate(t.fd.get(), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		t.sparse.reserved = err == nil
 		if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS && err != unix.EINTR {
 			return nil, errors.Join(fail("reserve "+strconv.FormatInt(size, 10)+" bytes for", tempLabel, err), t.Close())
 		}
@@ -70,39 +72,31 @@ func (v *Disk) makeTemp() (*temp, error) {
 }
 
 func (t *temp) Write(p []byte) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := retry(func() (int, error) { return unix.Write(t.fd.get(), p[done:]) })
-		if err != nil {
-			return done, fail("write", tempLabel, err)
-		}
-		if n == 0 {
-			return done, io.ErrShortWrite
-		}
-		done += n
+	if err := t.sparse.append(p); err != nil {
+		return 0, fail("write", tempLabel, err)
 	}
-	return done, nil
+	return len(p), nil
 }
 
 func (t *temp) WriteAt(p []byte, off int64) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := retry(func() (int, error) { return unix.Pwrite(t.fd.get(), p[done:], off+int64(done)) })
-		if err != nil {
-			return done, fail("write", tempLabel, err)
-		}
-		if n == 0 {
-			return done, io.ErrShortWrite
-		}
-		done += n
+	if err := t.sparse.place(p, off); err != nil {
+		return 0, fail("write", tempLabel, err)
 	}
-	return done, nil
+	return len(p), nil
 }
 
-func (t *temp) ReadAt(p []byte, off int64) (int, error) { return readAt(t.fd.get(), tempLabel, p, off) }
+func (t *temp) ReadAt(p []byte, off int64) (int, error) {
+	if err := t.sparse.finish(); err != nil {
+		return 0, fail("write", tempLabel, err)
+	}
+	return readAt(t.fd.get(), tempLabel, p, off)
+}
 
 func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	m, err := DecodeMeta(meta)
+	if err == nil {
+		err = t.sparse.finish()
+	}
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
@@ -111,11 +105,19 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 }
 
 func (t *temp) Stat() (Stat, error) {
+	if err := t.sparse.finish(); err != nil {
+		return Stat{}, fail("write", tempLabel, err)
+	}
 	s, err := t.v.describe(t.fd.get(), "")
 	return s, fail("stat", tempLabel, err)
 }
 
-func (t *temp) Sync() error { return fail("sync", tempLabel, unix.Fsync(t.fd.get())) }
+func (t *temp) Sync() error {
+	if err := t.sparse.finish(); err != nil {
+		return fail("write", tempLabel, err)
+	}
+	return fail("sync", tempLabel, unix.Fsync(t.fd.get()))
+}
 
 // Link gives t its name in d. The file keeps being t's: it can still be read,
 // and Close only closes it.
@@ -131,7 +133,10 @@ func (d *dir) Link(t Temp, name string) error {
 	if own.linked {
 		return refuse(op, name, errLinked)
 	}
-	var err error
+	err := own.sparse.finish()
+	if err != nil {
+		return fail(op, name, err)
+	}
 	if own.name == "" {
 		err = own.linkNameless(d.fd.get(), name)
 	} else {
