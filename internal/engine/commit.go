@@ -381,6 +381,8 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		prior, base = &d.Prior.Update, d.Prior.GVSN
 	}
 	switch {
+	case f.phase == store.PhaseInitialSync && rec.Parent.IsZero():
+		return store.Write{}, false // the root is the primary's; the walk that ends the initial sync looks again
 	case f.phase == store.PhaseInitialSync:
 		var ok bool
 		if rec.Provisional, ok = f.provisional(d); !ok {

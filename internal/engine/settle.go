@@ -256,6 +256,9 @@ func (s *settler) full(u *unsettled, done map[repl.UID]bool) (full bool, err err
 // finish completes what a done install left behind: metadata that were set in
 // part, and what it displaced.
 func (s *settler) finish(u *unsettled) error {
+	if u.Update.Parent.IsZero() {
+		return s.mendRoot(u)
+	}
 	if !u.Place.IsZero() && u.Identity.IsZero() {
 		if err := s.mend(u); err != nil {
 			return err
@@ -303,6 +306,23 @@ func (s *settler) mend(u *unsettled) error {
 		u.rec.Print.Mtime, u.rec.Print.Ctime = u.Update.Mtime, 0
 	}
 	return errors.Join(ignoreMissing(err), d.Close())
+}
+
+// mendRoot gives the root the metadata that it shall have, if it still has the
+// old ones: half set ones are told from a user's by nothing, and become an update.
+func (s *settler) mendRoot(u *unsettled) error {
+	if len(u.Update.Meta) == 0 {
+		return nil
+	}
+	d, err := s.env.Volume.Root()
+	if err != nil {
+		return err
+	}
+	meta, err := d.OwnMeta()
+	if err == nil && (!u.had || len(u.old.Meta) == 0 || bytes.Equal(meta, u.old.Meta)) {
+		_, err = d.SetOwnMeta(u.Update.Meta, u.Update.Mtime)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // commit stores what is done. A record that went on before the crash stays.

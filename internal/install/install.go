@@ -206,14 +206,19 @@ func overtaken(err error) bool {
 	return false
 }
 
-// root gives the folder's root its mtime, when the directories are settled.
+// root gives the folder's root its metadata; its mtime when the directories are
+// settled.
 func (b *Batch) root(i int) error {
-	uid := b.Items[i].Change.Update.UID
-	d, err := b.dir(uid)
+	u := &b.Items[i].Change.Update
+	d, err := b.dir(u.UID)
 	if err != nil {
 		return err
 	}
-	return b.touch(uid, d)
+	if err := b.touch(u.UID, d); err != nil || len(u.Meta) == 0 {
+		return err
+	}
+	b.Outcomes[i].Lacks, err = d.SetOwnMeta(u.Meta, u.Mtime)
+	return err
 }
 
 // alter moves an object, gives it new content, new metadata, or all of it.

@@ -127,6 +127,26 @@ func (v *Disk) unchanged(o object, expect *Stat) error {
 	return nil
 }
 
+func (d *dir) OwnMeta() ([]byte, error) {
+	const op = "read metadata of"
+	m, err := d.v.read(object{fd: d.fd.get()})
+	if err != nil {
+		return nil, fail(op, d.name, err)
+	}
+	b, err := m.Encode()
+	return b, fail(op, d.name, err)
+}
+
+func (d *dir) SetOwnMeta(meta []byte, mtime repl.Time) ([]string, error) {
+	const op = "set metadata of"
+	m, err := DecodeMeta(meta)
+	if err != nil {
+		return nil, fail(op, d.name, err)
+	}
+	lacks, err := d.v.apply(object{fd: d.fd.get()}, m, mtime)
+	return lacks, fail(op, d.name, err)
+}
+
 // SetMtime sets the directory's own mtime.
 func (d *dir) SetMtime(mtime repl.Time) error {
 	return fail("set mtime of", d.name, object{fd: d.fd.get()}.setMtime(mtime))
