@@ -351,7 +351,7 @@ func (l *look) self() error {
 	}
 	d := Draft{Kind: KindMeta, MtimeOnly: true, Prior: &rec, Update: rec.Update}
 	d.Update.Mtime = st.Print.Mtime
-	d.Local = Local{repl.OnDisk, st.Identity, st.Print}
+	d.Local = Local{repl.OnDisk, st.Identity, st.Print, rec.Shown}
 	d.Print.Ctime = rec.Print.Ctime
 	return l.emit(d)
 }
@@ -376,12 +376,16 @@ func (l *look) root(rec *repl.Record) error {
 		return nil
 	}
 	f := &found{stat: st, print: st.Print, meta: meta}
+	if err := f.carry(rec.Meta, rec.Shown); err != nil {
+		l.raise(finding.FileUnreadable, l.here.path, err.Error())
+		return nil
+	}
 	if after.Print.Ctime != st.Print.Ctime || l.deps.Racy > 0 && l.deps.Now()-st.Print.Ctime < repl.Time(l.deps.Racy) {
 		f.print.Ctime = 0 // compared again at the next look
 	}
 	d := Draft{Kind: KindMeta, Prior: copied(rec), Update: rec.Update, Local: f.local()}
 	f.fill(&d.Update, rec)
-	d.MtimeOnly = bytes.Equal(meta, rec.Meta)
+	d.MtimeOnly = bytes.Equal(f.meta, rec.Meta)
 	if d.MtimeOnly && d.Update.Mtime == rec.Mtime {
 		d.Kind, d.Update = KindAdopt, rec.Update
 	}

@@ -21,9 +21,10 @@ type found struct {
 	content repl.Hash
 	target  string
 	meta    []byte
+	shown   []byte // what the disk has instead of meta, nil if nothing
 }
 
-func (f *found) local() Local { return Local{repl.OnDisk, f.stat.Identity, f.print} }
+func (f *found) local() Local { return Local{repl.OnDisk, f.stat.Identity, f.print, f.shown} }
 
 // fill writes what was found into an update. from is the record of the object
 // that was found: where its mtime on disk stands, so does its mtime on record,
@@ -67,6 +68,11 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	if err != nil {
 		return nil, false, l.unread(s, n, st, err)
 	}
+	if known != nil && len(known.Shown) > 0 {
+		if err := f.carry(known.Meta, known.Shown); err != nil {
+			return nil, false, l.unread(s, n, st, err)
+		}
+	}
 	f.meta = l.share(f.meta, known)
 	after, err := s.dir.Lookup(n.Name)
 	if err != nil {
@@ -82,6 +88,17 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		l.again(s, n, TooYoung, l.deps.Racy-time.Duration(max(age, 0)))
 	}
 	return f, true, nil
+}
+
+// carry tells what a user changed of the metadata from what this disk could not
+// be given.
+func (f *found) carry(meta, shown []byte) error {
+	disk := f.meta
+	var err error
+	if f.meta, err = volume.Carry(meta, shown, disk); err == nil && !bytes.Equal(f.meta, disk) {
+		f.shown = disk
+	}
+	return err
 }
 
 // trusted reports whether a record's hash is that of the object on disk: size

@@ -267,7 +267,7 @@ func (f *Folder) share(group []capture.Draft, g *gathered, parents map[repl.UID]
 				}
 				continue
 			}
-			own := capture.Draft{Prior: &rec, Update: rec.Update, Local: capture.Local{Presence: rec.Presence, Identity: rec.Identity, Print: rec.Print}}
+			own := capture.Draft{Prior: &rec, Update: rec.Update, Local: capture.Local{Presence: rec.Presence, Identity: rec.Identity, Print: rec.Print, Shown: rec.Shown}}
 			unveil(&own)
 			w, minted := f.write(&own)
 			if !minted {
@@ -370,7 +370,7 @@ func (f *Folder) unmoved(prior *repl.Record) bool {
 // 13), and what hangs on one stays provisional; what users do to objects that
 // the partner's updates brought is an update like any other.
 func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
-	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
+	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print, Shown: d.Shown}
 	if d.Kind == capture.KindAdopt {
 		rec.Update, rec.Provisional = d.Prior.Update, d.Prior.Provisional
 		return store.Write{Record: rec, Base: d.Prior.GVSN}, true

@@ -119,6 +119,9 @@ type Folder struct {
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
 	evacuating bool
+	mending    bool
+	mendAt     repl.Time // when carried metadata are tried again
+	carried    int64     // objects whose metadata were said to be carried
 	syncing    bool
 	rebuild    bool
 	partner    map[repl.MemberID]version.Vector
@@ -174,6 +177,7 @@ func (f *Folder) schedule() {
 	f.startInstall()
 	f.advancePhase()
 	f.startLagging()
+	f.startMending()
 	f.startAsking()
 	f.setWake()
 }

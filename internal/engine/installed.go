@@ -117,16 +117,19 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Provisional: c.Was.Provisional}
 	switch {
 	case c.Update.Parent.IsZero(): // the root lies where it always did
-		rec.Identity, rec.Print = c.Was.Identity, c.Was.Print
+		rec.Identity, rec.Print, rec.Shown = c.Was.Identity, c.Was.Print, o.Shown
+		if !c.Meta {
+			rec.Shown = c.Was.Shown
+		}
 	case c.To.IsZero():
 		rec.Presence = repl.Absent
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
-		rec.Identity, rec.Print = c.Object.Identity, c.Object.Print
+		rec.Identity, rec.Print, rec.Shown = c.Object.Identity, c.Object.Print, c.Object.Shown
 	case o.Unsure:
-		rec.Identity, rec.Print = o.Identity, f.unseen(o.Print)
+		rec.Identity, rec.Print, rec.Shown = o.Identity, f.unseen(o.Print), o.Shown
 	default:
-		rec.Identity, rec.Print = o.Identity, o.Print
+		rec.Identity, rec.Print, rec.Shown = o.Identity, o.Print, o.Shown
 	}
 	if st, ok := touched[c.Update.UID]; ok {
 		// A user's mtime, if it is one, is captured: it differs from this one.

@@ -89,7 +89,7 @@ func (s *settler) all(ctx context.Context, intents []store.Intent) error {
 	}
 	for i := range work {
 		if u := &work[i]; u.done {
-			if err := s.finish(u); err != nil {
+			if err := errors.Join(s.finish(u), s.carried(u)); err != nil {
 				return fmt.Errorf("finish install of %q: %w", u.Update.Name, err)
 			}
 		}
@@ -163,7 +163,7 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 		return ignoreMissing(err)
 	}
 	// The walk that follows reads whatever a crash may have mixed up.
-	u.rec.Identity, u.rec.Print = st.Identity, st.Print
+	u.rec.Identity, u.rec.Print, u.rec.Shown = st.Identity, st.Print, u.old.Shown
 	u.rec.Print.Ctime = 0
 	if u.done, err = s.arrived(in, &st); u.done && st.Type == repl.Directory {
 		s.placed[in.UID] = st.Identity

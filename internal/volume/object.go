@@ -272,7 +272,7 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 	}
 	err = o.setMtime(mtime)
 	if lack(err) {
-		return append(lacks, "mtime"), nil
+		return append(lacks, lackMtime), nil
 	}
 	return lacks, err
 }
@@ -286,14 +286,14 @@ func (o object) own(s Stat, m Meta) (lacks []string, err error) {
 	const none = -1
 	if s.Owner != m.Owner {
 		if err := o.chown(int(m.Owner), none); lack(err) {
-			lacks = append(lacks, "owner")
+			lacks = append(lacks, lackOwner)
 		} else if err != nil {
 			return lacks, err
 		}
 	}
 	if s.Group != m.Group {
 		if err := o.chown(none, int(m.Group)); lack(err) {
-			lacks = append(lacks, "group")
+			lacks = append(lacks, lackGroup)
 		} else if err != nil {
 			return lacks, err
 		}
@@ -308,7 +308,7 @@ func (o object) chown(owner, group int) error {
 func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
 	if s.Mode != m.Mode || s.Owner != m.Owner || s.Group != m.Group {
 		if err := o.chmod(m.Mode); lack(err) {
-			lacks = append(lacks, "mode")
+			lacks = append(lacks, lackMode)
 		} else if err != nil {
 			return lacks, err
 		}
@@ -335,7 +335,7 @@ func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err 
 			continue
 		}
 		if err := o.remove(x.Name); lack(err) {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 		} else if err != nil && err != unix.ENODATA {
 			return lacks, err
 		}
@@ -345,11 +345,11 @@ func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err 
 			continue
 		}
 		if x.Name == aclDefault && s.Type != repl.Directory {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 			continue
 		}
 		if err := o.set(x); lack(err) || v.noRoom(err) {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 		} else if err != nil {
 			return lacks, err
 		}
