@@ -151,24 +151,32 @@ func (s *sparse) put(p []byte, off int64) error {
 func (s *sparse) hole(off, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (off < s.end || s.reserved) && !s.packed {
-		err := unix.Fallocate(s.fd.get(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	end := s.end
+	if off+n > end { // first: behind a file's end nothing is given back
+		s.end = off + n
+		if err := unix.Ftruncate(s.fd.get(), s.end); err != nil {
+			return err
+		}
+	}
+	if (off < end || s.reserved) && !s.packed {
+		whole := n
+		if off+n == s.end { // the last block goes as a whole
+			whole += -n & (holeSize - 1)
+		}
+		err := unix.Fallocate(s.fd.get(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, whole)
 		if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
 			s.packed = true
 		} else if err != nil {
 			return err
 		}
 	}
-	if s.packed && off < s.end {
-		for done := int64(0); done < n; done += holeSize {
-			if _, err := unix.Pwrite(s.fd.get(), zeroBlock[:min(holeSize, n-done)], off+done); err != nil {
-				return err
-			}
-		}
-	}
-	if off+n <= s.end {
+	if !s.packed || off >= end {
 		return nil
 	}
-	s.end = off + n
-	return unix.Ftruncate(s.fd.get(), s.end)
+	for done := int64(0); done < n; done += holeSize {
+		if _, err := unix.Pwrite(s.fd.get(), zeroBlock[:min(holeSize, n-done)], off+done); err != nil {
+			return err
+		}
+	}
+	return nil
 }
