@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -53,7 +54,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	switch {
 	case st.Type == repl.Symlink:
 		f.target, err = s.dir.ReadLink(n.Name)
-		f.content = repl.Hash(blake3.Sum256([]byte(f.target)))
+		f.content = HashTarget(f.target)
 	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.of(known)):
 		var ok bool
 		if ok, err = l.read(s, n, st, f); err == nil && !ok {
@@ -204,39 +205,49 @@ func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err er
 // hash hashes the st.Print.Size bytes of a file; not whole if there are fewer
 // or it changes meanwhile. That there are no more the caller sees by its size.
 func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bool, err error) {
+	*sum, whole, err = Hash(l.ctx, file, st)
+	return whole, err
+}
+
+// Hash hashes the st.Print.Size bytes of an open file, which st describes as it
+// was before: the content hash of an update. It is not whole if the file got
+// shorter or changed meanwhile; that it got longer the caller sees by its size.
+func Hash(ctx context.Context, file volume.File, st *volume.Stat) (sum repl.Hash, whole bool, err error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	size := st.Print.Size
 	if size <= bufferSize {
 		if _, err := io.ReadFull(file, buf[:size]); err != nil {
-			return false, unlessShort(err)
+			return sum, false, unlessShort(err)
 		}
-		*sum = repl.Hash(blake3.Sum256(buf[:size]))
-		return true, nil
+		return repl.Hash(blake3.Sum256(buf[:size])), true, nil
 	}
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
 	for done, check := int64(0), int64(checkEvery); done < size; {
-		if err := l.ctx.Err(); err != nil {
-			return false, err
+		if err := ctx.Err(); err != nil {
+			return sum, false, err
 		}
 		n, err := io.ReadFull(file, buf[:min(bufferSize, size-done)])
 		if err != nil {
-			return false, unlessShort(err)
+			return sum, false, unlessShort(err)
 		}
 		_, _ = h.Write(buf[:n]) // a hasher takes everything
 		if done += int64(n); done >= check {
 			now, err := file.Stat()
 			if err != nil || !still(st, &now) {
-				return false, err
+				return sum, false, err
 			}
 			check += checkEvery
 		}
 	}
 	h.Sum(sum[:0])
-	return true, nil
+	return sum, true, nil
 }
+
+// HashTarget is the content hash of a symbolic link: of its target.
+func HashTarget(target string) repl.Hash { return repl.Hash(blake3.Sum256([]byte(target))) }
 
 // unlessShort is err, but nil where a file only was shorter than it had been.
 func unlessShort(err error) error {

@@ -30,6 +30,9 @@ type Options struct {
 	// ErrNotExist, which is how a member tells that a root is not the one that
 	// it knew.
 	Create bool
+	// ReadOnly leaves the tree and its private area untouched: features that must
+	// be tried are not known.
+	ReadOnly bool
 }
 
 // Disk is the Volume of a directory on a Linux filesystem.
@@ -96,6 +99,9 @@ func (v *Disk) prepare(opts Options) error {
 		if err := v.createPrivate(); err != nil {
 			return err
 		}
+	}
+	if opts.ReadOnly {
+		return nil
 	}
 	return v.measurePrivate()
 }
