@@ -45,6 +45,11 @@ type Mend struct{}
 // Class says that it changes the tree.
 func (*Mend) Class() Class { return ClassInstall }
 
+// mendNow tells that something may have changed about what could not be set.
+type mendNow struct{}
+
+func (mendNow) apply(f *Folder) { f.mendAt = 0 }
+
 // mendedObject is what one object shows now. rec is the record it was tried on.
 type mendedObject struct {
 	rec   repl.Record

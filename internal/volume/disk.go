@@ -33,6 +33,12 @@ type Options struct {
 	// ReadOnly leaves the tree and its private area untouched: features that must
 	// be tried are not known.
 	ReadOnly bool
+	// Owners says in which form owners replicate, Names whom to ask for them; nil:
+	// the system.
+	Owners Owners
+	Names  Names
+	// Optional are the attributes that replicate besides those that always do.
+	Optional Optional
 }
 
 // Disk is the Volume of a directory on a Linux filesystem.
@@ -43,6 +49,10 @@ type Disk struct {
 	mount    uint64 // the kernel's mount id, 0 if it tells none
 	root     Stat
 	features Features
+	owners   Owners
+	names    Names
+	optional Optional
+	unknown  unknownNames
 
 	temps    atomic.Uint64 // names of named temps
 	privMu   sync.Mutex    // one WritePrivate at a time
@@ -62,7 +72,10 @@ func Open(root string, opts Options) (*Disk, error) {
 	if err != nil {
 		return nil, fail("open volume", abs, err)
 	}
-	v := &Disk{path: abs, fd: fd}
+	v := &Disk{path: abs, fd: fd, owners: opts.Owners, names: opts.Names, optional: opts.Optional}
+	if v.names == nil {
+		v.names = new(System)
+	}
 	if err := v.prepare(opts); err != nil {
 		return nil, errors.Join(fail("open volume", abs, err), unix.Close(fd))
 	}

@@ -46,6 +46,14 @@ const (
 	ntACL      = "security.NTACL"
 )
 
+// The extended attributes that can replicate, see Optional.
+const (
+	capability = "security.capability"
+	selinux    = "security.selinux"
+	trusted    = "trusted."
+	overlay    = "trusted.overlay."
+)
+
 // Xattr is one extended attribute.
 type Xattr struct {
 	Name  string
@@ -67,15 +75,17 @@ type Meta struct {
 
 var errMeta = errors.New("not canonical metadata")
 
-// Replicates reports whether an extended attribute of that name is part of the
-// metadata.
+// Replicates reports whether an extended attribute of that name can be part of
+// the metadata.
 func Replicates(xattr string) bool {
 	switch xattr {
-	case aclAccess, aclDefault, ntACL:
+	case aclAccess, aclDefault, ntACL, capability, selinux:
 		return true
 	}
-	return strings.HasPrefix(xattr, "user.") && len(xattr) > len("user.") && len(xattr) <= MaxXattrName &&
-		!strings.Contains(xattr, "\x00")
+	if len(xattr) > MaxXattrName || strings.Contains(xattr, "\x00") || strings.HasPrefix(xattr, overlay) {
+		return false
+	}
+	return strings.HasPrefix(xattr, "user.") && len(xattr) > len("user.") || strings.HasPrefix(xattr, trusted) && len(xattr) > len(trusted)
 }
 
 // Encode returns the canonical bytes; Xattrs are put in order. ErrMetaTooLong

@@ -168,19 +168,22 @@ func (v *Disk) read(o object) (Meta, error) {
 		return Meta{}, unix.EXDEV
 	}
 	m := Meta{Mode: uint32(st.Mode) & modeBits, Owner: st.Uid, Group: st.Gid}
-	if typeOf(uint32(st.Mode)) == repl.Symlink {
+	kind := typeOf(uint32(st.Mode))
+	if kind == repl.Symlink {
 		m.Mode = linkMode
-		return m, nil
+		return m, v.outward(&m, kind)
 	}
 	var err error
-	m.Xattrs, err = o.xattrs()
-	return m, err
+	if m.Xattrs, err = o.xattrs(v.optional); err != nil {
+		return m, err
+	}
+	return m, v.outward(&m, kind)
 }
 
 // xattrs reads the extended attributes that replicate, by name.
-func (o object) xattrs() ([]Xattr, error) {
+func (o object) xattrs(optional Optional) ([]Xattr, error) {
 	for range racesMax {
-		names, err := o.xattrNames()
+		names, err := o.xattrNames(optional)
 		if err != nil || len(names) == 0 {
 			return nil, err
 		}
@@ -202,7 +205,7 @@ func (o object) xattrs() ([]Xattr, error) {
 // xattrLists holds buffers of the kernel's XATTR_LIST_MAX.
 var xattrLists = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-func (o object) xattrNames() ([]string, error) {
+func (o object) xattrNames(optional Optional) ([]string, error) {
 	list := xattrLists.Get().(*[64 << 10]byte)
 	defer xattrLists.Put(list)
 	n, err := o.list(list[:])
@@ -214,7 +217,7 @@ func (o object) xattrNames() ([]string, error) {
 	}
 	var names []string
 	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		if Replicates(string(name)) {
+		if Replicates(string(name)) && optional.has(string(name)) {
 			names = append(names, string(name))
 		}
 	}
@@ -259,10 +262,16 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 	if err != nil {
 		return nil, err
 	}
-	lacks, err = o.own(s, m)
+	m, lacks, err = v.inward(m, &s)
+	if err != nil {
+		return nil, err
+	}
+	more, err := o.own(s, m)
+	lacks = append(lacks, more...)
 	if err != nil {
 		return lacks, err
 	}
+	lacks = m.humble(s.Type, lacks)
 	if s.Type != repl.Symlink {
 		more, err := v.applyMode(o, s, m)
 		lacks = append(lacks, more...)
@@ -275,6 +284,23 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 		return append(lacks, lackMtime), nil
 	}
 	return lacks, err
+}
+
+// humble takes from m the bits that would give away the rights of another owner
+// than the one that m is about, if that could not be set.
+func (m *Meta) humble(kind repl.Type, lacks []string) []string {
+	var away uint32
+	if slices.Contains(lacks, lackOwner) {
+		away |= setuid
+	}
+	if slices.Contains(lacks, lackGroup) && kind != repl.Directory {
+		away |= setgid
+	}
+	if m.Mode&away == 0 || kind == repl.Symlink {
+		return lacks
+	}
+	m.Mode &^= away
+	return append(lacks, lackMode)
 }
 
 // own sets owner and group, each by itself, because a process may have the
@@ -326,7 +352,7 @@ func (o object) chmod(mode uint32) error {
 
 // applyXattrs sets what differs and removes what is too much.
 func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err error) {
-	have, err := o.xattrs()
+	have, err := o.xattrs(v.optional)
 	if err != nil {
 		return nil, err
 	}
