@@ -266,7 +266,7 @@ func (r *reader) owners(n *node, path string, to *Owners) {
 
 func (r *reader) attributes(n *node, path string, to *[]string) {
 	words := []string{AttributeCapability, AttributeSELinux, AttributeTrusted}
-	r.list(n, path, len(words), func(s string, n *node, sub string) {
+	r.list(n, path, maxAddresses, func(s string, n *node, sub string) {
 		switch {
 		case !slices.Contains(words, s):
 			r.bad(n, sub, fmt.Sprintf("attribute %s cannot be chosen", quote(s)), "write capability, selinux or trusted; user.*, ACLs and NT ACLs always replicate"+didYouMean(s, words))
