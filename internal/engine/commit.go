@@ -56,6 +56,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	f.notify = f.notify || updates(b.Writes)
 	f.stats.captured(b.Writes, f.now())
+	for i := range b.Writes {
+		f.waitOver(b.Writes[i].Record.UID)
+	}
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
 			f.trail(&all[i])

@@ -119,6 +119,7 @@ type Folder struct {
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
 	evacuating bool
+	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
 	mending    bool
 	mendAt     repl.Time // when carried metadata are tried again
 	carried    int64     // objects whose metadata were said to be carried
@@ -141,6 +142,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		opened:  make(map[spot]int),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
+		waits:   make(map[repl.UID]string),
 	}
 	f.dirty.init()
 	f.flight.init(st)

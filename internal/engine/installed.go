@@ -186,6 +186,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	object := f.object(c)
 	switch {
 	case errors.Is(err, install.ErrBusy):
+		f.waitOver(c.Update.UID)
+		f.waits[c.Update.UID] = object
 		f.find.Raise(finding.InstallWaitsOpenFile, object, err.Error())
 	case errors.Is(err, install.ErrMoved):
 		f.stats.Redecided++
@@ -209,13 +211,23 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 // cleared takes back the findings that a successful install disproves.
 func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
-	for _, code := range []finding.Code{finding.InstallWaitsOpenFile, finding.HashMismatch, finding.NameTooLong} {
+	f.waitOver(c.Update.UID)
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong} {
 		f.find.Clear(code, object)
 	}
 	if c.Content {
 		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem} {
 			f.find.Clear(code, f.cfg.Name)
 		}
+	}
+}
+
+// waitOver takes back that an install waits for a writer: it was done, or what
+// the writer saved is captured and the verdict made again.
+func (f *Folder) waitOver(uid repl.UID) {
+	if object, ok := f.waits[uid]; ok {
+		delete(f.waits, uid)
+		f.find.Clear(finding.InstallWaitsOpenFile, object)
 	}
 }
 

@@ -388,6 +388,9 @@ func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
 		return fmt.Errorf("%w: %q is another object", ErrMoved, name)
 	}
 	if data && obj.Type == repl.File && !st.Print.SameData(obj.Print) {
+		if errors.Is(writable(d, name, obj.Type), ErrBusy) { // somebody is at it: it is not captured soon
+			return fmt.Errorf("%w: %q is being edited: %w", ErrMoved, name, ErrBusy)
+		}
 		return fmt.Errorf("%w: %q was edited", ErrMoved, name)
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 // System is the name service of this machine. It asks getent(1), which knows
 // whatever /etc/nsswitch.conf names (winbind, sssd, LDAP), and this program, that is
 // linked statically, does not; without it, /etc/passwd and /etc/group. What it
-// has answered is kept: names for ten minutes, and that one is not known for one.
+// has answered is kept: names for ten minutes, that one is not known for ten seconds.
 // A number whose name is lost keeps the one it had.
 type System struct {
 	mu    sync.Mutex
@@ -33,7 +33,7 @@ type answer struct {
 
 const (
 	namesKept   = 10 * time.Minute
-	namesMissed = time.Minute
+	namesMissed = 10 * time.Second
 	namesMost   = 1 << 16
 	namesWait   = 30 * time.Second
 )
