@@ -37,6 +37,47 @@ func faithful(t *testing.T, files int, kind string) {
 		stopIfFailed(t, chapter)
 	}
 	same("the first sync")
+
+	// Metadata of all kinds, on both sides, the root's own among them.
+	sent := a.folder().ServedBytes + b.folder().ServedBytes
+	o := &oddTree{t: t, root: b.root, rng: random(12, "changes")}
+	o.directory(b.root, 4)
+	o.do(unix.Setxattr(b.root, "user.of the root", []byte("changed there"), 0))
+	must(t, "setfacl", "-R", "-m", "u:4242:rx,d:g:4243:r", b.path("odd"))
+	must(t, "chown", "-hR", "17:18", a.path(" with\na line01"))
+	must(t, "setfattr", "-n", "user.DosStream.added:$DATA", "-v", "a stream", a.path(".txt00", "part 0"))
+	must(t, "touch", "-h", "-d", "2001-02-03 04:05:06.789", a.path("odd", "dangling"), a.path("odd", "old"))
+	c.wait(patience)
+	same("changes of metadata")
+	if now := a.folder().ServedBytes + b.folder().ServedBytes; now != sent {
+		t.Errorf("%d bytes of content were sent for metadata", now-sent)
+	}
+	quietRestart(t, c)
+	equalMetadata(t, a.root, b.root)
+	c.calm()
+}
+
+// TestRootOfAnybody: members without privileges, who notice changes otherwise, replicate the root's own metadata too.
+func TestRootOfAnybody(t *testing.T) {
+	c := newLocal(t)
+	a, b := c.members[0], c.members[1]
+	c.apply()
+	c.wait(patience)
+	for i, mode := range []os.FileMode{0o750, 0o711} {
+		m := c.members[i]
+		if err := os.Chmod(m.root, mode); err != nil {
+			t.Fatal(err)
+		}
+		c.wait(patience)
+		x, err := os.Stat(a.root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := os.Stat(b.root)
+		if err != nil || x.Mode() != y.Mode() || x.Mode().Perm() != mode {
+			t.Errorf("the root has %v and %v, error %v", x.Mode(), y.Mode(), err)
+		}
+	}
 }
 
 // TestCarried: a member without privileges keeps what it can, says what it cannot, changes nothing of it for others, and hands all of it on.

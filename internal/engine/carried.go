@@ -60,12 +60,13 @@ type mendedObject struct {
 // mended tells what a run has given, and whether it is over.
 type mended struct {
 	objects []mendedObject
+	changed []repl.Record // whose objects are not as they are on record: to be looked at
 	over    bool
 }
 
 // Run tries one object of each kind; if it is given anything, all of the kind.
 func (*Mend) Run(ctx Context, post func(Event)) {
-	var out []mendedObject
+	var ev mended
 	hopeless := make(map[string]bool)
 	uids, err := ctx.Store.Carried(mendMost)
 	if err != nil {
@@ -85,17 +86,20 @@ func (*Mend) Run(ctx Context, post func(Event)) {
 		}
 		o, err := ctx.mend(&rec)
 		switch {
+		case errors.Is(err, errNotShown):
+			ev.changed = append(ev.changed, rec)
 		case err == nil && o != nil:
-			out = append(out, *o)
+			ev.objects = append(ev.objects, *o)
 		case err == nil:
 			hopeless[kind] = true
 		}
-		if len(out) >= mendChunk {
-			post(mended{objects: out})
-			out = nil
+		if len(ev.objects)+len(ev.changed) >= mendChunk {
+			post(ev)
+			ev = mended{}
 		}
 	}
-	post(mended{out, true})
+	ev.over = true
+	post(ev)
 }
 
 var errNotShown = errors.New("the object is not as it is on record")
@@ -161,13 +165,15 @@ func readEntry(d volume.Dir, rec *repl.Record) (st volume.Stat, meta []byte, err
 	return st, meta, err
 }
 
-// apply stores what objects show now. A record that moved on is left alone.
+// apply stores what objects show now. Where a record moved on meanwhile, the
+// next look finds out.
 func (e mended) apply(f *Folder) {
 	f.mending = f.mending && !e.over
 	var put store.Batch
 	for i := range e.objects {
 		o := &e.objects[i]
 		if !f.unmoved(&o.rec) {
+			e.changed = append(e.changed, o.rec)
 			continue
 		}
 		rec := o.rec
@@ -176,6 +182,18 @@ func (e mended) apply(f *Folder) {
 	}
 	if len(put.Writes) > 0 {
 		f.storeFailed(f.st.Put(&put))
+	}
+	for i := range e.changed {
+		r := &e.changed[i]
+		if r.Parent.IsZero() {
+			f.dirty.at(f.root()).self = true
+			continue
+		}
+		dir, err := f.st.Canonical(r.Parent)
+		if f.storeFailed(err) {
+			return
+		}
+		f.dirty.mark(dir, r.Name, false)
 	}
 }
 
