@@ -20,6 +20,9 @@ export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086  # a list of words
 if apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null; then
 	echo "deps: installed$missing"
+	case "$missing" in *samba*) # the stories start their own
+		command -v systemctl >/dev/null && systemctl disable -q --now smbd nmbd 2>/dev/null || : ;;
+	esac
 else
 	echo "deps: apt-get could not install:$missing; tests that need them will skip"
 fi

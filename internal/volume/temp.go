@@ -34,9 +34,10 @@ func (v *Disk) NewTemp(size int64) (Temp, error) {
 		return nil, fail("make", tempLabel, err)
 	}
 	t.sparse.fd = t.fd
+	t.sparse.reserved = v.features.Filesystem == "xfs" // which allocates behind what is written, unasked
 	if size >= reserveFrom {
 		err := unix.Fallocate(t.fd.get(), unix.FALLOC_FL_KEEP_SIZE, 0, size)
-		t.sparse.reserved = err == nil
+		t.sparse.reserved = t.sparse.reserved || err == nil
 		if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS && err != unix.EINTR {
 			return nil, errors.Join(fail("reserve "+strconv.FormatInt(size, 10)+" bytes for", tempLabel, err), t.Close())
 		}
