@@ -17,6 +17,7 @@ import (
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
+	"opendfs/internal/volume"
 )
 
 // folders keeps one engine.Runner for each enabled membership of this server,
@@ -47,7 +48,14 @@ type folders struct {
 // form that can be compared.
 type membership struct {
 	engine.Config
-	Rules filter.Rules
+	Rules    filter.Rules
+	Owners   volume.Owners
+	Optional volume.Optional
+}
+
+// owners are the forms of the domain as the volume has them.
+var owners = map[directory.Owners]volume.Owners{
+	directory.OwnersNumeric: volume.OwnersNumeric, directory.OwnersByName: volume.OwnersByName, directory.OwnersNone: volume.OwnersNone,
 }
 
 // memberships lists the enabled memberships of a server.
@@ -71,7 +79,13 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
 			},
-			Rules: filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
+			Rules:  filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
+			Owners: owners[v.Folder.Owners],
+			Optional: volume.Optional{
+				Capability: slices.Contains(v.Folder.Attributes, directory.AttributeCapability),
+				SELinux:    slices.Contains(v.Folder.Attributes, directory.AttributeSELinux),
+				Trusted:    slices.Contains(v.Folder.Attributes, directory.AttributeTrusted),
+			},
 		})
 	}
 	return on, off

@@ -47,6 +47,8 @@ type keeper struct {
 	normal atomic.Bool   // it was Normal when it was last looked at
 	rates  health.Rates
 	news   recent
+	// unknown is how many owners were not known at the last look.
+	unknown int
 
 	mu      sync.Mutex
 	runner  *engine.Runner  // guarded by mu; nil while it does not run
@@ -188,7 +190,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return k.watch(ctx, r, records, j)
+	return k.watch(ctx, v, r, records, j)
 }
 
 // checkState refuses a folder that the state directory lies in.
@@ -209,7 +211,7 @@ func (k *keeper) checkState() error {
 // that has never run.
 func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 	fresh := records.State().Phase == store.PhaseNew
-	v, err := volume.Open(k.Path, volume.Options{Create: fresh})
+	v, err := volume.Open(k.Path, volume.Options{Create: fresh, Owners: k.Owners, Optional: k.Optional})
 	switch {
 	case errors.Is(err, volume.ErrNotExist), errors.Is(err, volume.ErrNotDir):
 		return nil, &openError{finding.RootMissing, err}
@@ -270,7 +272,7 @@ func racy() time.Duration {
 }
 
 // watch runs beside a runner until it has ended or is to.
-func (k *keeper) watch(ctx context.Context, r *engine.Runner, records *store.Folder, j journal.Journal) error {
+func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal) error {
 	links, unlink := context.WithCancel(ctx)
 	defer unlink()
 	k.mu.Lock()
@@ -280,8 +282,9 @@ func (k *keeper) watch(ctx context.Context, r *engine.Runner, records *store.Fol
 		k.f.find.Clear(code, k.Name)
 	}
 	k.f.log.Info("folder runs", "folder", k.Name, "path", k.Path, "journal", j.Kind().String())
+	k.judgeFeatures(v)
 	k.linkAll()
-	err := k.look(ctx, r, records, j)
+	err := k.look(ctx, v, r, records, j)
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
 	k.mu.Unlock()
@@ -290,7 +293,7 @@ func (k *keeper) watch(ctx context.Context, r *engine.Runner, records *store.Fol
 }
 
 // look watches a runner: it says why it must end, nil when ctx has.
-func (k *keeper) look(ctx context.Context, r *engine.Runner, records *store.Folder, j journal.Journal) error {
+func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal) error {
 	tick := time.NewTicker(folderWatch)
 	defer tick.Stop()
 	k.rates.Reset()
@@ -311,6 +314,7 @@ func (k *keeper) look(ctx context.Context, r *engine.Runner, records *store.Fold
 		})
 		k.news.note(&s, records)
 		k.judgeJournal(j)
+		k.judgeOwners(ctx, v, r)
 		k.normal.Store(s.Phase == wire.PhaseNormal)
 		if k.normal.Load() {
 			k.f.find.Clear(finding.StateRebuilt, k.Name)

@@ -150,7 +150,7 @@ To look at it without setting anything up: dfs demo`),
 		add.GroupID = "setup"
 		c.AddCommand(add)
 	}
-	for _, add := range []*cobra.Command{statusCommand(o), backlogCommand(o), queueCommand(o), recordCommand(o), explainCommand(o)} {
+	for _, add := range []*cobra.Command{statusCommand(o), backlogCommand(o), queueCommand(o), recordCommand(o), explainCommand(o), hashCommand(o)} {
 		add.GroupID = "look"
 		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 		c.AddCommand(add)

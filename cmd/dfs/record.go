@@ -130,7 +130,7 @@ func reportRecord(p place, rec *repl.Record, records *store.Folder) *controlpb.I
 		ReplicatedFolder: p.k.Name, Path: p.rel, Uid: rec.UID.String(), Gvsn: rec.GVSN.String(), Name: rec.Name,
 		Type: rec.Type.String(), Present: rec.Present, NameConflict: rec.NameConflict, Fence: fenceText(rec.Fence),
 		CreateTime: replTime(rec.CreateTime), Clock: replTime(rec.Clock), ClockRaw: strconv.FormatInt(int64(rec.Clock), 10),
-		Size: rec.Size, Mtime: replTime(rec.Mtime), Target: rec.Target, Metadata: metaText(rec.Meta),
+		Size: rec.Size, Mtime: replTime(rec.Mtime), Target: rec.Target, Metadata: metaText(rec.Meta) + shownText(rec.Shown),
 		Presence: rec.Presence.String(), Provisional: rec.Provisional, Unclean: rec.Unclean,
 		Identity: identityText(rec.Identity), MadeBy: madeBy(rec.GVSN.Originator, records),
 	}
@@ -185,11 +185,29 @@ func metaText(b []byte) string {
 	if err != nil {
 		return fmt.Sprintf("%d bytes that cannot be read: %v", len(b), err)
 	}
-	s := fmt.Sprintf("mode %04o, owner %d, group %d", meta.Mode, meta.Owner, meta.Group)
+	s := fmt.Sprintf("mode %04o, owner %s, group %s", meta.Mode, ownerText(meta.Owner, meta.OwnerName), ownerText(meta.Group, meta.GroupName))
+	if meta.NoOwner {
+		s = fmt.Sprintf("mode %04o", meta.Mode)
+	}
 	for _, x := range meta.Xattrs {
 		s += fmt.Sprintf(", %s (%d bytes)", x.Name, len(x.Value))
 	}
 	return s
+}
+
+func ownerText(id uint32, name string) string {
+	if name != "" {
+		return name
+	}
+	return strconv.FormatUint(uint64(id), 10)
+}
+
+// shownText is what the disk has instead of the metadata on record.
+func shownText(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return "; carried, this disk has " + metaText(b)
 }
 
 func identityText(i repl.Identity) string {

@@ -109,6 +109,7 @@ type Local struct {
 	Presence repl.Presence
 	Identity repl.Identity
 	Print    repl.Print
+	Shown    []byte // what the disk has instead of the metadata, nil if nothing
 }
 
 // Draft is a change of one record.

@@ -108,7 +108,7 @@ func (l *look) stands(n Name, st *volume.Stat, rec *repl.Record) error {
 		if rec.Presence == repl.OnDisk {
 			return nil
 		}
-		d := l.turn(rec, l.here, n.Name, &found{stat: *st, print: st.Print, content: rec.Content, target: rec.Target, meta: rec.Meta}, rec)
+		d := l.turn(rec, l.here, n.Name, &found{stat: *st, print: st.Print, content: rec.Content, target: rec.Target, meta: rec.Meta, shown: rec.Shown}, rec)
 		return l.send(d)
 	}
 	f, ok, err := l.observe(l.here, n, st, rec)
@@ -189,7 +189,7 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 	var d Draft
 	if o.left {
 		if !ok { // it moves as it is on record; what changed follows when it can be read
-			f = &found{stat: *st, print: o.rec.Print, content: o.rec.Content, target: o.rec.Target, meta: o.rec.Meta}
+			f = &found{stat: *st, print: o.rec.Print, content: o.rec.Content, target: o.rec.Target, meta: o.rec.Meta, shown: o.rec.Shown}
 		}
 		d = l.turn(o.rec, l.here, n.Name, f, o.rec)
 	} else {

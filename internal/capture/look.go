@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -331,11 +332,14 @@ func (l *look) missing(rec *repl.Record) {
 }
 
 // self drafts the directory's own mtime. Its metadata are its parent's look to
-// compare, so the ctime on record stays.
+// compare, so the ctime on record stays; the root has no parent.
 func (l *look) self() error {
 	rec, ok, err := l.deps.Records.Get(l.here.uid)
 	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk {
 		return err
+	}
+	if l.here.uid == l.deps.Root {
+		return l.root(&rec)
 	}
 	st, err := l.here.dir.Stat()
 	if err != nil {
@@ -347,8 +351,44 @@ func (l *look) self() error {
 	}
 	d := Draft{Kind: KindMeta, MtimeOnly: true, Prior: &rec, Update: rec.Update}
 	d.Update.Mtime = st.Print.Mtime
-	d.Local = Local{repl.OnDisk, st.Identity, st.Print}
+	d.Local = Local{repl.OnDisk, st.Identity, st.Print, rec.Shown}
 	d.Print.Ctime = rec.Print.Ctime
+	return l.emit(d)
+}
+
+// root drafts the root's own metadata and mtime. Who changes them while they are
+// read is noticed by the journal, and they are read again.
+func (l *look) root(rec *repl.Record) error {
+	st, err := l.here.dir.Stat()
+	if err == nil && st.Print == rec.Print {
+		return nil
+	}
+	var meta []byte
+	if err == nil {
+		meta, err = l.here.dir.OwnMeta()
+	}
+	var after volume.Stat
+	if err == nil {
+		after, err = l.here.dir.Stat()
+	}
+	if err != nil {
+		l.raise(finding.FileUnreadable, l.here.path, err.Error())
+		return nil
+	}
+	f := &found{stat: st, print: st.Print, meta: meta}
+	if err := f.carry(rec.Meta, rec.Shown); err != nil {
+		l.raise(finding.FileUnreadable, l.here.path, err.Error())
+		return nil
+	}
+	if after.Print.Ctime != st.Print.Ctime || l.deps.Racy > 0 && l.deps.Now()-st.Print.Ctime < repl.Time(l.deps.Racy) {
+		f.print.Ctime = 0 // compared again at the next look
+	}
+	d := Draft{Kind: KindMeta, Prior: copied(rec), Update: rec.Update, Local: f.local()}
+	f.fill(&d.Update, rec)
+	d.MtimeOnly = bytes.Equal(f.meta, rec.Meta)
+	if d.MtimeOnly && d.Update.Mtime == rec.Mtime {
+		d.Kind, d.Update = KindAdopt, rec.Update
+	}
 	return l.emit(d)
 }
 

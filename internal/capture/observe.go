@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -21,9 +22,10 @@ type found struct {
 	content repl.Hash
 	target  string
 	meta    []byte
+	shown   []byte // what the disk has instead of meta, nil if nothing
 }
 
-func (f *found) local() Local { return Local{repl.OnDisk, f.stat.Identity, f.print} }
+func (f *found) local() Local { return Local{repl.OnDisk, f.stat.Identity, f.print, f.shown} }
 
 // fill writes what was found into an update. from is the record of the object
 // that was found: where its mtime on disk stands, so does its mtime on record,
@@ -52,7 +54,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	switch {
 	case st.Type == repl.Symlink:
 		f.target, err = s.dir.ReadLink(n.Name)
-		f.content = repl.Hash(blake3.Sum256([]byte(f.target)))
+		f.content = HashTarget(f.target)
 	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.of(known)):
 		var ok bool
 		if ok, err = l.read(s, n, st, f); err == nil && !ok {
@@ -66,6 +68,11 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	}
 	if err != nil {
 		return nil, false, l.unread(s, n, st, err)
+	}
+	if known != nil && len(known.Shown) > 0 {
+		if err := f.carry(known.Meta, known.Shown); err != nil {
+			return nil, false, l.unread(s, n, st, err)
+		}
 	}
 	f.meta = l.share(f.meta, known)
 	after, err := s.dir.Lookup(n.Name)
@@ -82,6 +89,17 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		l.again(s, n, TooYoung, l.deps.Racy-time.Duration(max(age, 0)))
 	}
 	return f, true, nil
+}
+
+// carry tells what a user changed of the metadata from what this disk could not
+// be given.
+func (f *found) carry(meta, shown []byte) error {
+	disk := f.meta
+	var err error
+	if f.meta, err = volume.Carry(meta, shown, disk); err == nil && !bytes.Equal(f.meta, disk) {
+		f.shown = disk
+	}
+	return err
 }
 
 // trusted reports whether a record's hash is that of the object on disk: size
@@ -184,51 +202,66 @@ func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err er
 	return whole, err
 }
 
-// hash hashes the st.Print.Size bytes of a file; not whole if there are fewer
-// or it changes meanwhile. That there are no more the caller sees by its size.
+// hash hashes an open file like Hash, and signs it on the way where signatures
+// are wanted.
 func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bool, err error) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	size := st.Print.Size
 	signed := io.Discard
 	if l.deps.Sign != nil {
-		if w, end := l.deps.Sign(size); w != nil {
+		if w, end := l.deps.Sign(st.Print.Size); w != nil {
 			signed = w
 			defer func() { end(*sum, whole && err == nil) }()
 		}
 	}
+	*sum, whole, err = hash(l.ctx, file, st, signed)
+	return whole, err
+}
+
+// Hash hashes the st.Print.Size bytes of an open file, which st describes as it
+// was before: the content hash of an update. It is not whole if the file got
+// shorter or changed meanwhile; that it got longer the caller sees by its size.
+func Hash(ctx context.Context, file volume.File, st *volume.Stat) (sum repl.Hash, whole bool, err error) {
+	return hash(ctx, file, st, io.Discard)
+}
+
+// hash is Hash; what is read goes to signed too, which takes everything.
+func hash(ctx context.Context, file volume.File, st *volume.Stat, signed io.Writer) (sum repl.Hash, whole bool, err error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	size := st.Print.Size
 	if size <= bufferSize {
 		if _, err := io.ReadFull(file, buf[:size]); err != nil {
-			return false, unlessShort(err)
+			return sum, false, unlessShort(err)
 		}
-		*sum = repl.Hash(blake3.Sum256(buf[:size]))
-		_, _ = signed.Write(buf[:size]) // a signer takes everything
-		return true, nil
+		_, _ = signed.Write(buf[:size])
+		return repl.Hash(blake3.Sum256(buf[:size])), true, nil
 	}
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
 	for done, check := int64(0), int64(checkEvery); done < size; {
-		if err := l.ctx.Err(); err != nil {
-			return false, err
+		if err := ctx.Err(); err != nil {
+			return sum, false, err
 		}
 		n, err := io.ReadFull(file, buf[:min(bufferSize, size-done)])
 		if err != nil {
-			return false, unlessShort(err)
+			return sum, false, unlessShort(err)
 		}
-		_, _ = h.Write(buf[:n]) // a hasher takes everything, and so does a signer
+		_, _ = h.Write(buf[:n]) // a hasher takes everything
 		_, _ = signed.Write(buf[:n])
 		if done += int64(n); done >= check {
 			now, err := file.Stat()
 			if err != nil || !still(st, &now) {
-				return false, err
+				return sum, false, err
 			}
 			check += checkEvery
 		}
 	}
 	h.Sum(sum[:0])
-	return true, nil
+	return sum, true, nil
 }
+
+// HashTarget is the content hash of a symbolic link: of its target.
+func HashTarget(target string) repl.Hash { return repl.Hash(blake3.Sum256([]byte(target))) }
 
 // unlessShort is err, but nil where a file only was shorter than it had been.
 func unlessShort(err error) error {

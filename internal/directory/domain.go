@@ -135,6 +135,35 @@ func (c Case) String() string {
 	return "sensitive"
 }
 
+// Owners says in which form owners and groups replicate.
+type Owners uint8
+
+// The forms of owners.
+const (
+	OwnersNumeric Owners = iota // by number; the zero value
+	OwnersByName                // by name, mapped by each server's name service
+	OwnersNone                  // not at all
+)
+
+// String gives the word of the document.
+func (o Owners) String() string {
+	switch o {
+	case OwnersByName:
+		return "name"
+	case OwnersNone:
+		return "none"
+	}
+	return "numeric"
+}
+
+// The words of Folder.Attributes: capability is security.capability, selinux
+// security.selinux, trusted everything that begins with "trusted.".
+const (
+	AttributeCapability = "capability"
+	AttributeSELinux    = "selinux"
+	AttributeTrusted    = "trusted"
+)
+
 // Filters are the names that a folder leaves out: patterns with * and ?.
 type Filters struct {
 	Files, Directories []string
@@ -146,6 +175,10 @@ type Folder struct {
 	ID      UUID
 	Filters Filters
 	Case    Case
+	Owners  Owners
+	// Attributes are the kinds of extended attributes that replicate besides those
+	// that always do, in order.
+	Attributes []string
 	// Rest is how long a file that is open for writing must be unchanged
 	// before it is captured.
 	Rest time.Duration
@@ -209,6 +242,7 @@ func (d *Domain) Clone() *Domain {
 		g.Folders = cloneAll(g.Folders, func(f *Folder) {
 			f.Filters.Files = slices.Clone(f.Filters.Files)
 			f.Filters.Directories = slices.Clone(f.Filters.Directories)
+			f.Attributes = slices.Clone(f.Attributes)
 			f.Members = cloneAll(f.Members, func(*Membership) {})
 		})
 	})

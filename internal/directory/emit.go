@@ -169,6 +169,12 @@ func canonicalFolder(f *Folder) *node {
 	if f.Case != CaseSensitive {
 		b.put("case", word(f.Case.String()))
 	}
+	if f.Owners != OwnersNumeric {
+		b.put("owners", word(f.Owners.String()))
+	}
+	if len(f.Attributes) > 0 {
+		b.put("attributes", values(f.Attributes))
+	}
 	if f.Rest != DefaultRest {
 		b.put("rest", word(FormatDuration(f.Rest)))
 	}

@@ -225,6 +225,8 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 			})
 		},
 		"case":               func(n *node, p string) { r.caseRule(n, p, &f.Case) },
+		"owners":             func(n *node, p string) { r.owners(n, p, &f.Owners) },
+		"attributes":         func(n *node, p string) { r.attributes(n, p, &f.Attributes) },
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
 		"capture-busy":       r.duration(&f.CaptureBusy, time.Second, 30*day, true),
 		"tombstone-lifetime": r.duration(&f.TombstoneLifetime, time.Hour, maxLifetime, false),
@@ -245,6 +247,37 @@ func (r *reader) caseRule(n *node, path string, to *Case) {
 	default:
 		r.bad(n, path, fmt.Sprintf("case is %s", quote(s)), "write sensitive or insensitive"+didYouMean(s, []string{"sensitive", "insensitive"}))
 	}
+}
+
+func (r *reader) owners(n *node, path string, to *Owners) {
+	s, ok := r.str(n, path, OwnersNumeric.String())
+	if !ok {
+		return
+	}
+	var words []string
+	for _, o := range []Owners{OwnersNumeric, OwnersByName, OwnersNone} {
+		if s == o.String() {
+			*to = o
+			return
+		}
+		words = append(words, o.String())
+	}
+	r.bad(n, path, fmt.Sprintf("owners is %s", quote(s)), "write numeric, name or none"+didYouMean(s, words))
+}
+
+func (r *reader) attributes(n *node, path string, to *[]string) {
+	words := []string{AttributeCapability, AttributeSELinux, AttributeTrusted}
+	r.list(n, path, maxAddresses, func(s string, n *node, sub string) {
+		switch {
+		case !slices.Contains(words, s):
+			r.bad(n, sub, fmt.Sprintf("attribute %s cannot be chosen", quote(s)), "write capability, selinux or trusted; user.*, ACLs and NT ACLs always replicate"+didYouMean(s, words))
+		case slices.Contains(*to, s):
+			r.bad(n, sub, fmt.Sprintf("attribute %q stands in the list twice", s), "keep one of the two")
+		default:
+			*to = append(*to, s)
+			slices.Sort(*to)
+		}
+	})
 }
 
 func (r *reader) patterns(to *[]string) func(*node, string) {

@@ -38,6 +38,8 @@ type plan struct {
 	backing  string // where the images lie, the work directory
 	disabled bool   // all members but the first are enabled later
 	filters  string // a flow mapping, for instance {files: []}
+	options  string // of the folder, lines of the domain file without their indent
+	humble   int    // this member, counted from 1, runs without privileges
 }
 
 // folder is the replicated folder of every story.
@@ -75,6 +77,9 @@ func newCluster(t testing.TB, p plan) *cluster {
 		tree := newImage(t, p.kind, filepath.Join(p.backing, h.name+"-tree.img"), filepath.Join(base, "srv"), p.size)
 		state := newImage(t, "ext4", filepath.Join(p.backing, h.name+"-state.img"), filepath.Join(base, "var"), p.size)
 		m := newMember(t, h.name, h, p.family.address(h), filepath.Join(tree.point, "docs"), filepath.Join(state.point, "dfs"))
+		if p.humble == i+1 {
+			m.humble()
+		}
 		c.trees, c.states, c.members = append(c.trees, tree), append(c.states, state), append(c.members, m)
 		c.enabled = append(c.enabled, i == 0 || !p.disabled)
 	}
@@ -95,12 +100,7 @@ func newLocal(t testing.TB) *cluster {
 		m := newMember(t, name, nil, freePort(t), filepath.Join(base, "srv", "docs"), filepath.Join(base, "var", "dfs"))
 		m.options = []string{"--metrics", "off"}
 		if os.Geteuid() == 0 {
-			m.prefix = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}
-			for _, d := range []string{m.root, filepath.Dir(m.state)} {
-				if err := os.Chown(d, 65534, 65534); err != nil {
-					t.Fatal(err)
-				}
-			}
+			m.humble()
 		}
 		c.members, c.enabled = append(c.members, m), append(c.enabled, true)
 	}
@@ -181,6 +181,9 @@ func (c *cluster) domain() string {
 	fmt.Fprintf(&b, "groups:\n  projects:\n    topology: %s\n    folders:\n      docs:\n", c.topology())
 	if c.plan.filters != "" {
 		fmt.Fprintf(&b, "        filters: %s\n", c.plan.filters)
+	}
+	for option := range strings.Lines(c.plan.options) {
+		b.WriteString("        " + strings.TrimSpace(option) + "\n")
 	}
 	b.WriteString("        members:\n")
 	for i, m := range c.members {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,21 @@ func newMember(t testing.TB, name string, h *host, address, root, state string) 
 		}
 	})
 	return m
+}
+
+// nobody is the user without privileges that members run as.
+const nobody = 65534
+
+// humble makes the member run without privileges, and gives its directories away.
+func (m *member) humble() {
+	m.t.Helper()
+	id := strconv.Itoa(nobody)
+	m.prefix = []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}
+	for _, d := range []string{m.root, filepath.Dir(m.state)} {
+		if err := os.Chown(d, nobody, nobody); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 }
 
 // tell shows the end of the daemon's log beside a failure.

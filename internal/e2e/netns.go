@@ -124,18 +124,19 @@ func (h *host) shape(rate string) {
 }
 
 // wireBytes is what went over the host's link so far, both ways, headers included.
-func (h *host) wireBytes() int64 {
+func (h *host) wireBytes() int64 { return h.linkBytes("rx_bytes") + h.linkBytes("tx_bytes") }
+
+// sentBytes is what the host sent over its link so far, headers included.
+func (h *host) sentBytes() float64 { return float64(h.linkBytes("tx_bytes")) }
+
+func (h *host) linkBytes(way string) int64 {
 	h.net.t.Helper()
-	var sum int64
-	for _, way := range []string{"rx_bytes", "tx_bytes"} {
-		text := must(h.net.t, "ip", "netns", "exec", h.ns, "cat", "/sys/class/net/lan0/statistics/"+way)
-		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-		if err != nil {
-			h.net.t.Fatal(err)
-		}
-		sum += n
+	text := must(h.net.t, "ip", "netns", "exec", h.ns, "cat", "/sys/class/net/lan0/statistics/"+way)
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		h.net.t.Fatal(err)
 	}
-	return sum
+	return n
 }
 
 // command is a program's command line inside the host; a nil host is this machine. It sees the mounts of this machine, as they come and go,

@@ -62,6 +62,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	f.notify = f.notify || updates(b.Writes)
 	f.stats.captured(b.Writes, f.now())
+	for i := range b.Writes {
+		f.waitOver(b.Writes[i].Record.UID)
+	}
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
 			f.trail(&all[i])
@@ -274,7 +277,7 @@ func (f *Folder) share(group []capture.Draft, g *gathered, parents map[repl.UID]
 				}
 				continue
 			}
-			own := capture.Draft{Prior: &rec, Update: rec.Update, Local: capture.Local{Presence: rec.Presence, Identity: rec.Identity, Print: rec.Print}}
+			own := capture.Draft{Prior: &rec, Update: rec.Update, Local: capture.Local{Presence: rec.Presence, Identity: rec.Identity, Print: rec.Print, Shown: rec.Shown}}
 			unveil(&own)
 			w, minted := f.write(&own)
 			if !minted {
@@ -395,7 +398,7 @@ func (f *Folder) unmoved(prior *repl.Record) bool {
 // 13), and what hangs on one stays provisional; what users do to objects that
 // the partner's updates brought is an update like any other.
 func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
-	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print}
+	rec := repl.Record{Update: d.Update, Presence: d.Presence, Identity: d.Identity, Print: d.Print, Shown: d.Shown}
 	if d.Kind == capture.KindAdopt {
 		rec.Update, rec.Provisional = d.Prior.Update, d.Prior.Provisional
 		return store.Write{Record: rec, Base: d.Prior.GVSN}, true
@@ -406,6 +409,8 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		prior, base = &d.Prior.Update, d.Prior.GVSN
 	}
 	switch {
+	case f.phase == store.PhaseInitialSync && rec.Parent.IsZero():
+		return store.Write{}, false // the root is the primary's; the walk that ends the initial sync looks again
 	case f.phase == store.PhaseInitialSync:
 		var ok bool
 		if rec.Provisional, ok = f.provisional(d); !ok {

@@ -60,7 +60,11 @@ func (e *Env) makeDurable(drafts []capture.Draft) (held, lost []capture.Draft, e
 // gather adds what must be flushed for one draft; a flush may find the object
 // gone. It reports whether the draft's directory is.
 func (e *Env) gather(d *capture.Draft, gone *bool, dirs map[repl.UID]volume.Dir, flushes *[]func() error) (bool, error) {
-	if d.Update.Parent.IsZero() || d.Kind == capture.KindAdopt && d.Identity == d.Prior.Identity {
+	if d.Update.Parent.IsZero() {
+		_, err := e.openOnce(dirs, d.Update.UID)
+		return false, err
+	}
+	if d.Kind == capture.KindAdopt && d.Identity == d.Prior.Identity {
 		return false, nil
 	}
 	dir, err := e.openOnce(dirs, d.Update.Parent)

@@ -55,7 +55,7 @@ func (v *flight) add(c *repl.Change) {
 	if c.Drop {
 		v.dropped[uid] = true
 	} else {
-		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional}
+		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
 		if c.To.IsZero() && !rec.Parent.IsZero() {
 			rec.Presence = repl.Absent
 		}

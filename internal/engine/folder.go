@@ -128,6 +128,10 @@ type Folder struct {
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
 	evacuating bool
+	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
+	mending    bool
+	mendAt     repl.Time // when carried metadata are tried again
+	carried    int64     // objects whose metadata were said to be carried
 	syncing    bool
 	rebuild    bool
 	partner    map[repl.MemberID]version.Vector
@@ -148,6 +152,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
+		waits:   make(map[repl.UID]string),
 	}
 	f.dirty.init()
 	f.flight.init(st)
@@ -184,6 +189,7 @@ func (f *Folder) schedule() {
 	f.startInstall()
 	f.advancePhase()
 	f.startLagging()
+	f.startMending()
 	f.startAsking()
 	f.setWake()
 }

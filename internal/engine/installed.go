@@ -128,16 +128,19 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 	rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Provisional: c.Was.Provisional}
 	switch {
 	case c.Update.Parent.IsZero(): // the root lies where it always did
-		rec.Identity, rec.Print = c.Was.Identity, c.Was.Print
+		rec.Identity, rec.Print, rec.Shown = c.Was.Identity, c.Was.Print, o.Shown
+		if !c.Meta {
+			rec.Shown = c.Was.Shown
+		}
 	case c.To.IsZero():
 		rec.Presence = repl.Absent
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
-		rec.Identity, rec.Print = c.Object.Identity, c.Object.Print
+		rec.Identity, rec.Print, rec.Shown = c.Object.Identity, c.Object.Print, c.Object.Shown
 	case o.Unsure:
-		rec.Identity, rec.Print = o.Identity, f.unseen(o.Print)
+		rec.Identity, rec.Print, rec.Shown = o.Identity, f.unseen(o.Print), o.Shown
 	default:
-		rec.Identity, rec.Print = o.Identity, o.Print
+		rec.Identity, rec.Print, rec.Shown = o.Identity, o.Print, o.Shown
 	}
 	if st, ok := touched[c.Update.UID]; ok {
 		// A user's mtime, if it is one, is captured: it differs from this one.
@@ -197,6 +200,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	object := f.object(c)
 	switch {
 	case errors.Is(err, install.ErrBusy):
+		f.waitOver(c.Update.UID)
+		f.waits[c.Update.UID] = object
 		f.find.Raise(finding.InstallWaitsOpenFile, object, err.Error())
 	case errors.Is(err, install.ErrMoved):
 		f.stats.Redecided++
@@ -220,13 +225,23 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 // cleared takes back the findings that a successful install disproves.
 func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
-	for _, code := range []finding.Code{finding.InstallWaitsOpenFile, finding.HashMismatch, finding.NameTooLong} {
+	f.waitOver(c.Update.UID)
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong} {
 		f.find.Clear(code, object)
 	}
 	if c.Content {
 		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem} {
 			f.find.Clear(code, f.cfg.Name)
 		}
+	}
+}
+
+// waitOver takes back that an install waits for a writer: it was done, or what
+// the writer saved is captured and the verdict made again.
+func (f *Folder) waitOver(uid repl.UID) {
+	if object, ok := f.waits[uid]; ok {
+		delete(f.waits, uid)
+		f.find.Clear(finding.InstallWaitsOpenFile, object)
 	}
 }
 

@@ -327,6 +327,9 @@ func (r *Runner) Drain(ctx context.Context) error {
 	}
 }
 
+// Mend has metadata that could not be set tried again now.
+func (r *Runner) Mend(ctx context.Context) { r.post(ctx, mendNow{}) }
+
 // waitToken registers a wait for a journal batch.
 type waitToken struct {
 	r *Runner

@@ -89,7 +89,7 @@ func (s *settler) all(ctx context.Context, intents []store.Intent) error {
 	}
 	for i := range work {
 		if u := &work[i]; u.done {
-			if err := s.finish(u); err != nil {
+			if err := errors.Join(s.finish(u), s.carried(u)); err != nil {
 				return fmt.Errorf("finish install of %q: %w", u.Update.Name, err)
 			}
 		}
@@ -163,7 +163,7 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 		return ignoreMissing(err)
 	}
 	// The walk that follows reads whatever a crash may have mixed up.
-	u.rec.Identity, u.rec.Print = st.Identity, st.Print
+	u.rec.Identity, u.rec.Print, u.rec.Shown = st.Identity, st.Print, u.old.Shown
 	u.rec.Print.Ctime = 0
 	if u.done, err = s.arrived(in, &st); u.done && st.Type == repl.Directory {
 		s.placed[in.UID] = st.Identity
@@ -256,6 +256,9 @@ func (s *settler) full(u *unsettled, done map[repl.UID]bool) (full bool, err err
 // finish completes what a done install left behind: metadata that were set in
 // part, and what it displaced.
 func (s *settler) finish(u *unsettled) error {
+	if u.Update.Parent.IsZero() {
+		return s.mendRoot(u)
+	}
 	if !u.Place.IsZero() && u.Identity.IsZero() {
 		if err := s.mend(u); err != nil {
 			return err
@@ -303,6 +306,23 @@ func (s *settler) mend(u *unsettled) error {
 		u.rec.Print.Mtime, u.rec.Print.Ctime = u.Update.Mtime, 0
 	}
 	return errors.Join(ignoreMissing(err), d.Close())
+}
+
+// mendRoot gives the root the metadata that it shall have, if it still has the
+// old ones: half set ones are told from a user's by nothing, and become an update.
+func (s *settler) mendRoot(u *unsettled) error {
+	if len(u.Update.Meta) == 0 {
+		return nil
+	}
+	d, err := s.env.Volume.Root()
+	if err != nil {
+		return err
+	}
+	meta, err := d.OwnMeta()
+	if err == nil && (!u.had || len(u.old.Meta) == 0 || bytes.Equal(meta, u.old.Meta)) {
+		_, err = d.SetOwnMeta(u.Update.Meta, u.Update.Mtime)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // commit stores what is done. A record that went on before the crash stays.

@@ -24,6 +24,7 @@ const (
 	HardlinkSplit            Code = "hardlink-split"
 	UnknownOwner             Code = "unknown-owner"
 	MetadataCarried          Code = "metadata-carried"
+	FilesystemLacks          Code = "filesystem-lacks"
 	JournalDegraded          Code = "journal-degraded"
 	JournalGap               Code = "journal-gap"
 	ClockAhead               Code = "clock-ahead"

@@ -133,6 +133,12 @@ var kinds = []Kind{
 		"Run the member as root, or on a filesystem with extended attributes and ACLs, if this server must have them.",
 		"Content is installed. Metadata that this filesystem or this user cannot set is carried in the record, so that the next member still receives it.",
 	},
+	{
+		FilesystemLacks, Info,
+		"the filesystem lacks what others have",
+		"Nothing if this server need not have it; otherwise move the folder to ext4, xfs or btrfs, mounted with ACLs and attributes.",
+		"Tried when the folder was opened. What cannot be stored here is carried in the record, so that the next member still receives it.",
+	},
 
 	// What this member notices by.
 	{

@@ -42,7 +42,7 @@ func (b *Batch) create(i int) error {
 // makeDirectory makes a directory in installing/, where nobody can take it for
 // another, and moves it to its place.
 func (b *Batch) makeDirectory(i int, to volume.Dir) error {
-	it, o := &b.Items[i], &b.Outcomes[i]
+	it := &b.Items[i]
 	c := &it.Change
 	name := TempName(&c.Update)
 	if err := b.installing.Mkdir(name); err != nil {
@@ -51,7 +51,7 @@ func (b *Batch) makeDirectory(i int, to volume.Dir) error {
 	d, err := b.installing.OpenDir(name)
 	if err == nil {
 		b.dirs[c.Update.UID] = d
-		it.TempStat, o.Lacks, err = b.installing.SetMeta(name, nil, c.Update.Meta, c.Update.Mtime)
+		it.TempStat, it.Lacks, err = b.installing.SetMeta(name, nil, c.Update.Meta, c.Update.Mtime)
 	}
 	if err == nil {
 		err = b.installing.Rename(name, to, c.To.Name)
@@ -78,7 +78,7 @@ func (b *Batch) makeLink(i int) error {
 		return err
 	}
 	st, lacks, err := b.installing.SetMeta(name, nil, u.Meta, u.Mtime)
-	b.Outcomes[i].Lacks, b.Items[i].TempStat = lacks, st
+	b.Items[i].Lacks, b.Items[i].TempStat = lacks, st
 	if err != nil {
 		return errors.Join(err, b.installing.Remove(name))
 	}

@@ -44,6 +44,8 @@ type Item struct {
 	Temp   volume.Temp // the content, its metadata set; nil where none is needed
 	// TempStat describes Temp as it was made.
 	TempStat volume.Stat
+	// Lacks lists the metadata that Temp could not be given.
+	Lacks []string
 }
 
 // Outcome is what became of one item.
@@ -51,9 +53,11 @@ type Outcome struct {
 	Err      error // nil, ErrMoved, ErrBusy or what the filesystem says
 	Identity repl.Identity
 	Print    repl.Print
-	Unsure   bool     // whether a user changed the metadata meanwhile cannot be told
-	Kept     int      // objects put into the conflict store
-	Lacks    []string // metadata that this process had no right to set
+	Unsure   bool // whether a user changed the metadata meanwhile cannot be told
+	Kept     int  // objects put into the conflict store
+	// Shown is what the object has on this disk where it could not be given the
+	// update's metadata, nil if it has them.
+	Shown []byte
 	// Dirty are places that must be looked at before the change is tried again.
 	Dirty []repl.Place
 
@@ -206,14 +210,26 @@ func overtaken(err error) bool {
 	return false
 }
 
-// root gives the folder's root its mtime, when the directories are settled.
+// root gives the folder's root its metadata; its mtime when the directories are
+// settled.
 func (b *Batch) root(i int) error {
-	uid := b.Items[i].Change.Update.UID
-	d, err := b.dir(uid)
+	u := &b.Items[i].Change.Update
+	d, err := b.dir(u.UID)
 	if err != nil {
 		return err
 	}
-	return b.touch(uid, d)
+	if err := b.touch(u.UID, d); err != nil || len(u.Meta) == 0 {
+		return err
+	}
+	lacks, err := d.SetOwnMeta(u.Meta, u.Mtime)
+	if err != nil || len(lacks) == 0 {
+		return err
+	}
+	disk, err := d.OwnMeta()
+	if err == nil {
+		b.Outcomes[i].Shown, err = volume.Shown(u.Meta, disk, lacks)
+	}
+	return err
 }
 
 // alter moves an object, gives it new content, new metadata, or all of it.
@@ -307,7 +323,8 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 	case err != nil:
 		return err
 	}
-	o.Identity, o.Print, o.Lacks = st.Identity, st.Print, lacks
+	o.Identity, o.Print = st.Identity, st.Print
+	b.Items[i].Lacks = lacks
 	b.given(i, st)
 	return nil
 }
@@ -320,6 +337,9 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		return err
 	}
 	o, c, staged := &b.Outcomes[i], &b.Items[i].Change, &b.Items[i].TempStat
+	if o.Shown, err = b.shown(i, to); err != nil {
+		return err
+	}
 	switch {
 	case c.Meta && !c.Content && !c.From.IsZero():
 		o.Unsure = true // setMeta described it
@@ -339,6 +359,24 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 	return nil
 }
 
+// shown is what the item's object has on this disk in place of metadata that it
+// could not be given; what it has already if it is given none.
+func (b *Batch) shown(i int, to volume.Dir) ([]byte, error) {
+	it := &b.Items[i]
+	c := &it.Change
+	if !c.Meta && !c.Content && !c.From.IsZero() {
+		return c.Object.Shown, nil
+	}
+	if len(it.Lacks) == 0 {
+		return nil, nil
+	}
+	disk, err := to.Meta(c.To.Name)
+	if err != nil {
+		return nil, err
+	}
+	return volume.Shown(c.Update.Meta, disk, it.Lacks)
+}
+
 // expect compares what lies at a place with the object that a verdict was made
 // on. Directories and objects that only move are known by identity alone.
 func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
@@ -350,6 +388,9 @@ func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
 		return fmt.Errorf("%w: %q is another object", ErrMoved, name)
 	}
 	if data && obj.Type == repl.File && !st.Print.SameData(obj.Print) {
+		if errors.Is(writable(d, name, obj.Type), ErrBusy) { // somebody is at it: it is not captured soon
+			return fmt.Errorf("%w: %q is being edited: %w", ErrMoved, name, ErrBusy)
+		}
 		return fmt.Errorf("%w: %q was edited", ErrMoved, name)
 	}
 	return nil

@@ -216,6 +216,10 @@ type Record struct {
 	Unclean     bool // found changed after an unclean start (rule 19)
 	Identity    Identity
 	Print       Print
+	// Shown is the canonical metadata that the object has on this disk where it
+	// could not be given Meta: for want of a right, of a feature of the
+	// filesystem, of a user. nil: it has Meta. What is not shown is carried.
+	Shown []byte
 }
 
 // Check reports why an update that came from outside cannot be true.

@@ -36,7 +36,8 @@ const (
 	flagPrint        uint32 = 1 << 23
 	flagOwnPrint     uint32 = 1 << 24
 	flagBirth        uint32 = 1 << 25
-	flagZero         uint32 = 3 << 26
+	flagShown        uint32 = 1 << 26
+	flagZero         uint32 = 1 << 27
 	flagLayout       uint32 = 15 << 28
 	layoutOne        uint32 = 1 << 28
 
@@ -96,6 +97,7 @@ func recordFlags(r *repl.Record, inline bool) uint32 {
 	set(flagPrint, r.Print != repl.Print{})
 	set(flagOwnPrint, r.Print != repl.Print{} && (r.Print.Size != r.Size || r.Print.Mtime != r.Mtime))
 	set(flagBirth, r.Identity.Birth != 0)
+	set(flagShown, len(r.Shown) > 0)
 	return f
 }
 
@@ -165,6 +167,9 @@ func appendDisk(b []byte, r *repl.Record, f uint32) []byte {
 	}
 	if f&flagBirth != 0 {
 		b = binary.AppendVarint(b, int64(r.Identity.Birth-r.Print.Ctime))
+	}
+	if f&flagShown != 0 {
+		b = appendString(b, string(r.Shown))
 	}
 	return b
 }
@@ -276,6 +281,11 @@ func (d *decoder) disk(r *repl.Record, f uint32) {
 	}
 	if f&flagBirth != 0 {
 		r.Identity.Birth = r.Print.Ctime + repl.Time(d.varint())
+	}
+	if f&flagShown != 0 {
+		if r.Shown = []byte(d.string(repl.MaxMeta)); len(r.Shown) == 0 {
+			d.fail(errors.New("nothing shown"))
+		}
 	}
 }
 

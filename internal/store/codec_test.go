@@ -72,6 +72,9 @@ func drawRecord(t *rapid.T) repl.Record {
 	if maybe("heir") {
 		r.Heir = repl.UID(drawGVSN(t, "heir"))
 	}
+	if maybe("carried") {
+		r.Shown = []byte(text("shown", 80) + "x")
+	}
 	if maybe("print") {
 		r.Print = repl.Print{Size: r.Size, Mtime: r.Mtime, Ctime: drawTime(t, "ctime")}
 		if maybe("own print") {

@@ -41,6 +41,7 @@ type Counts struct {
 	Tombstones  int64
 	Merged      int64 // tombstones of directories that name an heir
 	Provisional int64
+	Carried     int64 // whose metadata this disk shows only in part
 }
 
 // add counts r in, or out if by is -1.
@@ -61,6 +62,9 @@ func (c *Counts) add(r *repl.Record, by int64) {
 	}
 	if r.Provisional {
 		c.Provisional += by
+	}
+	if len(r.Shown) > 0 {
+		c.Carried += by
 	}
 }
 

@@ -48,7 +48,7 @@ func decodeKnown(b []byte) (known, error) {
 }
 
 func appendCounts(b []byte, c Counts) []byte {
-	for _, n := range [...]int64{c.Files, c.Directories, c.Links, c.Bytes, c.Tombstones, c.Merged, c.Provisional} {
+	for _, n := range [...]int64{c.Files, c.Directories, c.Links, c.Bytes, c.Tombstones, c.Merged, c.Provisional, c.Carried} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
@@ -57,7 +57,7 @@ func appendCounts(b []byte, c Counts) []byte {
 func decodeCounts(b []byte) (Counts, error) {
 	d := decoder{b: b}
 	var c Counts
-	for _, n := range [...]*int64{&c.Files, &c.Directories, &c.Links, &c.Bytes, &c.Tombstones, &c.Merged, &c.Provisional} {
+	for _, n := range [...]*int64{&c.Files, &c.Directories, &c.Links, &c.Bytes, &c.Tombstones, &c.Merged, &c.Provisional, &c.Carried} {
 		*n = int64(d.uvarint())
 	}
 	return c, d.end()

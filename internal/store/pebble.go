@@ -23,6 +23,9 @@ const (
 	DefaultCache   = 64 << 20
 	memTable       = 32 << 20
 	memTablesQueue = 3 // memtables that may wait for the disk before writers do
+	// memTablesCached are the memtables there mostly are: one that is written to and
+	// one that goes to disk.
+	memTablesCached = 2
 )
 
 // Options tunes a database on disk. The zero value is right for a member.
@@ -77,7 +80,9 @@ func openPebble(dir string, o Options, fs vfs.FS) (kv KV, err error) {
 	if err := checkLog(dir, fs); err != nil {
 		return nil, err
 	}
-	cache := pebble.NewCache(cmpOr(o.Cache, DefaultCache))
+	// The database takes the room of its memtables out of the cache that it is
+	// given. With nothing left for blocks every look-up reads a table's filter.
+	cache := pebble.NewCache(cmpOr(o.Cache, DefaultCache) + memTablesCached*memTable)
 	defer cache.Unref()
 	opts := pebbleOptions(fs, cache, lock, h)
 	defer func() {

@@ -30,6 +30,15 @@ type Options struct {
 	// ErrNotExist, which is how a member tells that a root is not the one that
 	// it knew.
 	Create bool
+	// ReadOnly leaves the tree and its private area untouched: features that must
+	// be tried are not known.
+	ReadOnly bool
+	// Owners says in which form owners replicate, Names whom to ask for them; nil:
+	// the system.
+	Owners Owners
+	Names  Names
+	// Optional are the attributes that replicate besides those that always do.
+	Optional Optional
 }
 
 // Disk is the Volume of a directory on a Linux filesystem.
@@ -40,6 +49,10 @@ type Disk struct {
 	mount    uint64 // the kernel's mount id, 0 if it tells none
 	root     Stat
 	features Features
+	owners   Owners
+	names    Names
+	optional Optional
+	unknown  unknownNames
 
 	temps    atomic.Uint64 // names of named temps
 	privMu   sync.Mutex    // one WritePrivate at a time
@@ -59,7 +72,10 @@ func Open(root string, opts Options) (*Disk, error) {
 	if err != nil {
 		return nil, fail("open volume", abs, err)
 	}
-	v := &Disk{path: abs, fd: fd}
+	v := &Disk{path: abs, fd: fd, owners: opts.Owners, names: opts.Names, optional: opts.Optional}
+	if v.names == nil {
+		v.names = new(System)
+	}
 	if err := v.prepare(opts); err != nil {
 		return nil, errors.Join(fail("open volume", abs, err), unix.Close(fd))
 	}
@@ -96,6 +112,9 @@ func (v *Disk) prepare(opts Options) error {
 		if err := v.createPrivate(); err != nil {
 			return err
 		}
+	}
+	if opts.ReadOnly {
+		return nil
 	}
 	return v.measurePrivate()
 }

@@ -29,6 +29,7 @@ type Features struct {
 	Exchange   bool // rename without replacing and exchange
 	Leases     bool // Writable can be told
 	Xattrs     bool // user.* attributes
+	ACLs       bool // POSIX ACLs
 	Reflink    bool // files can share extents
 	CaseFold   bool // a.txt and A.TXT are one name, at least in the private area
 
@@ -125,6 +126,11 @@ func (v *Disk) measurePrivate() error {
 	return unix.Close(dirfd)
 }
 
+// ownersOnly is an ACL that says no more than mode 0600.
+var ownersOnly = []byte{
+	2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 4, 0, 0, 0, 255, 255, 255, 255, 0x20, 0, 0, 0, 255, 255, 255, 255,
+}
+
 // probe tries one thing after the other; a refusal is an answer. A filesystem
 // that takes no file at all, being full or read-only, is assumed able where
 // trying later gives a clear error.
@@ -138,13 +144,14 @@ func (v *Disk) probe(dirfd int) {
 	}
 	one, err := probeFile(dirfd, probeOne)
 	if err != nil {
-		f.Exchange = true
+		f.Exchange, f.Leases, f.Xattrs, f.ACLs = true, f.Filesystem != "overlay", true, true
 		return
 	}
 	defer func() { _ = unix.Close(one) }()
 	var st unix.Stat_t
 	f.CaseFold = unix.Fstatat(dirfd, "PROBE-ONE", &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 	f.Xattrs = unix.Fsetxattr(one, "user.dfs", []byte{1}, 0) == nil
+	f.ACLs = unix.Fsetxattr(one, aclAccess, ownersOnly, 0) == nil
 	two, err := probeFile(dirfd, probeTwo)
 	if err != nil {
 		f.Exchange = true

@@ -30,13 +30,28 @@ const (
 	tagOwner = 2
 	tagGroup = 3
 	tagXattr = 4
+	// In place of tagOwner and tagGroup, where owners travel as names.
+	tagOwnerName = 5
+	tagGroupName = 6
+	tagNoOwner   = 7 // in place of both
 )
+
+// MaxOwnerName bounds the name of a user or group, in bytes.
+const MaxOwnerName = 255
 
 // The extended attributes that replicate besides user.*.
 const (
 	aclAccess  = "system.posix_acl_access"
 	aclDefault = "system.posix_acl_default"
 	ntACL      = "security.NTACL"
+)
+
+// The extended attributes that can replicate, see Optional.
+const (
+	capability = "security.capability"
+	selinux    = "security.selinux"
+	trusted    = "trusted."
+	overlay    = "trusted.overlay."
 )
 
 // Xattr is one extended attribute.
@@ -52,19 +67,25 @@ type Meta struct {
 	Owner  uint32
 	Group  uint32
 	Xattrs []Xattr // by name, each once
+	// OwnerName and GroupName, if not empty, stand for Owner and Group, which are
+	// 0 then; NoOwner says that neither replicates.
+	OwnerName, GroupName string
+	NoOwner              bool
 }
 
 var errMeta = errors.New("not canonical metadata")
 
-// Replicates reports whether an extended attribute of that name is part of the
-// metadata.
+// Replicates reports whether an extended attribute of that name can be part of
+// the metadata.
 func Replicates(xattr string) bool {
 	switch xattr {
-	case aclAccess, aclDefault, ntACL:
+	case aclAccess, aclDefault, ntACL, capability, selinux:
 		return true
 	}
-	return strings.HasPrefix(xattr, "user.") && len(xattr) > len("user.") && len(xattr) <= MaxXattrName &&
-		!strings.Contains(xattr, "\x00")
+	if len(xattr) > MaxXattrName || strings.Contains(xattr, "\x00") || strings.HasPrefix(xattr, overlay) {
+		return false
+	}
+	return strings.HasPrefix(xattr, "user.") && len(xattr) > len("user.") || strings.HasPrefix(xattr, trusted) && len(xattr) > len(trusted)
 }
 
 // Encode returns the canonical bytes; Xattrs are put in order. ErrMetaTooLong
@@ -80,10 +101,10 @@ func (m *Meta) Encode() ([]byte, error) {
 	b := make([]byte, 0, size)
 	b = append(b, metaVersion, tagMode, 2)
 	b = binary.LittleEndian.AppendUint16(b, uint16(m.Mode))
-	b = append(b, tagOwner, 4)
-	b = binary.LittleEndian.AppendUint32(b, m.Owner)
-	b = append(b, tagGroup, 4)
-	b = binary.LittleEndian.AppendUint32(b, m.Group)
+	b, err := m.appendOwners(b)
+	if err != nil {
+		return nil, err
+	}
 	if len(m.Xattrs) > 1 {
 		slices.SortFunc(m.Xattrs, func(x, y Xattr) int { return strings.Compare(x.Name, y.Name) })
 	}
@@ -107,6 +128,39 @@ func (m *Meta) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode metadata: %d bytes: %w", len(b), ErrMetaTooLong)
 	}
 	return b, nil
+}
+
+func (m *Meta) appendOwners(b []byte) ([]byte, error) {
+	if m.NoOwner {
+		if m.Owner != 0 || m.Group != 0 || m.OwnerName != "" || m.GroupName != "" {
+			return nil, errors.New("encode metadata: an owner that does not replicate")
+		}
+		return append(b, tagNoOwner, 0), nil
+	}
+	for _, o := range []struct {
+		id           uint32
+		name         string
+		tag, nameTag byte
+	}{{m.Owner, m.OwnerName, tagOwner, tagOwnerName}, {m.Group, m.GroupName, tagGroup, tagGroupName}} {
+		switch {
+		case o.name == "":
+			b = append(b, o.tag, 4)
+			b = binary.LittleEndian.AppendUint32(b, o.id)
+		case o.id != 0 || !validOwner(o.name):
+			return nil, fmt.Errorf("encode metadata: owner %q", o.name)
+		default:
+			b = append(b, o.nameTag)
+			b = binary.AppendUvarint(b, uint64(len(o.name)))
+			b = append(b, o.name...)
+		}
+	}
+	return b, nil
+}
+
+// validOwner reports whether a name can be a user's or a group's: one that no
+// file of names takes for two.
+func validOwner(name string) bool {
+	return name != "" && len(name) <= MaxOwnerName && !strings.ContainsAny(name, ":,\n\x00") && !strings.ContainsAny(name[:1], "0123456789-+")
 }
 
 // DecodeMeta reads canonical bytes and refuses all others. Values share b.
@@ -138,19 +192,40 @@ func DecodeMeta(b []byte) (Meta, error) {
 	return m, nil
 }
 
-// decodeHead reads the three entries that always stand there.
+// decodeHead reads mode, owner and group. Owner and group are both there or
+// neither is.
 func (m *Meta) decodeHead(b []byte) ([]byte, error) {
-	const head = 2 + 2 + 2 + 4 + 2 + 4
-	if len(b) < head || b[0] != tagMode || b[1] != 2 || b[4] != tagOwner || b[5] != 4 || b[10] != tagGroup || b[11] != 4 {
-		return nil, fmt.Errorf("mode, owner or group: %w", errMeta)
+	if len(b) < 4 || b[0] != tagMode || b[1] != 2 {
+		return nil, fmt.Errorf("mode: %w", errMeta)
 	}
 	m.Mode = uint32(binary.LittleEndian.Uint16(b[2:]))
-	m.Owner = binary.LittleEndian.Uint32(b[6:])
-	m.Group = binary.LittleEndian.Uint32(b[12:])
 	if m.Mode&^modeBits != 0 {
 		return nil, fmt.Errorf("mode %o: %w", m.Mode, errMeta)
 	}
-	return b[head:], nil
+	b = b[4:]
+	if len(b) > 1 && b[0] == tagNoOwner && b[1] == 0 {
+		m.NoOwner = true
+		return b[2:], nil
+	}
+	var err error
+	if m.Owner, m.OwnerName, b, err = cutOwner(b, tagOwner, tagOwnerName); err == nil {
+		m.Group, m.GroupName, b, err = cutOwner(b, tagGroup, tagGroupName)
+	}
+	return b, err
+}
+
+func cutOwner(b []byte, tag, nameTag byte) (id uint32, name string, rest []byte, err error) {
+	if len(b) > 1 && (b[0] == tag || b[0] == nameTag) {
+		if value, rest, ok := cutCounted(b[1:]); ok {
+			if b[0] == tag && len(value) == 4 {
+				return binary.LittleEndian.Uint32(value), "", rest, nil
+			}
+			if b[0] == nameTag && validOwner(string(value)) {
+				return 0, string(value), rest, nil
+			}
+		}
+	}
+	return 0, "", nil, fmt.Errorf("owner or group: %w", errMeta)
 }
 
 func decodeXattr(b []byte) (x Xattr, rest []byte, err error) {

@@ -127,6 +127,26 @@ func (v *Disk) unchanged(o object, expect *Stat) error {
 	return nil
 }
 
+func (d *dir) OwnMeta() ([]byte, error) {
+	const op = "read metadata of"
+	m, err := d.v.read(object{fd: d.fd.get()})
+	if err != nil {
+		return nil, fail(op, d.name, err)
+	}
+	b, err := m.Encode()
+	return b, fail(op, d.name, err)
+}
+
+func (d *dir) SetOwnMeta(meta []byte, mtime repl.Time) ([]string, error) {
+	const op = "set metadata of"
+	m, err := DecodeMeta(meta)
+	if err != nil {
+		return nil, fail(op, d.name, err)
+	}
+	lacks, err := d.v.apply(object{fd: d.fd.get()}, m, mtime)
+	return lacks, fail(op, d.name, err)
+}
+
 // SetMtime sets the directory's own mtime.
 func (d *dir) SetMtime(mtime repl.Time) error {
 	return fail("set mtime of", d.name, object{fd: d.fd.get()}.setMtime(mtime))
@@ -148,19 +168,22 @@ func (v *Disk) read(o object) (Meta, error) {
 		return Meta{}, unix.EXDEV
 	}
 	m := Meta{Mode: uint32(st.Mode) & modeBits, Owner: st.Uid, Group: st.Gid}
-	if typeOf(uint32(st.Mode)) == repl.Symlink {
+	kind := typeOf(uint32(st.Mode))
+	if kind == repl.Symlink {
 		m.Mode = linkMode
-		return m, nil
+		return m, v.outward(&m, kind)
 	}
 	var err error
-	m.Xattrs, err = o.xattrs()
-	return m, err
+	if m.Xattrs, err = o.xattrs(v.optional); err != nil {
+		return m, err
+	}
+	return m, v.outward(&m, kind)
 }
 
 // xattrs reads the extended attributes that replicate, by name.
-func (o object) xattrs() ([]Xattr, error) {
+func (o object) xattrs(optional Optional) ([]Xattr, error) {
 	for range racesMax {
-		names, err := o.xattrNames()
+		names, err := o.xattrNames(optional)
 		if err != nil || len(names) == 0 {
 			return nil, err
 		}
@@ -182,7 +205,7 @@ func (o object) xattrs() ([]Xattr, error) {
 // xattrLists holds buffers of the kernel's XATTR_LIST_MAX.
 var xattrLists = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-func (o object) xattrNames() ([]string, error) {
+func (o object) xattrNames(optional Optional) ([]string, error) {
 	list := xattrLists.Get().(*[64 << 10]byte)
 	defer xattrLists.Put(list)
 	n, err := o.list(list[:])
@@ -194,7 +217,7 @@ func (o object) xattrNames() ([]string, error) {
 	}
 	var names []string
 	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		if Replicates(string(name)) {
+		if Replicates(string(name)) && optional.has(string(name)) {
 			names = append(names, string(name))
 		}
 	}
@@ -239,10 +262,16 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 	if err != nil {
 		return nil, err
 	}
-	lacks, err = o.own(s, m)
+	m, lacks, err = v.inward(m, &s)
+	if err != nil {
+		return nil, err
+	}
+	more, err := o.own(s, m)
+	lacks = append(lacks, more...)
 	if err != nil {
 		return lacks, err
 	}
+	lacks = m.humble(s.Type, lacks)
 	if s.Type != repl.Symlink {
 		more, err := v.applyMode(o, s, m)
 		lacks = append(lacks, more...)
@@ -252,9 +281,26 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 	}
 	err = o.setMtime(mtime)
 	if lack(err) {
-		return append(lacks, "mtime"), nil
+		return append(lacks, lackMtime), nil
 	}
 	return lacks, err
+}
+
+// humble takes from m the bits that would give away the rights of another owner
+// than the one that m is about, if that could not be set.
+func (m *Meta) humble(kind repl.Type, lacks []string) []string {
+	var away uint32
+	if slices.Contains(lacks, lackOwner) {
+		away |= setuid
+	}
+	if slices.Contains(lacks, lackGroup) && kind != repl.Directory {
+		away |= setgid
+	}
+	if m.Mode&away == 0 || kind == repl.Symlink {
+		return lacks
+	}
+	m.Mode &^= away
+	return append(lacks, lackMode)
 }
 
 // own sets owner and group, each by itself, because a process may have the
@@ -266,14 +312,14 @@ func (o object) own(s Stat, m Meta) (lacks []string, err error) {
 	const none = -1
 	if s.Owner != m.Owner {
 		if err := o.chown(int(m.Owner), none); lack(err) {
-			lacks = append(lacks, "owner")
+			lacks = append(lacks, lackOwner)
 		} else if err != nil {
 			return lacks, err
 		}
 	}
 	if s.Group != m.Group {
 		if err := o.chown(none, int(m.Group)); lack(err) {
-			lacks = append(lacks, "group")
+			lacks = append(lacks, lackGroup)
 		} else if err != nil {
 			return lacks, err
 		}
@@ -288,7 +334,7 @@ func (o object) chown(owner, group int) error {
 func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
 	if s.Mode != m.Mode || s.Owner != m.Owner || s.Group != m.Group {
 		if err := o.chmod(m.Mode); lack(err) {
-			lacks = append(lacks, "mode")
+			lacks = append(lacks, lackMode)
 		} else if err != nil {
 			return lacks, err
 		}
@@ -306,7 +352,7 @@ func (o object) chmod(mode uint32) error {
 
 // applyXattrs sets what differs and removes what is too much.
 func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err error) {
-	have, err := o.xattrs()
+	have, err := o.xattrs(v.optional)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +361,7 @@ func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err 
 			continue
 		}
 		if err := o.remove(x.Name); lack(err) {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 		} else if err != nil && err != unix.ENODATA {
 			return lacks, err
 		}
@@ -325,11 +371,11 @@ func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err 
 			continue
 		}
 		if x.Name == aclDefault && s.Type != repl.Directory {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 			continue
 		}
 		if err := o.set(x); lack(err) || v.noRoom(err) {
-			lacks = append(lacks, "xattr "+x.Name)
+			lacks = append(lacks, lackXattr+x.Name)
 		} else if err != nil {
 			return lacks, err
 		}

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"io"
 	"strconv"
 
 	"opendfs/internal/repl"
@@ -28,6 +27,7 @@ type temp struct {
 	name    string      // in staging; empty if nameless
 	linked  bool
 	dirty   int // bytes written since the kernel was told
+	sparse  sparse
 }
 
 // wrote tells the kernel to begin writing once there is enough. Nobody waits for
@@ -48,8 +48,11 @@ func (v *Disk) NewTemp(size int64) (Temp, error) {
 	if err != nil {
 		return nil, fail("make", tempLabel, err)
 	}
+	t.sparse.fd = t.fd
+	t.sparse.reserved = v.features.Filesystem == "xfs" // which allocates behind what is written, unasked
 	if size >= reserveFrom {
 		err := unix.Fallocate(t.fd.get(), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		t.sparse.reserved = t.sparse.reserved || err == nil
 		if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS && err != unix.EINTR {
 			return nil, errors.Join(fail("reserve "+strconv.FormatInt(size, 10)+" bytes for", tempLabel, err), t.Close())
 		}
@@ -85,38 +88,27 @@ func (v *Disk) makeTemp() (*temp, error) {
 }
 
 func (t *temp) Write(p []byte) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := retry(func() (int, error) { return unix.Write(t.fd.get(), p[done:]) })
-		if err != nil {
-			return done, fail("write", tempLabel, err)
-		}
-		if n == 0 {
-			return done, io.ErrShortWrite
-		}
-		done += n
+	if err := t.sparse.append(p); err != nil {
+		return 0, fail("write", tempLabel, err)
 	}
-	t.wrote(done)
-	return done, nil
+	t.wrote(len(p))
+	return len(p), nil
 }
 
 func (t *temp) WriteAt(p []byte, off int64) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := retry(func() (int, error) { return unix.Pwrite(t.fd.get(), p[done:], off+int64(done)) })
-		if err != nil {
-			return done, fail("write", tempLabel, err)
-		}
-		if n == 0 {
-			return done, io.ErrShortWrite
-		}
-		done += n
+	if err := t.sparse.place(p, off); err != nil {
+		return 0, fail("write", tempLabel, err)
 	}
-	t.wrote(done)
-	return done, nil
+	t.wrote(len(p))
+	return len(p), nil
 }
 
-func (t *temp) ReadAt(p []byte, off int64) (int, error) { return readAt(t.fd.get(), tempLabel, p, off) }
+func (t *temp) ReadAt(p []byte, off int64) (int, error) {
+	if err := t.sparse.finish(); err != nil {
+		return 0, fail("write", tempLabel, err)
+	}
+	return readAt(t.fd.get(), tempLabel, p, off)
+}
 
 // Share is FICLONERANGE.
 func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error) {
@@ -139,8 +131,12 @@ func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error)
 	arg := unix.FileCloneRange{
 		Src_fd: int64(f.fd.get()), Src_offset: uint64(from + first - at), Src_length: uint64(past - first), Dest_offset: uint64(first),
 	}
+	if err := t.sparse.finish(); err != nil {
+		return at, at, fail("write", tempLabel, err)
+	}
 	switch err := unix.IoctlFileCloneRange(t.fd.get(), &arg); err {
 	case nil:
+		t.sparse.reach(past)
 		return first, past, nil
 	case unix.ENOSPC, unix.EDQUOT, unix.EIO:
 		return at, at, fail("share with", tempLabel, err)
@@ -150,6 +146,9 @@ func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error)
 
 func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	m, err := DecodeMeta(meta)
+	if err == nil {
+		err = t.sparse.finish()
+	}
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
@@ -158,11 +157,19 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 }
 
 func (t *temp) Stat() (Stat, error) {
+	if err := t.sparse.finish(); err != nil {
+		return Stat{}, fail("write", tempLabel, err)
+	}
 	s, err := t.v.describe(t.fd.get(), "")
 	return s, fail("stat", tempLabel, err)
 }
 
-func (t *temp) Sync() error { return fail("sync", tempLabel, unix.Fsync(t.fd.get())) }
+func (t *temp) Sync() error {
+	if err := t.sparse.finish(); err != nil {
+		return fail("write", tempLabel, err)
+	}
+	return fail("sync", tempLabel, unix.Fsync(t.fd.get()))
+}
 
 // Link gives t its name in d. The file keeps being t's: it can still be read,
 // and Close only closes it.
@@ -178,7 +185,10 @@ func (d *dir) Link(t Temp, name string) error {
 	if own.linked {
 		return refuse(op, name, errLinked)
 	}
-	var err error
+	err := own.sparse.finish()
+	if err != nil {
+		return fail(op, name, err)
+	}
 	if own.name == "" {
 		err = own.linkNameless(d.fd.get(), name)
 	} else {

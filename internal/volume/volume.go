@@ -125,6 +125,12 @@ type Dir interface {
 	// where the filesystem has leases. What this process has no right to set is
 	// left and reported by lacks.
 	SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
+	// OwnMeta returns the canonical metadata of the directory itself, as the root
+	// has them, which is no name.
+	OwnMeta() ([]byte, error)
+	// SetOwnMeta gives the directory itself metadata and mtime, as SetMeta does.
+	// Dir.Sync makes them durable.
+	SetOwnMeta(meta []byte, mtime repl.Time) (lacks []string, err error)
 	// SetMtime sets the directory's own mtime.
 	SetMtime(mtime repl.Time) error
 	// Mkdir makes a directory of mode 0700; ErrExist if the place is taken.

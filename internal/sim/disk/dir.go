@@ -229,6 +229,26 @@ func (d *Disk) setMeta(n *inode, m *volume.Meta, mtime repl.Time) {
 	d.emitAll(n, false)
 }
 
+func (d *dir) OwnMeta() ([]byte, error) {
+	if err := d.begin("ownmeta", ""); err != nil {
+		return nil, err
+	}
+	return d.n.meta()
+}
+
+func (d *dir) SetOwnMeta(b []byte, mtime repl.Time) ([]string, error) {
+	const op = "setownmeta"
+	if err := d.begin(op, ""); err != nil {
+		return nil, err
+	}
+	m, err := volume.DecodeMeta(b)
+	if err != nil {
+		return nil, &volume.OpError{Op: op, Err: err}
+	}
+	d.v.d.setMeta(d.n, &m, mtime)
+	return nil, nil
+}
+
 func (d *dir) SetMtime(mtime repl.Time) error {
 	if err := d.begin("setmtime", ""); err != nil {
 		return err

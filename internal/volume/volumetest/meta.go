@@ -143,6 +143,38 @@ func (s *story) setMetaExpect() {
 	s.refused(err, volume.ErrChanged, "set metadata of a directory that is a file now")
 }
 
+// ownMeta is about a directory's metadata where it is no name, as the root.
+func (s *story) ownMeta() {
+	was, err := s.root.OwnMeta()
+	s.ok(err)
+	if m, err := volume.DecodeMeta(was); err != nil || m.Owner != s.me() {
+		s.Fatalf("metadata of the root %+v, error %v", m, err)
+	}
+	s.ok(s.u.Mkdir("d"))
+	want := volume.Meta{Mode: 0o2770, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		want.Xattrs = []volume.Xattr{{Name: "user.a", Value: []byte("1")}}
+	}
+	for _, d := range []volume.Dir{s.root, s.dir("d")} {
+		lacks, err := d.SetOwnMeta(s.bytesOf(want), 99)
+		s.ok(err)
+		is, err := d.OwnMeta()
+		s.ok(err)
+		st, err := d.Stat()
+		s.ok(err)
+		if len(lacks) != 0 || !bytes.Equal(is, s.bytesOf(want)) || st.Print.Mtime != 99 || st.Mode != want.Mode {
+			s.Fatalf("the directory is %+v with metadata %x, lacks %v", st, is, lacks)
+		}
+		s.ok(d.Sync())
+		if second(d.SetOwnMeta([]byte("rubbish"), 1)) == nil {
+			s.Fatal("bytes that are no metadata were accepted")
+		}
+	}
+	if got, err := s.root.Meta("d"); err != nil || !bytes.Equal(got, s.bytesOf(want)) {
+		s.Fatalf("by its name it has %x, error %v", got, err)
+	}
+}
+
 func (s *story) mtime() {
 	s.ok(s.u.Mkdir("d"))
 	d := s.dir("d")

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/finding"
+	"opendfs/internal/volume"
+)
+
+// maxNamed bounds the names in one detail.
+const maxNamed = 8
+
+// judgeOwners raises or clears that owners are not known here. When one has
+// become known, what was carried for it is set.
+func (k *keeper) judgeOwners(ctx context.Context, v *volume.Disk, r *engine.Runner) {
+	unknown := v.UnknownOwners()
+	if len(unknown) < k.unknown {
+		r.Mend(ctx)
+	}
+	k.unknown = len(unknown)
+	if len(unknown) == 0 {
+		k.f.find.Clear(finding.UnknownOwner, k.Name)
+		return
+	}
+	detail := strings.Join(unknown[:min(len(unknown), maxNamed)], ", ")
+	if len(unknown) > maxNamed {
+		detail += ", …"
+	}
+	k.f.find.Raise(finding.UnknownOwner, k.Name, detail)
+}
+
+// judgeFeatures says once what the filesystem of a folder lacks.
+func (k *keeper) judgeFeatures(v *volume.Disk) {
+	f := v.Features()
+	var lacks []string
+	for _, x := range []struct {
+		has  bool
+		text string
+	}{
+		{f.Xattrs, "no extended attributes: they are carried"},
+		{f.ACLs, "no POSIX ACLs: they are carried"},
+		{f.Handles, "no file handles: objects are known by their place"},
+		{f.BirthTimes, "no birth times: objects are known by their handle alone"},
+		{f.Leases, "no leases: who writes to a file is told by its size and times alone"},
+		{f.Exchange, "no exchange of names: files are not replaced here"},
+	} {
+		if !x.has {
+			lacks = append(lacks, x.text)
+		}
+	}
+	if len(lacks) == 0 {
+		k.f.find.Clear(finding.FilesystemLacks, k.Name)
+		return
+	}
+	k.f.find.Raise(finding.FilesystemLacks, k.Name, f.Filesystem+" has "+strings.Join(lacks, "; "))
+}

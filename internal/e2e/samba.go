@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// samba is an smbd over a member's folder, on the member's own host.
+type samba struct {
+	m    *member
+	conf string
+}
+
+// sambaUser is who all clients are: root, so that no right stands between a story and what it looks at.
+const sambaUser = "root%secret"
+
+// newSamba starts an smbd whose share "docs" is the member's folder, as file servers have it: NT ACLs, streams and DOS attributes in extended
+// attributes.
+func newSamba(t testing.TB, m *member) *samba {
+	t.Helper()
+	needRoot(t, "smbd", "smbclient", "smbcacls", "smbpasswd")
+	if modules, _ := filepath.Glob("/usr/lib/*/samba/vfs/acl_xattr.so"); len(modules) == 0 {
+		t.Skip("SKIPPED: samba's module acl_xattr is not installed; `make deps` installs it")
+	}
+	dir := filepath.Join(workDir(t), "samba")
+	text := "[global]\nserver role = standalone server\nserver string = dfs test\nnetbios name = " + m.name + "\nworkgroup = CORP\n" +
+		"disable netbios = yes\nload printers = no\nprintcap name = /dev/null\ndisable spoolss = yes\nmap to guest = never\nlog level = 1\nsmb2 leases = yes\n"
+	for _, what := range []string{"private dir", "lock directory", "state directory", "cache directory", "pid directory", "ncalrpc dir"} {
+		sub := filepath.Join(dir, strings.ReplaceAll(what, " ", "-"))
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text += what + " = " + sub + "\n"
+	}
+	text += "log file = " + filepath.Join(dir, "log") + "\npassdb backend = tdbsam:" + filepath.Join(dir, "passdb.tdb") + "\n" +
+		"[docs]\npath = " + m.root + "\nread only = no\nveto files = /.dfsr/\nvfs objects = acl_xattr streams_xattr\nstore dos attributes = yes\n" +
+		"map archive = no\nmap hidden = no\nmap system = no\nmap readonly = no\nea support = yes\n"
+	s := &samba{m: m, conf: filepath.Join(dir, "smb.conf")}
+	if err := os.WriteFile(s.conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "sh", "-c", `printf 'secret\nsecret\n' | smbpasswd -c "$1" -s -a root`, "sh", s.conf)
+	args := m.host.command("smbd", "--foreground", "--no-process-group", "-s", s.conf)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		_ = cmd.Wait()
+		if t.Failed() {
+			said, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("smbd of %s said:\n%s", m.name, shorten(string(said), 30))
+		}
+	})
+	eventually(t, 20*time.Second, "smbd of "+m.name+" answers", func() bool {
+		_, err := s.try("ls")
+		return err == nil
+	})
+	return s
+}
+
+// command is the command line of a client of this server.
+func (s *samba) command(program string, args ...string) []string {
+	all := append([]string{program, "//" + s.m.host.v4 + "/docs", "-s", s.conf, "-U", sambaUser}, args...)
+	return s.m.host.command(all...)
+}
+
+// try has smbclient carry out commands.
+func (s *samba) try(script string) (string, error) {
+	args := s.command("smbclient", "-c", script)
+	return try(args[0], args[1:]...)
+}
+
+// client is try for what has to succeed.
+func (s *samba) client(script string) string {
+	s.m.t.Helper()
+	out, err := s.try(script)
+	if err != nil || strings.Contains(out, "NT_STATUS_") {
+		s.m.t.Fatalf("smbclient on %s: %s: %s, error %v", s.m.name, script, out, err)
+	}
+	return out
+}
+
+// acl runs smbcacls on a file; without options it is its ACL.
+func (s *samba) acl(file string, options ...string) string {
+	s.m.t.Helper()
+	args := s.command("smbcacls", append([]string{file, "--numeric"}, options...)...)
+	return must(s.m.t, args[0], args[1:]...)
+}
+
+// hold opens a file for writing through smbd and writes what the returned function is given, until it is given nothing.
+func (s *samba) hold(file string) func(text string) {
+	t := s.m.t
+	t.Helper()
+	fifo := filepath.Join(workDir(t), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := s.command("smbclient", "-c", fmt.Sprintf("put %s %s", fifo, file))
+	cmd := exec.Command(args[0], args[1:]...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(text string) {
+		t.Helper()
+		if text != "" {
+			if _, err := w.WriteString(text); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		w.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("smbclient that held %s: %v", file, err)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSamba: what Windows clients give to files through one server's smbd they find through the other's.
+func TestSamba(t *testing.T) {
+	c := newCluster(t, plan{})
+	needRoot(t, "getfattr", "getfacl")
+	a, b := c.members[0], c.members[1]
+	c.apply()
+	c.wait(patience)
+	here, there := newSamba(t, a), newSamba(t, b)
+	local := workDir(t)
+	put := func(s *samba, name, text string) {
+		t.Helper()
+		path := filepath.Join(local, "data")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.client("put " + path + ` "` + name + `"`)
+	}
+	get := func(s *samba, name string) string {
+		t.Helper()
+		path := filepath.Join(local, "got")
+		_ = os.Remove(path)
+		s.client(`get "` + name + `" ` + path)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+
+	here.client(`mkdir reports`)
+	put(here, `reports\plan.txt`, "the plan")
+	put(here, `reports\plan.txt:notes`, "an alternate stream")
+	put(here, `reports\hidden.txt`, "hidden")
+	here.client(`setmode "reports\hidden.txt" +hsr`)
+	here.acl(`reports\plan.txt`, "-a", "ACL:S-1-5-11:0/0x0/0x001200a9")
+	here.acl(`reports`, "-a", "ACL:S-1-5-11:0/0x3/0x001301bf")
+	c.wait(patience)
+	c.converged()
+	equalMetadata(t, a.root, b.root)
+	for _, file := range []string{`reports\plan.txt`, `reports\hidden.txt`, "reports"} {
+		if x, y := here.acl(file), there.acl(file); x != y || !strings.Contains(x, "ACL:") {
+			t.Errorf("the ACL of %s is\n%s\nthere\n%s", file, x, y)
+		}
+	}
+	if x := there.acl(`reports\plan.txt`); !strings.Contains(x, "S-1-5-11:0/0x0/0x001200a9") {
+		t.Errorf("the ACL of the plan lacks what was given:\n%s", x)
+	}
+	if text := get(there, `reports\plan.txt:notes`); text != "an alternate stream" {
+		t.Errorf("the stream holds %q there", text)
+	}
+	if x, y := attributesOf(here.client(`allinfo "reports\hidden.txt"`)), attributesOf(there.client(`allinfo "reports\hidden.txt"`)); x != y || !strings.Contains(x, "RHS") {
+		t.Errorf("attributes %q here, %q there", x, y)
+	}
+
+	// And back: a change of each kind through the other server, and no content for it.
+	sent := a.folder().ServedBytes + b.folder().ServedBytes
+	put(there, `reports\plan.txt:notes`, "another text")
+	there.client(`setmode "reports\hidden.txt" -h`)
+	there.acl(`reports\plan.txt`, "-D", "ACL:S-1-5-11:0/0x0/0x001200a9")
+	there.client(`rename reports\plan.txt reports\Plan.txt`)
+	c.wait(patience)
+	c.converged()
+	equalMetadata(t, a.root, b.root)
+	if text := get(here, `reports\Plan.txt:notes`); text != "another text" {
+		t.Errorf("the stream holds %q here", text)
+	}
+	if x := here.acl(`reports\Plan.txt`); strings.Contains(x, "S-1-5-11:0/0x0/0x001200a9") || x != there.acl(`reports\Plan.txt`) {
+		t.Errorf("the ACL here is\n%s", x)
+	}
+	if x := attributesOf(here.client(`allinfo "reports\hidden.txt"`)); strings.Contains(x, "H") || !strings.Contains(x, "S") {
+		t.Errorf("attributes %q", x)
+	}
+	if now := a.folder().ServedBytes + b.folder().ServedBytes; now != sent {
+		t.Errorf("%d bytes of content were sent for metadata", now-sent)
+	}
+	there.client(`setmode "reports\hidden.txt" -rs; del "reports\hidden.txt"`)
+	c.wait(patience)
+	c.converged()
+	if _, err := os.Stat(a.path("reports", "hidden.txt")); err == nil {
+		t.Error("what was deleted there is still here")
+	}
+	c.calm()
+}
+
+// attributesOf are the letters of the DOS attributes that smbclient's allinfo says.
+func attributesOf(info string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, "attributes:"); ok {
+			value, _, _ = strings.Cut(strings.TrimSpace(value), " ")
+			return value
+		}
+	}
+	return ""
+}
+
+// TestSambaHolds: a file that a Windows client has open for writing is not replaced under it, and nothing that either side saved is lost.
+func TestSambaHolds(t *testing.T) {
+	c := newCluster(t, plan{})
+	a, b := c.members[0], c.members[1]
+	if err := os.WriteFile(a.path("held.txt"), []byte("first"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.apply()
+	c.wait(patience)
+	there := newSamba(t, b)
+	write := there.hold("held.txt")
+	write("the client's ")
+	eventually(t, 10*time.Second, "the client has the file open", func() bool {
+		text, err := os.ReadFile(b.path("held.txt"))
+		return err == nil && string(text) != "first"
+	})
+	if err := os.WriteFile(a.path("held.txt"), []byte("the other side's"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if f := b.finds("install-waits-open-file", 20*time.Second); !strings.Contains(f.Object, "held.txt") {
+		t.Errorf("finding %+v", f)
+	}
+	if text, err := os.ReadFile(b.path("held.txt")); err != nil || strings.Contains(string(text), "other") {
+		t.Errorf("under its writer the file holds %q, error %v", text, err)
+	}
+	write("version")
+	write("")
+	c.wait(patience)
+	c.converged()
+	have := contents(t, a.root, b.root)
+	for _, text := range []string{"the client's version", "the other side's"} {
+		if !have[text] {
+			t.Errorf("%q is neither live nor kept: %v", text, have)
+		}
+	}
+	b.clears("install-waits-open-file", patience)
+}
