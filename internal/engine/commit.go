@@ -40,7 +40,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		case overtaken:
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
-			refusals = append(refusals, drafts[:n]...)
+			if f.cfg.ReadOnly {
+				refusals = append(refusals, drafts[:n]...)
+			}
 		}
 		drafts = drafts[n:]
 	}
@@ -416,15 +418,12 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		if rec.Provisional, ok = f.provisional(d); !ok {
 			return store.Write{}, false
 		}
-		if !rec.Parent.IsZero() { // its directory may be a provisional one that gave way
-			dir, err := f.st.Canonical(rec.Parent)
-			if f.storeFailed(err) {
-				return store.Write{}, false
-			}
-			rec.Parent = dir
+		dir, err := f.st.Canonical(rec.Parent) // it may be a provisional one that gave way
+		if f.storeFailed(err) {
+			return store.Write{}, false
 		}
+		rec.Parent = dir
 	case f.cfg.ReadOnly:
-		f.stats.LocalRefused++
 		return store.Write{}, false
 	case f.phase == store.PhaseInitialBuild:
 		rec.Fence = repl.FenceInitialBuild

@@ -9,6 +9,7 @@ import (
 	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
+	"opendfs/internal/store"
 	"opendfs/internal/version"
 )
 
@@ -20,6 +21,7 @@ const undoRetry = 5 * time.Second
 // and what users wrote is kept (rules 4 and 13). Without a partner, or after a
 // failure, the places are looked at again in a while.
 func (f *Folder) undo(drafts []capture.Draft) {
+	f.stats.LocalRefused += uint64(len(drafts))
 	for i := range drafts {
 		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
 			f.refused[d.Prior.UID] = *d
@@ -35,6 +37,9 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	movers := 0
 	for i := range drafts {
 		d := &drafts[i]
+		if d.Update.Parent.IsZero() && f.phase == store.PhaseInitialSync {
+			continue // the partner's root is still to come
+		}
 		if f.undoesLater(d) {
 			f.lookAgain(drafts[i:i+1], undoRetry)
 			continue
