@@ -23,7 +23,7 @@ done
 
 left=$((budget - ($(date +%s) - start)))
 each=$((left / count))
-[ "$each" -lt 2 ] && each=2
+[ "$each" -lt 1 ] && each=1
 [ "$each" -gt 10 ] && each=10
 status=0
 while read -r dir binary; do
