@@ -80,11 +80,11 @@ func (f *Folder) trail(d *capture.Draft) {
 	if d.Kind != capture.KindMove {
 		return
 	}
-	dir, err := f.st.Canonical(d.Prior.Parent)
-	if f.storeFailed(err) {
+	was, ok := f.placeOf(&d.Prior.Update)
+	if !ok {
 		return
 	}
-	if marked, wrote := f.marked(repl.Place{Dir: dir, Name: d.Prior.Name}); marked {
+	if marked, wrote := f.marked(was); marked {
 		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && d.Update.Type != repl.Directory)
 	}
 }

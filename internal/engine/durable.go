@@ -127,19 +127,10 @@ func (e *Env) openKnown(path string, id repl.Identity) (volume.Dir, error) {
 // syncObject syncs what a draft found at its name. It reports whether that is
 // no longer there.
 func syncObject(dir volume.Dir, d *capture.Draft) (gone bool, err error) {
-	var o interface {
-		Stat() (volume.Stat, error)
-		Sync() error
-		Close() error
-	}
-	switch d.Update.Type {
-	case repl.File:
-		o, err = dir.OpenFile(d.Update.Name)
-	case repl.Directory:
-		o, err = dir.OpenDir(d.Update.Name)
-	default:
+	if d.Update.Type == repl.Symlink {
 		return false, nil // a link lies in its directory's entries and its inode
 	}
+	o, err := volume.OpenEntry(dir, d.Update.Name, d.Update.Type)
 	if err != nil {
 		return !errors.Is(err, fs.ErrPermission), ignoreMissing(err)
 	}

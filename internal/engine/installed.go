@@ -189,7 +189,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	if c.Verdict == repl.VerdictUndone {
 		f.undoFailed(c)
 	}
-	f.unsettled(b, i)
+	f.holdBack(b, i)
 	// Putting things back moves times too, and the journal leaves out what this
 	// process does.
 	for _, p := range append(o.Dirty, c.From, c.To) {

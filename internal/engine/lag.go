@@ -30,16 +30,16 @@ func (f *Folder) startLagging() {
 				continue
 			}
 			for i := range b.changes {
-				f.unsettled(b, i)
+				f.holdBack(b, i)
 			}
 		}
 		f.endDiff(l, true)
 	}
 }
 
-// unsettled keeps out of what a batch's diff joins what one of its changes would
+// holdBack keeps out of what a batch's diff joins what one of its changes would
 // have settled.
-func (f *Folder) unsettled(b *batch, i int) {
+func (f *Folder) holdBack(b *batch, i int) {
 	for _, g := range b.settles[i] {
 		b.diff.failed.Add(g)
 	}

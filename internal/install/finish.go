@@ -102,16 +102,7 @@ func (b *Batch) inPlace(flushes []func() error) ([]func() error, error) {
 // syncEntry syncs the object that a change left at its place; a user may have
 // been quicker.
 func syncEntry(dir volume.Dir, c *repl.Change) error {
-	var o interface {
-		Sync() error
-		Close() error
-	}
-	var err error
-	if c.Update.Type == repl.Directory {
-		o, err = dir.OpenDir(c.To.Name)
-	} else {
-		o, err = dir.OpenFile(c.To.Name)
-	}
+	o, err := volume.OpenEntry(dir, c.To.Name, c.Update.Type)
 	if errors.Is(err, volume.ErrNotExist) || errors.Is(err, volume.ErrNotFile) || errors.Is(err, volume.ErrNotDir) {
 		return nil
 	}
