@@ -64,6 +64,7 @@ func Diff(old, new *Domain) []Change {
 	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
 		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
 	}
+	d.set("domain "+new.Name, "directory", homeText(old), homeText(new))
 	matched(d, "server ", old.Servers, new.Servers,
 		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
 	matched(d, "group ", old.Groups, new.Groups,
@@ -95,6 +96,9 @@ func underNewNames(old, new *Domain) *Domain {
 		}
 	}
 	old = old.Clone()
+	for was, is := range names {
+		old.Home.Rename(was, is)
+	}
 	for _, g := range old.Groups {
 		for i := range g.Exceptions {
 			now(&g.Exceptions[i].From)
@@ -118,6 +122,13 @@ func underNewNames(old, new *Domain) *Domain {
 		slices.SortFunc(g.Topology.Links, compareLinks)
 	}
 	return old
+}
+
+func homeText(d *Domain) string {
+	if d.Home.Kind == HomeFile {
+		return HomeFile.String()
+	}
+	return d.Home.text()
 }
 
 type differ struct{ changes []Change }

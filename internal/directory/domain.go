@@ -39,7 +39,9 @@ type Domain struct {
 	Generation uint64
 	// Term counts the masters: it rises when a survivor is promoted. A domain
 	// is newer than another if (Term, Generation) is greater.
-	Term    uint64
+	Term uint64
+	// Home is where the domain lives.
+	Home    Home
 	Servers []*Server
 	Groups  []*Group
 }
@@ -231,6 +233,7 @@ func NewMembership(server, path string) *Membership {
 // Clone gives a deep copy, to change.
 func (d *Domain) Clone() *Domain {
 	c := *d
+	c.Home = d.Home.clone()
 	c.Servers = cloneAll(d.Servers, func(s *Server) {
 		s.Addresses = slices.Clone(s.Addresses)
 		s.Listen = slices.Clone(s.Listen)
@@ -280,6 +283,7 @@ func compareLinks(a, b Link) int {
 
 // sort puts everything that has no order of its own in the order of names.
 func (d *Domain) sort() {
+	slices.Sort(d.Home.Servers)
 	slices.SortFunc(d.Servers, func(a, b *Server) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range d.Groups {

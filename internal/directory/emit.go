@@ -76,6 +76,9 @@ func canonical(d *Domain) *node {
 	if d.Term > 1 {
 		b.put("term", number(d.Term))
 	}
+	if d.Home.Kind != HomeFile {
+		b.put("directory", canonicalHome(&d.Home))
+	}
 	if len(d.Servers) > 0 {
 		list := block()
 		for _, s := range d.Servers {

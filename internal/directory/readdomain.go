@@ -30,6 +30,7 @@ func (r *reader) domain(root *node) *Domain {
 		"id":         r.id(&d.ID),
 		"generation": r.uint(&d.Generation, 0),
 		"term":       r.uint(&d.Term, 1),
+		"directory":  func(n *node, p string) { r.home(n, p, &d.Home) },
 		"servers": func(n *node, p string) {
 			r.names(n, p, "server", func(name string, n *node, p string) { d.Servers = append(d.Servers, r.server(name, n, p)) })
 		},

@@ -131,8 +131,9 @@ func (a *Authority) String() string { return fmt.Sprintf("CA of domain %q (%v)",
 func (a *Authority) GoString() string { return a.String() }
 
 // Issue makes a certificate for the server with this id, from its PKCS #10
-// request. Only the request's key is used.
-func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now time.Time) ([]byte, error) {
+// request. Only the request's key is used. roles are DNS names that stand for what
+// it may do beside being a member (directory.DeputyName); none of a machine.
+func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now time.Time, roles ...string) ([]byte, error) {
 	r, err := parseRequest(request)
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now
 		return nil, fmt.Errorf("issue a certificate for server %q: the domain's CA ended on %s", name, a.cert.NotAfter.Format(time.DateOnly))
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{memberURI(a.domain, member)},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{memberURI(a.domain, member)}, DNSNames: roles,
 		NotBefore: now.Add(-backdate), NotAfter: end, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

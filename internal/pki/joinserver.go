@@ -26,6 +26,9 @@ type Door struct {
 	// signed copy that it then has. ErrUnknownServer says that the server is
 	// not in the domain any more; an address that cannot be is a *wire.Error.
 	Accept func(ctx context.Context, n Newcomer) ([]byte, error)
+	// Roles gives the DNS names of what a member may do beside being one; nil:
+	// nothing.
+	Roles func(repl.MemberID) []string
 	// Now is this server's clock.
 	Now func() time.Time
 	Log *slog.Logger
@@ -105,5 +108,9 @@ func refusal(err error) *wire.Error {
 
 // Renew issues a new certificate for a member that a session has identified.
 func (d *Door) Renew(request []byte, member repl.MemberID, name string) ([]byte, error) {
-	return d.Authority.Issue(request, member, name, d.Now())
+	var roles []string
+	if d.Roles != nil {
+		roles = d.Roles(member)
+	}
+	return d.Authority.Issue(request, member, name, d.Now(), roles...)
 }
