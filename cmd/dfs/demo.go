@@ -176,7 +176,7 @@ func (d *demo) inviteBranch(ctx context.Context) error {
 	if _, err := hub.client.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: []byte("domain.yaml")}); err != nil {
 		return err
 	}
-	_, _, err = joinDomain(ctx, branch.state, invitation.Token, []string{branch.address})
+	_, _, err = joinDomain(ctx, &options{state: branch.state}, invitation.Token, []string{branch.address})
 	return err
 }
 

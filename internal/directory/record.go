@@ -14,8 +14,12 @@ type Edit struct {
 }
 
 // Edits lists what turns old into new, for the record. Unlike Diff it names each
-// object that is removed, what is inside another included, with what it had.
+// object that is removed, what is inside another included, with what it had. A nil
+// old is an empty domain.
 func Edits(old, new *Domain) []Edit {
+	if old == nil {
+		old = &Domain{}
+	}
 	var list []Edit
 	for _, c := range Diff(old, new) {
 		switch c.Op {
