@@ -149,7 +149,7 @@ func (d *demo) initHub() error {
 	if err := makeSample(hub.folder, branch.folder); err != nil {
 		return fmt.Errorf("make the sample tree: %w", err)
 	}
-	_, err = initDomain(hub.state, newDomain{"demo", hub.name, []string{hub.address}, []string{hub.address}})
+	_, err = initDomain(hub.state, newDomain{"demo", hub.name, []string{hub.address}, []string{hub.address}, time.Now()})
 	return err
 }
 
