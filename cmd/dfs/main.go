@@ -150,7 +150,7 @@ To look at it without setting anything up: dfs demo`),
 	c.PersistentFlags().StringVar(&o.socket, "socket", "", "control socket for every user (default "+runSocket+")")
 	c.PersistentFlags().StringVar(&o.server, "server", "", "ask this member by its port: a server's name, or HOST[:PORT]")
 	c.AddGroup(&cobra.Group{ID: "setup", Title: "Set up:"}, &cobra.Group{ID: "look", Title: "Look:"})
-	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o), demoCommand(o)} {
+	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o), migrateCommand(o), demoCommand(o)} {
 		add.GroupID = "setup"
 		c.AddCommand(add)
 	}
