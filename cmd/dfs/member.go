@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"opendfs/internal/control"
+	"opendfs/internal/control/controlpb"
 	"opendfs/internal/directory"
 	"opendfs/internal/finding"
 	"opendfs/internal/peer"
@@ -41,6 +42,8 @@ type member struct {
 	counts   backlogCounts
 	// followed is the domain that the folders and partners go by; nil at first.
 	followed atomic.Pointer[directory.Domain]
+	// knows says that informed need not be asked any more.
+	knows atomic.Bool
 
 	// Owned by run.
 	listen []string
@@ -70,6 +73,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { m.windows.run(ctx) })
+	work.Go(func() { m.renew(ctx) }) // it may have expired while nothing ran
 	watch := m.dir.Watch(ctx)
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
@@ -99,10 +103,13 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 			if err := m.rebuild(ctx, err); err != nil {
 				return err
 			}
+		case <-m.partners.news:
+			m.partners.follow(ctx, m.domain().Domain)
 		case <-m.hup:
 			m.refresh()
 		case <-chore.C:
 			m.renew(ctx)
+			m.noticeRefused()
 			if m.newest() {
 				m.folders.dropLeft(m.self())
 			}
@@ -119,6 +126,7 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	} else {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
+	m.noticeRefused()
 	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)
@@ -141,13 +149,24 @@ func (m *member) shutOut(peers *runningPeers, d *directory.Domain) {
 
 // refresh reads domain.yaml again.
 func (m *member) refresh() {
-	changed, err := m.dir.Refresh()
+	changed, err := m.refreshOwn(context.Background(), event{Who: "unknown", From: "domain.yaml, edited by hand", What: "edit"})
 	m.log.Info("domain.yaml read again", "changed", changed, "err", err)
 	m.noticeRefused()
 }
 
-// noticeRefused raises or clears that domain.yaml is not what runs.
+// noticeRefused raises or clears that domain.yaml is not what runs, and that this
+// server has been master and is not any more.
 func (m *member) noticeRefused() {
+	if path := m.dir.Superseded(); path != "" {
+		id, here := m.dir.Master()
+		text := "master is " + serverName(m.domain().Domain, id)
+		if here {
+			text = "this server is it again"
+		}
+		m.find.Raise(finding.DirectorySuperseded, m.id.Name(), text+"; what it had is "+path)
+	} else {
+		m.find.Clear(finding.DirectorySuperseded, m.id.Name())
+	}
 	if err := m.dir.Refused(); err != nil {
 		m.find.Raise(finding.DirectoryEditRefused, "", err.Error())
 		return
@@ -360,6 +379,33 @@ func (m *member) alive() bool {
 	return true
 }
 
+// informTime is how long after its start a member may wait for partners to tell
+// of a newer domain.
+const informTime = 5 * time.Second
+
+// informed reports whether every partner that tells of newer domains has been
+// asked since the start, or could not be reached in time; with wait it waits for
+// that.
+func (m *member) informed(ctx context.Context, wait bool) bool {
+	for !m.knows.Load() {
+		if m.followed.Load() != nil && m.partners.informed() || time.Since(m.started) > informTime {
+			m.knows.Store(true)
+			break
+		}
+		if !wait || !pause(ctx, waitPoll) {
+			return false
+		}
+	}
+	return true
+}
+
+// Apply is that of control.Member. A master that has just started hears first
+// whether another was promoted.
+func (m *member) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*controlpb.ApplyReply, error) {
+	m.informed(ctx, true)
+	return m.admin.Apply(ctx, req)
+}
+
 // newest reports whether the domain that is followed is the newest: this server
 // is the master, or has a session with it and has asked.
 func (m *member) newest() bool {
@@ -393,13 +439,17 @@ func (m *member) renewNow(ctx context.Context, now time.Time) error {
 		return err
 	}
 	var cert []byte
-	if m.ca != nil {
-		cert, err = m.ca.Issue(r.DER, m.id.Member(), m.id.Name(), now)
+	if ca := m.ca.Load(); ca != nil {
+		cert, err = ca.Issue(r.DER, m.id.Member(), m.id.Name(), now)
 	} else {
 		master, _ := m.dir.Master()
 		s := m.session(repl.MemberID(master))
-		if s == nil {
-			return errors.New("no session with the server that holds the CA")
+		if s == nil { // the certificate may have expired: then there can be none
+			holder := m.domain().Domain.Server(master)
+			if holder == nil {
+				return errors.New("the server that holds the CA is not in the domain")
+			}
+			return m.id.RenewAt(ctx, pki.Policy{Now: time.Now, Revoked: m.revoked}, repl.MemberID(master), holder.Addresses)
 		}
 		ctx, cancel := context.WithTimeout(ctx, renewTime)
 		defer cancel()

@@ -103,7 +103,7 @@ func (m *member) waitDomain(ctx context.Context) error {
 			d := m.domain().Domain
 			c, err := s.Directory(ctx, d.Term, d.Generation, false)
 			if err == nil && len(c.Signed) > 0 {
-				if _, err := m.dir.Accept(c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
+				if _, err := m.take(ctx, c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
 					return err
 				}
 			}

@@ -17,6 +17,7 @@ func (r *reader) check(d *Domain) {
 	}
 	r.checkAddresses(d)
 	r.checkHome(d, known, servers)
+	r.checkGrants(d, servers)
 	for _, g := range d.Groups {
 		r.checkTopology(g, known, servers)
 		r.checkExceptions(g, known, servers)

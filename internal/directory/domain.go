@@ -43,7 +43,11 @@ type Domain struct {
 	// Home is where the domain lives.
 	Home    Home
 	Servers []*Server
-	Groups  []*Group
+	// Admins are the identities of administrators, Grants who may do what. Root
+	// of a server may do on it whatever it likes, without a grant.
+	Admins []*Admin
+	Grants []Grant
+	Groups []*Group
 }
 
 // Server is one member machine.
@@ -238,6 +242,11 @@ func (d *Domain) Clone() *Domain {
 		s.Addresses = slices.Clone(s.Addresses)
 		s.Listen = slices.Clone(s.Listen)
 	})
+	c.Admins = cloneAll(d.Admins, func(*Admin) {})
+	c.Grants = slices.Clone(d.Grants)
+	for i := range c.Grants {
+		c.Grants[i].Roles = slices.Clone(c.Grants[i].Roles)
+	}
 	c.Groups = cloneAll(d.Groups, func(g *Group) {
 		g.Topology.Hubs = slices.Clone(g.Topology.Hubs)
 		g.Topology.Links = slices.Clone(g.Topology.Links)
@@ -285,6 +294,11 @@ func compareLinks(a, b Link) int {
 func (d *Domain) sort() {
 	slices.Sort(d.Home.Servers)
 	slices.SortFunc(d.Servers, func(a, b *Server) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Admins, func(a, b *Admin) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Grants, compareGrants)
+	for _, g := range d.Grants {
+		slices.SortFunc(g.Roles, compareRoles)
+	}
 	slices.SortFunc(d.Groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range d.Groups {
 		slices.Sort(g.Topology.Hubs)

@@ -379,3 +379,14 @@ func (f *File) Refused() error {
 	defer f.mu.Unlock()
 	return f.refused
 }
+
+// ReadCopy reads the newest good copy in a state directory and changes nothing:
+// what the domain was before OpenFile takes an edit into it.
+func ReadCopy(o FileOptions) (*Document, error) {
+	f := &File{options: o, disk: disk{dir: o.Dir}}
+	doc, _, err := f.readCopy()
+	if doc == nil {
+		return nil, err
+	}
+	return doc, nil
+}

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 )
@@ -75,6 +76,13 @@ func (f *File) Accept(copied []byte) (changed bool, err error) {
 	return true, nil
 }
 
+// UseSigner gives the private key of the CA to a server that did not have it.
+func (f *File) UseSigner(key crypto.Signer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.options.Signer = key
+}
+
 // Promote makes this server the master, in a new term; nothing if it is. It
 // needs the private key of the CA. If the old master lives it becomes a copy
 // when it hears of the new term; changes that it made and nobody saw are then
@@ -127,4 +135,13 @@ func (f *File) refreshLocked() (updated bool, err error) {
 		return false, f.publishLocked(f.doc)
 	}
 	return f.takeEditLocked(mine, yamlErr)
+}
+
+// Superseded gives the path of the domain.yaml that this server had as master
+// when another was promoted; empty if there is none any more.
+func (f *File) Superseded() string {
+	if _, there := f.disk.exists(supersededName); !there {
+		return ""
+	}
+	return f.disk.path(supersededName)
 }

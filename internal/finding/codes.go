@@ -42,6 +42,7 @@ const (
 	StoreError               Code = "store-error"
 	DirectoryCopyStale       Code = "directory-copy-stale"
 	DirectoryEditRefused     Code = "directory-edit-refused"
+	DirectorySuperseded      Code = "directory-superseded"
 	NoPrimary                Code = "no-primary"
 	SecondPrimary            Code = "second-primary"
 	InitialSyncWaiting       Code = "initial-sync-waiting"

@@ -249,6 +249,12 @@ var kinds = []Kind{
 		"Correct the named error, or make the change on the master with `dfs apply -f domain.yaml`.",
 		"The file in the state directory is invalid, out of date, or on a server that is not the master. The member goes on with the last good domain.",
 	},
+	{
+		DirectorySuperseded, Warning,
+		"this server was the master of the domain; another was promoted",
+		"Look whether `domain.yaml.superseded` in the state directory has changes that the domain lacks; repeat them on the new master, then remove the file.",
+		"Changes of the domain are refused here. What this server had as master is kept; a change that it made alone is not in the domain.",
+	},
 
 	// Initial sync, what is kept, what waits.
 	{
