@@ -62,7 +62,7 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := directory.FileOptions{Dir: state.path, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Rand: rand.Reader}
+	options := directory.FileOptions{Dir: state.path, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Deputy: id.Signer, Rand: rand.Reader}
 	if ca != nil {
 		options.Signer = ca.Signer()
 	}
@@ -101,7 +101,12 @@ func (a *admin) mayChange() error {
 	if here {
 		return nil
 	}
-	return notMaster(a.domain().Domain, id)
+	d := a.domain().Domain
+	if d.Home.Kind != directory.HomeFile {
+		self := d.Server(a.self())
+		return &directory.AwayError{Home: d.Home, Here: self != nil && d.Home.Has(self.Name)}
+	}
+	return notMaster(d, id)
 }
 
 // notMaster says where the domain is changed.

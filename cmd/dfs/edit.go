@@ -312,6 +312,7 @@ func renameServer(d *directory.Domain, s *directory.Server, name string) error {
 		}
 	}
 	eachReference(d, now)
+	d.Home.Rename(s.Name, name)
 	s.Name = name
 	return nil
 }

@@ -64,7 +64,7 @@ func Diff(old, new *Domain) []Change {
 	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
 		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
 	}
-	d.set("domain "+new.Name, "directory", homeText(old), homeText(new))
+	d.set("domain "+new.Name, "directory", old.Home.String(), new.Home.String())
 	matched(d, "server ", old.Servers, new.Servers,
 		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
 	matched(d, "admin ", old.Admins, new.Admins,
@@ -130,13 +130,6 @@ func underNewNames(old, new *Domain) *Domain {
 		slices.SortFunc(g.Topology.Links, compareLinks)
 	}
 	return old
-}
-
-func homeText(d *Domain) string {
-	if d.Home.Kind == HomeFile {
-		return HomeFile.String()
-	}
-	return d.Home.text()
 }
 
 type differ struct{ changes []Change }

@@ -211,7 +211,7 @@ func (f *File) settleCopyLocked(mine *Document, yamlErr error) error {
 			return f.publishLocked(mine) // Promote was interrupted
 		case mine.Domain.Term < f.signed.Term:
 			f.yaml = nil // another was promoted, and putting ours aside was interrupted
-			return f.disk.rename(yamlName, supersededName)
+			return f.disk.rename(yamlName, f.asideLocked(f.signed))
 		}
 	}
 	f.refused = fmt.Errorf("%s is not used: %w", f.disk.path(yamlName), f.notMasterLocked())

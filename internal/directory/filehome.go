@@ -103,6 +103,7 @@ func (f *File) adoptLocked(doc *Document) (bool, error) {
 func (f *File) leaveLocked(doc *Document, s *Signed) error {
 	// The copy first: from then on a crash finds a domain.yaml of a lower term
 	// than the copy, and puts it aside.
+	aside := f.asideLocked(s)
 	if err := f.storeCopyLocked(doc, s); err != nil {
 		return err
 	}
@@ -110,7 +111,16 @@ func (f *File) leaveLocked(doc *Document, s *Signed) error {
 	if _, there := f.disk.exists(yamlName); !there {
 		return nil
 	}
-	return f.disk.rename(yamlName, supersededName)
+	return f.disk.rename(yamlName, aside)
+}
+
+// asideLocked says under which name a domain.yaml goes aside for a copy: what this
+// server moved has nothing that is not in the domain.
+func (f *File) asideLocked(s *Signed) string {
+	if s.Signer == f.options.Self {
+		return movedName
+	}
+	return supersededName
 }
 
 // updateAway changes the domain where it lives.

@@ -56,7 +56,7 @@ type Home struct {
 func (h *Home) Has(server string) bool { return slices.Contains(h.Servers, server) }
 
 // Equal says that two homes are the same.
-func (h *Home) Equal(o *Home) bool { return h.text() == o.text() }
+func (h *Home) Equal(o *Home) bool { return h.String() == o.String() }
 
 // clone gives a deep copy.
 func (h *Home) clone() Home {
@@ -83,10 +83,10 @@ func (h *Home) Rename(old, name string) {
 	}
 }
 
-// text shows the home in one line; empty for the backend file.
-func (h *Home) text() string {
+// String shows the home in one line, as the document does.
+func (h *Home) String() string {
 	if h.Kind == HomeFile {
-		return ""
+		return h.Kind.String()
 	}
 	var b strings.Builder
 	emitFlow(&b, canonicalHome(h))
@@ -163,7 +163,7 @@ func (r *reader) homeOf(n *node, path string, h *Home, kind HomeKind) {
 		r.bad(n, path, "servers have addresses and do not run the directory", "write the servers as a list")
 	case len(h.Voters) == 2:
 		r.bad(n, path, "etcd runs on two servers: then the loss of either stops changes, and two are worse than one", "name 1 server, or 3 or more")
-	case h.Voters != nil && len(h.Voters) > maxVoters:
+	case len(h.Voters) > maxVoters:
 		r.bad(n, path, fmt.Sprintf("etcd runs on %d servers, and each change waits for most of them", len(h.Voters)), fmt.Sprintf("name 3 or 5, at most %d; all others get signed copies", maxVoters))
 	}
 }

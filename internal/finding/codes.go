@@ -40,6 +40,7 @@ const (
 	StateOnNetworkFilesystem Code = "state-on-network-filesystem"
 	StateNewer               Code = "state-newer"
 	StoreError               Code = "store-error"
+	DirectoryUnreachable     Code = "directory-unreachable"
 	DirectoryCopyStale       Code = "directory-copy-stale"
 	DirectoryEditRefused     Code = "directory-edit-refused"
 	DirectorySuperseded      Code = "directory-superseded"

@@ -238,6 +238,12 @@ var kinds = []Kind{
 
 	// The directory.
 	{
+		DirectoryUnreachable, Warning,
+		"the directory that the domain lives in cannot be reached from here",
+		"Correct the named error: servers that are down, an address, a password. If it is gone for good run `dfs directory promote` on a server that holds the CA's key.",
+		"The member replicates by the last domain it knows. Changes made here are refused, and those made elsewhere come by partners.",
+	},
+	{
 		DirectoryCopyStale, Warning,
 		"the copy of the domain is older than a partner's",
 		"Check that this server reaches the master or a partner; if the master is gone for good run `dfs directory promote` on a survivor.",

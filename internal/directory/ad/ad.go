@@ -145,7 +145,7 @@ func (s *Store) begin(ctx context.Context, first *directory.Document) error {
 			case first == nil:
 				return ErrEmpty
 			}
-			before := &directory.Document{}
+			var before *directory.Document
 			if st == nil {
 				if before, err = directory.NewDocument(&directory.Domain{Name: first.Domain.Name, ID: first.Domain.ID, Term: 1}); err != nil {
 					return err
@@ -374,7 +374,7 @@ func errNoRoot(n int) error {
 	if n == 1 {
 		return nil
 	}
-	return errors.New("Active Directory does not show its root; give the service account the right to read it")
+	return errors.New("read the root of Active Directory: it is not shown; give the service account the right to read it")
 }
 
 // changedSince says whether an object of replication has changed since the last

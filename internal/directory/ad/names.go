@@ -123,11 +123,6 @@ func guidFrom(b string) (u directory.UUID, ok bool) {
 	return u, !u.IsZero()
 }
 
-func guidTo(u directory.UUID) string {
-	swap(&u)
-	return string(u[:])
-}
-
 func swap(u *directory.UUID) {
 	slices.Reverse(u[0:4])
 	slices.Reverse(u[4:6])

@@ -192,8 +192,11 @@ func removeOthers(dir, keep string) error {
 	return nil
 }
 
+// Client speaks to a cluster.
+type Client = clientv3.Client
+
 // Client gives a client of this voter, without a socket between.
-func (s *Server) Client() *clientv3.Client { return v3client.New(s.etcd.Server) }
+func (s *Server) Client() *Client { return v3client.New(s.etcd.Server) }
 
 // Ready is closed when the voter has found the others and knows a leader.
 func (s *Server) Ready() <-chan struct{} { return s.etcd.Server.ReadyNotify() }
@@ -215,7 +218,7 @@ type DialOptions struct {
 }
 
 // Dial makes a client of a cluster that is there already. It does not connect yet.
-func Dial(o DialOptions) (*clientv3.Client, error) {
+func Dial(o DialOptions) (*Client, error) {
 	cfg := clientv3.Config{
 		Endpoints: o.Endpoints, DialTimeout: changeTime, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 		Username: o.User, Password: o.Password, Logger: zapTo(slog.New(slog.DiscardHandler)), Context: context.Background(),
@@ -235,6 +238,21 @@ func Dial(o DialOptions) (*clientv3.Client, error) {
 		return nil, fmt.Errorf("dial etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
 	}
 	return c, nil
+}
+
+// Check asks a cluster something, to see whether it answers and lets us.
+func Check(ctx context.Context, o DialOptions) error {
+	c, err := Dial(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	_, err = c.Get(ctx, "/opendfs/")
+	if err != nil {
+		err = fmt.Errorf("ask etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
+	}
+	return errors.Join(err, c.Close())
 }
 
 var errNoCert = errors.New("no certificate in it")
