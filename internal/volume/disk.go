@@ -53,6 +53,7 @@ type Disk struct {
 	names    Names
 	optional Optional
 	unknown  unknownNames
+	doubted  atomic.Int64 // NT ACLs, see DoubtedNTACLs
 
 	temps    atomic.Uint64 // names of named temps
 	privMu   sync.Mutex    // one WritePrivate at a time

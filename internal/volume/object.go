@@ -272,6 +272,7 @@ func (v *Disk) apply(o object, s Stat, m Meta, mtime repl.Time) (lacks []string,
 			return lacks, err
 		}
 	}
+	v.judgeNTACL(s.Type, &m)
 	if s.Print.Mtime == mtime { // nothing of this moves it
 		return lacks, nil
 	}
