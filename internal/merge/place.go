@@ -18,7 +18,7 @@ func (d *decider) checkPlace(p repl.Place) {
 		if len(d.aliases) == 0 {
 			return // nobody came
 		}
-	} else if e.next == nil && len(d.aliases) == 0 && e.wasLive() && e.was.Name == p.Name && d.wasAt(e) == p {
+	} else if e.next == nil && len(d.aliases) == 0 && e.wasLive() && d.claimed(d.canonWas(e.was.Parent).uid, e.was.Name) == p {
 		return // it was there before
 	}
 	all := d.claimants(p)
@@ -153,7 +153,7 @@ func (d *decider) join(from repl.UID, w *entry) {
 			}
 		}
 		for _, name := range names {
-			if p := (repl.Place{Dir: w.uid, Name: name}); d.crowded(p) {
+			if p := d.claimed(w.uid, name); d.crowded(p) {
 				d.places = append(d.places, p)
 			}
 		}
