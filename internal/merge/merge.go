@@ -119,7 +119,7 @@ type decider struct {
 	opts    Options
 	root    repl.UID
 	fold    func(name string) string // the form by which names are compared
-	err     error // of the view; sticky, the verdict is thrown away then
+	err     error                    // of the view; sticky, the verdict is thrown away then
 
 	entries map[repl.UID]*entry
 	order   []*entry // as they were met: what the plan's order rests on

@@ -62,6 +62,7 @@ func (s *Counters) add(o *Counters) {
 	s.Cuts += o.Cuts
 	s.Torn += o.Torn
 	s.Resumed += o.Resumed
+	s.Seconds += o.Seconds
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]
@@ -99,6 +100,14 @@ func TestEditsWithFaults(t *testing.T) {
 
 func TestUsersOfOneMember(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Alone: true})
+}
+
+func TestSpellings(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fold: true})
+}
+
+func TestSpellingsOfOneMember(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
 }
 
 func TestReadOnlyMember(t *testing.T) {

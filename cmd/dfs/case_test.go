@@ -1,0 +1,86 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// entries lists the folder's root.
+func (s *site) entries() string {
+	s.t.Helper()
+	list, err := os.ReadDir(s.folder)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		if e.Name() != ".dfsr" {
+			names = append(names, e.Name())
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// A folder becomes case-insensitive when no two names collide, and the refusal
+// names those that do. Then another spelling is a rename, a second spelling
+// beside the first stays on its server with a finding, and replicates when it is
+// the only one.
+func TestNamesThatDifferByCase(t *testing.T) {
+	hub, branch := pair(t)
+	hub.write("Plan.txt", "one")
+	branch.write("plan.txt", "two")
+	hub.must("status", "--wait", "--timeout", "20s")
+	branch.must("status", "--wait", "--timeout", "20s")
+	if hub.entries() != "Plan.txt plan.txt" || branch.entries() != hub.entries() {
+		t.Fatalf("hub has %s, branch %s", hub.entries(), branch.entries())
+	}
+	for _, more := range []string{"--dry-run", ""} {
+		args := strings.Fields("folder set projects/docs --case insensitive " + more)
+		hub.refused(exitFailed, `"Plan.txt" and "plan.txt"`, args...)
+	}
+	if out := hub.must("folder", "show", "projects/docs"); strings.Contains(out, "insensitive") {
+		t.Errorf("the domain was changed all the same:\n%s", out)
+	}
+	hub.user("rm", "plan.txt")
+	hub.must("status", "--wait", "--timeout", "20s")
+	hub.must("folder", "set", "projects/docs", "--case", "insensitive")
+	branch.eventually("has the new domain", func() bool { return strings.Contains(branch.must("folder", "show", "projects/docs"), "insensitive") })
+	both := func() { settled(branch, hub) }
+	both()
+	branch.user("mv", "Plan.txt", "PLAN.TXT")
+	both()
+	if hub.entries() != "PLAN.TXT" || hub.read("PLAN.TXT") != "one" {
+		t.Errorf("after another spelling was given hub has %s", hub.entries())
+	}
+	branch.write("plan.txt", "second")
+	both()
+	if out := branch.must("status"); !strings.Contains(out, "name-collides") || !strings.Contains(out, "plan.txt") {
+		t.Errorf("status beside a second spelling:\n%s", out)
+	}
+	if out := branch.must("explain", "projects/docs:plan.txt"); !strings.Contains(out, `"PLAN.TXT" is on record`) {
+		t.Errorf("explain of a second spelling:\n%s", out)
+	}
+	if hub.entries() != "PLAN.TXT" || branch.entries() != "PLAN.TXT plan.txt" {
+		t.Errorf("a second spelling travelled, or went: hub has %s, branch %s", hub.entries(), branch.entries())
+	}
+	branch.user("rm", "PLAN.TXT")
+	both()
+	if hub.entries() != "plan.txt" || hub.read("plan.txt") != "second" {
+		t.Errorf("hub has %s", hub.entries())
+	}
+	if out := branch.must("status"); strings.Contains(out, "name-collides") {
+		t.Errorf("the finding stands:\n%s", out)
+	}
+	// A second spelling gives way to a partner's object of exactly its name.
+	branch.write("PLAN.txt", "left alone")
+	both()
+	hub.user("mv", "plan.txt", "PLAN.txt")
+	both()
+	if branch.entries() != "PLAN.txt" || branch.read("PLAN.txt") != "second" {
+		t.Errorf("branch has %s: %q", branch.entries(), branch.read("PLAN.txt"))
+	}
+	if kept := branch.keeps(1, "projects/docs", "--why", "conflict"); len(kept) == 1 && kept[0].Path != "PLAN.txt" {
+		t.Errorf("what gave way was kept as %+v", kept[0])
+	}
+}
