@@ -84,3 +84,32 @@ func TestNamesThatDifferByCase(t *testing.T) {
 		t.Errorf("what gave way was kept as %+v", kept[0])
 	}
 }
+
+// A file that is deleted and made again is the same file: its record keeps the
+// UID, on the partner too.
+func TestDeletedNameComesBack(t *testing.T) {
+	hub, branch := pair(t)
+	uid := func(s *site) string {
+		t.Helper()
+		for line := range strings.Lines(s.must("record", "projects/docs:plan.txt")) {
+			if rest, ok := strings.CutPrefix(line, "Uid "); ok {
+				return strings.TrimSpace(rest)
+			}
+		}
+		t.Fatal("the record has no Uid")
+		return ""
+	}
+	hub.write("plan.txt", "first")
+	settled(hub, branch)
+	before := uid(branch)
+	hub.user("rm", "plan.txt")
+	settled(hub, branch)
+	if branch.entries() != "" {
+		t.Fatalf("branch has %s", branch.entries())
+	}
+	branch.write("plan.txt", "made again, by the other")
+	settled(branch, hub)
+	if got := hub.read("plan.txt"); got != "made again, by the other" || uid(hub) != before || uid(branch) != before {
+		t.Errorf("hub has %q as %s, it was %s", got, uid(hub), before)
+	}
+}

@@ -189,6 +189,7 @@ func (g *gathered) add(writes []store.Write) {
 
 // prepare makes the writes of one group of drafts, which join what is gathered.
 func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
+	f.reanimate(group, g)
 	freed, parents := make(map[repl.UID]bool), make(map[repl.UID]repl.UID)
 	for i := range group {
 		d := &group[i]
@@ -443,7 +444,7 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	if f.unclean && prior != nil && !repl.SameContent(prior, &rec.Update) {
+	if f.unclean && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
 		// Whether a user or the crash made this content cannot be told: the
 		// history owns up to nothing, so whoever installs it keeps what it
 		// replaces (rule 19).

@@ -34,12 +34,15 @@ type Config struct {
 	Primary     bool
 	ReadOnly    bool
 	Filter      *filter.Set
-	Insensitive bool            // names that fold to the same are one (filter.Fold)
-	Rest        time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta    int64           // size from which on deltas travel; 0: 64 KiB
-	Reserve     uint64          // free bytes below which no content is brought here
-	Upstreams   []repl.MemberID // whom this member asks
-	Downstreams []repl.MemberID // who may ask this member
+	Insensitive bool // names that fold to the same are one (filter.Fold)
+	// TombstoneLifetime is how long a deleted object may come back to life under
+	// its name; 0: for ever.
+	TombstoneLifetime time.Duration
+	Rest              time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta          int64           // size from which on deltas travel; 0: 64 KiB
+	Reserve           uint64          // free bytes below which no content is brought here
+	Upstreams         []repl.MemberID // whom this member asks
+	Downstreams       []repl.MemberID // who may ask this member
 
 	// StagingQuota is what kept signatures may take, a target.
 	StagingQuota int64

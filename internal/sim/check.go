@@ -28,6 +28,7 @@ func (c *Cluster) check() error {
 		for i, n := range m.folder.Status().Stats.Verdicts {
 			c.Count.Verdicts[i] += n
 		}
+		c.Count.Reanimated += int(m.folder.Status().Stats.Reanimated)
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type Cluster struct {
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
+	script  bool            // users do only what a test lets them do
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
 	names   []string        // what users call things
@@ -50,6 +51,7 @@ type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
 	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
+	Reanimated                                          int    // deleted objects that came back under their names
 	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
 	Forms                                               [3]int // contents that came, by wire.Form
 }
@@ -301,7 +303,7 @@ func (m *Member) yield(string) {
 			panic(crashed{m})
 		}
 	}
-	if !m.c.still && m.c.rnd.IntN(24) == 0 {
+	if !m.c.still && !m.c.script && m.c.rnd.IntN(24) == 0 {
 		m.inAction = false
 		m.c.userOp(m)
 		m.inAction = true

@@ -14,6 +14,7 @@ func TestCollisionsPutFoldingOff(t *testing.T) {
 	c := New(7, 2, Mesh)
 	c.names = spellings
 	m0, m1 := c.members[0], c.members[1]
+	c.script = true
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -64,6 +65,7 @@ func TestCollisionsPutFoldingOff(t *testing.T) {
 func TestOneMemberFoldsFirst(t *testing.T) {
 	c := New(8, 2, Mesh)
 	m0, m1 := c.members[0], c.members[1]
+	c.script = true
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -48,6 +48,12 @@ func play(t *testing.T, n uint64, plan Plan) {
 		sum.add(&c.Count)
 	}
 	t.Logf("%d seeds: %+v", count, sum)
+	if !plan.Edits && count > 10 && sum.Reanimated < int(count)/5 {
+		t.Errorf("few deleted objects came back under their names: %d", sum.Reanimated)
+	}
+	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
+		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
+	}
 	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
 	}
@@ -63,6 +69,7 @@ func (s *Counters) add(o *Counters) {
 	s.Torn += o.Torn
 	s.Resumed += o.Resumed
 	s.Seconds += o.Seconds
+	s.Reanimated += o.Reanimated
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]

@@ -29,6 +29,7 @@ const (
 	tableVersion byte = 'v'
 	tableName    byte = 'n'
 	tableFolded  byte = 'f'
+	tableGrave   byte = 'd'
 	tableHandle  byte = 'h'
 	tableContent byte = 'c'
 	tableAlias   byte = 'a'
@@ -125,6 +126,12 @@ func (k keys) name(dst []byte, parent ref, name string) []byte {
 
 func (k keys) folded(dst []byte, parent ref, name string) []byte {
 	return append(k.ref(dst, tableFolded, parent), filter.Fold(name)...)
+}
+
+// grave is the row of the tombstones of one place, whether names are compared
+// folded or not.
+func (k keys) grave(dst []byte, parent ref, name string) []byte {
+	return append(k.ref(dst, tableGrave, parent), filter.Fold(name)...)
 }
 
 // handle is the prefix of the rows of one handle: the low half of the inode,
