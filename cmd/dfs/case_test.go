@@ -113,3 +113,31 @@ func TestDeletedNameComesBack(t *testing.T) {
 		t.Errorf("hub has %q as %s, it was %s", got, uid(hub), before)
 	}
 }
+
+// With `directory-conflict: morph` two directories that were given one name apart
+// both stay, the older under FRS's kind of name, on both servers.
+func TestDirectoriesOfOneNameMorph(t *testing.T) {
+	hub, branch := pair(t)
+	hub.refused(exitUsage, "it is merge or morph", "folder", "set", "projects/docs", "--directory-conflict", "mix")
+	hub.must("folder", "set", "projects/docs", "--directory-conflict", "morph")
+	branch.eventually("has the new domain", func() bool { return strings.Contains(branch.must("folder", "show", "projects/docs"), "morph") })
+	settled(hub, branch)
+	branch.stop()
+	hub.user("sh", "-c", "mkdir plans && echo hub >plans/file")
+	hub.eventually("has captured the directory", func() bool {
+		_, _, exit := hub.dfs("record", "projects/docs:plans/file")
+		return exit == exitDone
+	})
+	branch.user("sh", "-c", "mkdir plans && echo branch >plans/file")
+	branch.serve()
+	settled(hub, branch)
+	names := strings.Fields(hub.entries())
+	if len(names) != 2 || names[0] != "plans" || !strings.HasPrefix(names[1], "plans_NTFRS_") || branch.entries() != hub.entries() {
+		t.Fatalf("hub has %v, branch %s", names, branch.entries())
+	}
+	for _, s := range []*site{hub, branch} {
+		if got := s.read("plans/file") + s.read(names[1]+"/file"); got != "branch\nhub\n" {
+			t.Errorf("%s has %q in them", s.name, got)
+		}
+	}
+}

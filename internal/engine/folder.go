@@ -35,6 +35,7 @@ type Config struct {
 	ReadOnly    bool
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
+	Morph       bool // of two directories of one name both stay, one renamed
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration

@@ -8,7 +8,7 @@
 //   - the tree: a live object whose directory is dead revives it, or is still
 //     to be asked about; a ring of directories is opened;
 //   - the places: of two live objects at one place the smaller dies, of two
-//     directories it is merged into the greater.
+//     directories it is merged into the greater, or renamed (Options.Morph).
 //
 // Whatever is mended by a new update of ours (a mint) is mended only when the
 // partner's own current record of each object concerned is in the batch, or
@@ -63,6 +63,10 @@ type Options struct {
 	// come, and nothing is settled with it. nil: all is known.
 	Vector version.Vector
 	Own    version.Originator
+	// Morph is set in a folder in which of two directories that claim one place
+	// both stay, the smaller under the name that Morphed gives it; else it is
+	// merged into the greater.
+	Morph bool
 	// Fold is set in a folder that compares names folded (filter.Fold): names
 	// that fold to the same claim one place.
 	Fold bool

@@ -61,6 +61,7 @@ type world struct {
 	log      []string
 	verdicts [repl.Verdicts]int
 	fold     bool // names that fold to the same are one
+	morph    bool // of two directories of one name both stay
 }
 
 // same reports whether two names are one.
@@ -387,7 +388,7 @@ func mix(g version.GVSN, seed uint64) uint64 {
 func (m *member) take(s snapshot, batch []repl.Update) error {
 	answers := make(map[repl.UID]bool)
 	for round := 0; ; round++ {
-		plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers, Fold: m.world.fold})
+		plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers, Fold: m.world.fold, Morph: m.world.morph})
 		if err != nil {
 			return err
 		}

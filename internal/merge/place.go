@@ -75,7 +75,16 @@ func (d *decider) conflict(w, l *entry) (done, merged bool) {
 	if cause == nil {
 		cause = d.culprit(w)
 	}
-	if w.now.Type == repl.Directory && l.now.Type == repl.Directory {
+	both := w.now.Type == repl.Directory && l.now.Type == repl.Directory
+	if both && d.opts.Morph {
+		draft := *l.now
+		draft.Name = Morphed(l.now.Name, l.uid)
+		w.won = true
+		d.draft(l, &draft, repl.VerdictMorphed, cause)
+		d.tree = append(d.tree, l)
+		return true, false
+	}
+	if both {
 		draft := tombstone(l.now)
 		draft.NameConflict, draft.Heir = true, w.uid
 		d.draft(l, draft, repl.VerdictMerged, cause)

@@ -22,6 +22,7 @@ type Plan struct {
 	Alone    bool // only the users of the first member work, and no power is lost
 	Edits    bool // users edit few files, and contents are large enough for deltas
 	Fold     bool // the folder folds names, and users care little for case
+	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
 
@@ -39,6 +40,9 @@ func Run(p Plan) (c *Cluster, err error) {
 		}
 	}()
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
+	for _, m := range c.members {
+		m.cfg.Morph = p.Morph
+	}
 	if p.Fold {
 		c.names = spellings
 		for _, m := range c.members {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
 
@@ -50,6 +51,9 @@ func play(t *testing.T, n uint64, plan Plan) {
 	t.Logf("%d seeds: %+v", count, sum)
 	if !plan.Edits && count > 10 && sum.Reanimated < int(count)/5 {
 		t.Errorf("few deleted objects came back under their names: %d", sum.Reanimated)
+	}
+	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/3 {
+		t.Errorf("few directories were renamed: %d", n)
 	}
 	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
 		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
@@ -111,6 +115,10 @@ func TestUsersOfOneMember(t *testing.T) {
 
 func TestSpellings(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fold: true})
+}
+
+func TestMorphedDirectories(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
 }
 
 func TestSpellingsOfOneMember(t *testing.T) {
