@@ -30,6 +30,9 @@ type admin struct {
 	invites *pki.Invitations
 	dir     *directory.File
 	log     *slog.Logger
+	// refuses says why what this server has cannot follow a change of the domain,
+	// and what is worth saying of it; nil where there is no database.
+	refuses func(now, next *directory.Domain) (warnings []string, err error)
 }
 
 // openAdmin opens the identity and the domain of a state directory.
@@ -53,7 +56,7 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin{state, id, ca, pki.OpenInvitations(state.path), dir, log}, nil
+	return &admin{state: state, id: id, ca: ca, invites: pki.OpenInvitations(state.path), dir: dir, log: log}, nil
 }
 
 func noDomain(state string) error {

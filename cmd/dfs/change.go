@@ -22,6 +22,11 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	}
 	now := a.domain()
 	reply, next, err := planChange(a.state, now, req)
+	if err == nil && a.refuses != nil {
+		var warnings []string
+		warnings, err = a.refuses(now.Domain, next.Domain)
+		reply.Warnings = append(reply.Warnings, warnings...)
+	}
 	if err != nil || req.DryRun {
 		return reply, err
 	}

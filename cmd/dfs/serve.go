@@ -127,6 +127,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	m.server = peer.ServerConfig{
 		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: admin.door(log), Greeted: m.partners.greeted,
 	}
+	m.admin.refuses = m.caseAgrees
 	m.api = control.NewServer(m)
 	return m, nil
 }

@@ -135,6 +135,24 @@ func (c Case) String() string {
 	return "sensitive"
 }
 
+// DirectoryConflict says what becomes of two directories that were given one name
+// apart from one another.
+type DirectoryConflict uint8
+
+// What becomes of them.
+const (
+	DirectoryMerge DirectoryConflict = iota // they become one, as in DFSR
+	DirectoryMorph                          // both stay, one renamed, as in FRS
+)
+
+// String gives the word of the document.
+func (c DirectoryConflict) String() string {
+	if c == DirectoryMorph {
+		return "morph"
+	}
+	return "merge"
+}
+
 // Owners says in which form owners and groups replicate.
 type Owners uint8
 
@@ -175,7 +193,9 @@ type Folder struct {
 	ID      UUID
 	Filters Filters
 	Case    Case
-	Owners  Owners
+	// DirectoryConflict is what becomes of directories that meet under one name.
+	DirectoryConflict DirectoryConflict
+	Owners            Owners
 	// Attributes are the kinds of extended attributes that replicate besides those
 	// that always do, in order.
 	Attributes []string

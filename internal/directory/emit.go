@@ -169,6 +169,9 @@ func canonicalFolder(f *Folder) *node {
 	if f.Case != CaseSensitive {
 		b.put("case", word(f.Case.String()))
 	}
+	if f.DirectoryConflict != DirectoryMerge {
+		b.put("directory-conflict", word(f.DirectoryConflict.String()))
+	}
 	if f.Owners != OwnersNumeric {
 		b.put("owners", word(f.Owners.String()))
 	}

@@ -60,6 +60,9 @@ func (e installed) apply(f *Folder) {
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
+		f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
+		f.vacated(c.From.Dir, c.From.Name)
+		f.vacated(c.To.Dir, c.To.Name)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			if c.Verdict == repl.VerdictUndone {

@@ -16,6 +16,8 @@ const (
 	ParentObscured           Code = "parent-obscured"
 	NameTooLong              Code = "name-too-long"
 	NameUnstorable           Code = "name-unstorable"
+	NameCollides             Code = "name-collides"
+	CaseRefused              Code = "case-refused"
 	FileOpenSince            Code = "file-open-since"
 	InstallWaitsOpenFile     Code = "install-waits-open-file"
 	ContentChangedWhileSent  Code = "content-changed-while-sending"

@@ -82,8 +82,20 @@ var kinds = []Kind{
 	{
 		NameUnstorable, Warning,
 		"the name cannot be stored here",
-		"Rename the file on a member that has it; names that differ only by case collide in a case-insensitive folder.",
+		"Rename the file on a member that has it.",
 		"The update is kept and passed on to other members under its true name, but is not on this disk. A name is never mangled.",
+	},
+	{
+		NameCollides, Warning,
+		"the name differs only by case from another one, and does not replicate",
+		"Rename or remove one of the two on this server; what is left replicates at once.",
+		"The folder is case-insensitive: names that fold to the same are one, and this disk has two. The one on record replicates; this one is left where it is, for this server alone. If a partner gives its own object exactly this name, this one goes to the conflict store.",
+	},
+	{
+		CaseRefused, Warning,
+		"the folder stays case-sensitive here, because names would collide",
+		"Rename or remove one of each pair, on any member; it is tried again every hour and when the member starts.",
+		"The domain says `case: insensitive`, but this member has names on record that would be one. Until they are not, it tells names apart byte by byte, as before.",
 	},
 	{
 		FileOpenSince, Warning,
