@@ -95,7 +95,7 @@ func (c *chunks) add(d capture.Draft) error {
 }
 
 func (e *Env) captureDeps(cfg *Config) *capture.Deps {
-	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy}
+	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0}
 }
 
 // LookGone looks into names that were not there.

@@ -195,15 +195,15 @@ func (s *Served) answer(ctx context.Context, c *Content, req *wire.RdcRequest) (
 }
 
 // signer signs contents of at least least bytes on their way past.
-func signer(kept *staging.Store, least int64) func(size int64) (io.Writer, func(repl.Hash, bool)) {
+func signer(kept *staging.Store, least int64) func(size int64, like repl.Hash) (io.Writer, func(repl.Hash, bool)) {
 	if kept == nil {
 		return nil
 	}
-	return func(size int64) (io.Writer, func(repl.Hash, bool)) {
+	return func(size int64, like repl.Hash) (io.Writer, func(repl.Hash, bool)) {
 		if size < least {
 			return nil, nil
 		}
-		return kept.Sign(size)
+		return kept.Sign(size, like)
 	}
 }
 

@@ -21,9 +21,9 @@ type Signatures interface {
 	Get(content repl.Hash) (seed rdc.Seed, release func(), ok bool)
 	// Make signs what r holds, which must be the content.
 	Make(r io.Reader, content repl.Hash, size int64) (*rdc.Signature, error)
-	// Sign signs a content on its way past. end is called once, with ok if it was
-	// written whole.
-	Sign(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Sign signs a content on its way past, of which like is another version. end
+	// is called once, with ok if it was written whole.
+	Sign(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
 }
 
 // Old is a file of this member that may hold most of a content: another version
@@ -179,7 +179,7 @@ func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) err
 		err = fmt.Errorf("%d bytes come for %d that are needed: %w", head.Carries-int64(head.Needs), needs.Missing(), rdc.ErrFormat)
 	}
 	if err == nil {
-		err = s.assemble(&w.Update, o, needs, r, out)
+		err = s.assemble(w, o, needs, r, out)
 	}
 	if err == nil {
 		out.Delta.Saved = w.Update.Size - head.Carries
@@ -255,7 +255,7 @@ func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, 
 		err = errSeed // nothing to speak of is here
 	}
 	if err == nil {
-		err = s.literals(ctx, up, u, needs, func(r io.Reader) error { return s.assemble(u, o, needs, r, out) })
+		err = s.literals(ctx, up, u, needs, func(r io.Reader) error { return s.assemble(w, o, needs, r, out) })
 	}
 	if err == nil {
 		out.Delta.Saved = max(0, u.Size-needs.Missing()-asked)

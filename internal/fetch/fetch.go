@@ -17,8 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
@@ -53,6 +55,15 @@ type Wanted struct {
 	Update repl.Update
 	Local  []Local
 	Old    []Old // at most wire.MaxSeeds
+}
+
+// like is the content of which the wanted one is likely another version; zero if
+// there is none.
+func (w *Wanted) like() repl.Hash {
+	if len(w.Old) == 0 {
+		return repl.Hash{}
+	}
+	return w.Old[0].Content
 }
 
 // Staged is what became of one Wanted.
@@ -155,7 +166,7 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		case head.Form == wire.FormOffer:
 			offers = append(offers, offered{i, bytes.Clone(head.Offer)})
 		default:
-			s.receive(pool, &wanted[i].Update, &out[i], r)
+			s.receive(pool, &wanted[i], &out[i], r)
 		}
 		return nil
 	})
@@ -166,13 +177,14 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 	return err
 }
 
-func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
+func (s *Stager) receive(pool *pool, w *Wanted, out *Staged, r io.Reader) {
+	u := &w.Update
 	if out.begun != nil {
-		s.resume(u, out, r)
+		s.resume(w, out, r)
 		return
 	}
 	if u.Size > small || pool == nil {
-		s.write(u, out, r, true)
+		s.write(w, out, r, true)
 		return
 	}
 	buf := buffers.Get().(*bytes.Buffer)
@@ -183,7 +195,7 @@ func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
 		return
 	}
 	pool.do(func() {
-		s.write(u, out, buf, true)
+		s.write(w, out, buf, true)
 		buffers.Put(buf)
 	})
 }
@@ -191,17 +203,19 @@ func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // write makes a Temp of what r holds, and signs it on the way if it is to.
-func (s *Stager) write(u *repl.Update, out *Staged, r io.Reader, sign bool) {
+func (s *Stager) write(w *Wanted, out *Staged, r io.Reader, sign bool) {
+	u := &w.Update
 	t, err := s.Volume.NewTemp(u.Size)
 	if err != nil {
 		out.Err = fmt.Errorf("stage %v: %w", u.UID, err)
 		return
 	}
-	signed, end := io.Discard, func(repl.Hash, bool) {}
+	var signed io.Writer
+	end := func(repl.Hash, bool) {}
 	if sign && s.Signatures != nil && u.Size >= s.MinDelta {
-		signed, end = s.Signatures.Sign(u.Size)
+		signed, end = s.Signatures.Sign(u.Size, w.like())
 	}
-	err = fill(t, signed, u, r)
+	err = s.fill(t, signed, u, r)
 	end(u.Content, err == nil)
 	if err == nil {
 		out.Lacks, out.Stat, err = dress(t, u)
@@ -222,11 +236,11 @@ func dress(t volume.Temp, u *repl.Update) (lacks []string, st volume.Stat, err e
 	return lacks, st, err
 }
 
-func fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
+func (s *Stager) fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	n, err := io.Copy(io.MultiWriter(t, h, signed), io.LimitReader(r, u.Size+1))
+	n, err := s.feed(u, io.LimitReader(r, u.Size+1), h, t, signed)
 	if err != nil {
 		return err
 	}
@@ -238,6 +252,19 @@ func fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
 	return nil
 }
 
+// apartFrom is the size from which on a content is received, hashed, written and
+// signed side by side.
+const apartFrom = 1 << 20
+
+// feed gives a content to those who take it; a nil one is left out.
+func (s *Stager) feed(u *repl.Update, r io.Reader, takers ...io.Writer) (int64, error) {
+	takers = slices.DeleteFunc(takers, func(w io.Writer) bool { return w == nil })
+	if s.Workers > 0 && u.Size >= apartFrom {
+		return rdc.Feed(r, true, takers...)
+	}
+	return io.Copy(io.MultiWriter(takers...), r)
+}
+
 var hashers = sync.Pool{New: func() any { return blake3.New() }}
 
 // local stages the content from a file that is already here and still has it.
@@ -247,7 +274,7 @@ func (s *Stager) local(w *Wanted, out *Staged) bool {
 		if err != nil {
 			continue
 		}
-		s.write(&w.Update, out, f, false)
+		s.write(w, out, f, false)
 		if err := f.Close(); err == nil && out.Temp != nil {
 			out.Copied = true
 			return true

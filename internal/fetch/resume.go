@@ -48,7 +48,7 @@ func (s *Stager) keepPart(u *repl.Update, t volume.Temp, err error) {
 
 // resume makes a content of what is kept of it and of r, which is the rest. What
 // is kept is used up: it is removed, and a longer beginning kept if r is cut too.
-func (s *Stager) resume(u *repl.Update, out *Staged, r io.Reader) {
-	s.Parts.DropPart(u.Content)
-	s.write(u, out, io.MultiReader(out.begun, r), true)
+func (s *Stager) resume(w *Wanted, out *Staged, r io.Reader) {
+	s.Parts.DropPart(w.Update.Content)
+	s.write(w, out, io.MultiReader(out.begun, r), true)
 }

@@ -92,9 +92,10 @@ func read(f volume.File) (rdc.Seed, error) {
 
 // Sign signs a content of size bytes on its way past: w takes it from its
 // beginning on and never fails. end is called once: with ok, the content was
-// written whole, its hash is h, and its signature is kept.
-func (s *Store) Sign(size int64) (w io.Writer, end func(h repl.Hash, ok bool)) {
-	m := s.begin(size)
+// written whole, its hash is h, and its signature is kept. Where the signature of
+// like is kept, what this content has of that is not signed again.
+func (s *Store) Sign(size int64, like repl.Hash) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	m := s.begin(size, like)
 	return m, func(h repl.Hash, ok bool) {
 		if ok {
 			_ = m.keep(h, size) // a cache: what is not kept is made again
@@ -107,9 +108,9 @@ func (s *Store) Sign(size int64) (w io.Writer, end func(h repl.Hash, ok bool)) {
 // Make reads a content of size bytes to its end, holds it against its hash
 // (ErrOther), and keeps and returns its signature.
 func (s *Store) Make(r io.Reader, h repl.Hash, size int64) (*rdc.Signature, error) {
-	m := s.begin(size)
+	m := s.begin(size, repl.Hash{})
 	whole := blake3.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(whole, m)}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+	if _, err := rdc.Feed(r, s.workers > 0 && size > alone, whole, m); err != nil {
 		m.drop()
 		return nil, fmt.Errorf("sign %v: %w", h, err)
 	}
@@ -130,14 +131,20 @@ type making struct {
 	signer *rdc.Signer
 	temp   volume.Temp // nil: not kept
 	done   int64       // bytes signed
+	unlike func()      // lets go of the signature that guides this one
 	err    error
 }
 
-func (s *Store) begin(size int64) *making {
+func (s *Store) begin(size int64, like repl.Hash) *making {
 	m := &making{s: s}
 	opt := rdc.Options{Fine: (*fineFile)(m)}
 	if size > alone {
 		opt.Workers = s.workers
+	}
+	if !like.IsZero() && size > alone {
+		if seed, release, ok := s.Get(like); ok {
+			opt.Like, m.unlike = &seed, release
+		}
 	}
 	m.signer = rdc.NewSigner(opt)
 	// The fine level is about 0.5 % of the content, twice that at most.
@@ -187,7 +194,16 @@ func (m *making) abandon() {
 
 func (m *making) drop() {
 	m.signer.Close()
+	m.guided()
 	m.abandon()
+}
+
+// guided lets go of the signature that guided this one.
+func (m *making) guided() {
+	if m.unlike != nil {
+		m.unlike()
+		m.unlike = nil
+	}
 }
 
 // keep ends the signature and files it; nil if there is none.
@@ -200,6 +216,7 @@ func (m *making) keep(h repl.Hash, size int64) *rdc.Signature {
 		return nil
 	}
 	sig, err := m.signer.Finish()
+	m.guided()
 	if err != nil {
 		m.err = err
 		m.abandon()

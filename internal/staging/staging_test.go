@@ -68,7 +68,7 @@ func TestKeptAsSigned(t *testing.T) {
 	s := Open(openVolume(t, root), 1<<30, 2)
 	for _, n := range []int{1, 70 << 10, 3 << 20} {
 		data := stream("kept", n)
-		w, end := s.Sign(int64(n))
+		w, end := s.Sign(int64(n), repl.Hash{})
 		for part := range slices.Chunk(data, 10_000) {
 			if k, err := w.Write(part); k != len(part) || err != nil {
 				t.Fatalf("write: %d, %v", k, err)
@@ -100,10 +100,10 @@ func TestKeptAsSigned(t *testing.T) {
 func TestOnlyWholeContentsAreKept(t *testing.T) {
 	s := Open(openVolume(t, t.TempDir()), 1<<30, 0)
 	data := stream("whole", 200<<10)
-	w, end := s.Sign(int64(len(data)))
+	w, end := s.Sign(int64(len(data)), repl.Hash{})
 	_, _ = w.Write(data[:1000])
 	end(hashOf(data), true)
-	_, end = s.Sign(int64(len(data)))
+	_, end = s.Sign(int64(len(data)), repl.Hash{})
 	end(repl.Hash{}, false)
 	if _, err := s.Make(bytes.NewReader(data), repl.Hash{1}, int64(len(data))); !errors.Is(err, ErrOther) {
 		t.Fatalf("another content: %v", err)
