@@ -90,6 +90,10 @@ func (s *Served) kept(seeds []repl.Hash) (out []rdc.Seed, release func(), ok boo
 	}
 	for i, h := range seeds {
 		seed, f, found := s.env.Staging.Get(h)
+		if found && seed.Pieces == nil { // they can only be cut from the file
+			f()
+			found = false
+		}
 		switch {
 		case found:
 			held = append(held, f)
@@ -151,7 +155,10 @@ func (u *untilDone) Read(p []byte) (int, error) {
 // pieces are those kept of a content, or cut again from its file.
 func (s *Served) pieces(c *Content, sig *rdc.Signature) (rdc.PieceFunc, func()) {
 	if seed, release, ok := s.env.Staging.Get(c.rec.Content); ok {
-		return seed.Pieces, release
+		if seed.Pieces != nil {
+			return seed.Pieces, release
+		}
+		release()
 	}
 	return rdc.CutPieces(c.File, sig), func() {}
 }

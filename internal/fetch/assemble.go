@@ -83,7 +83,7 @@ func (s *Stager) put(a *assembly, w *Wanted, o *olds, needs *rdc.Needs, literals
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	signed, end := s.Signatures.Sign(u.Size, w.like())
+	signed, end := s.Signatures.Assembled(u.Size, w.like(), needs, a.unshared(u.Size) < u.Size/fineShare)
 	n, err := s.feed(u, &newVersion{a, rdc.NewPatched(needs, seeds, literals)}, h, a, signed)
 	var sum repl.Hash
 	h.Sum(sum[:0])
@@ -92,6 +92,17 @@ func (s *Stager) put(a *assembly, w *Wanted, o *olds, needs *rdc.Needs, literals
 	}
 	end(u.Content, err == nil)
 	return err
+}
+
+// fineShare is the part of a content that its pieces take in staging.
+const fineShare = 200
+
+// unshared is how much of a content of size bytes takes room of its own.
+func (a *assembly) unshared(size int64) int64 {
+	for _, r := range a.shared {
+		size -= r.Len
+	}
+	return size
 }
 
 // share shares what can be; a run of less than least bytes is written.

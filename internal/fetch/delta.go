@@ -24,6 +24,10 @@ type Signatures interface {
 	// Sign signs a content on its way past, of which like is another version. end
 	// is called once, with ok if it was written whole.
 	Sign(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Assembled is Sign for a content that is put together of like and others as
+	// runs say; with coarse without pieces, which would take more room than the
+	// content itself.
+	Assembled(size int64, like repl.Hash, runs *rdc.Needs, coarse bool) (w io.Writer, end func(content repl.Hash, ok bool))
 }
 
 // Old is a file of this member that may hold most of a content: another version
@@ -270,6 +274,9 @@ func (s *Stager) needs(o *olds, offer rdc.Offer, ask rdc.Asker) (*rdc.Needs, err
 		old := &o.from[i]
 		if seed, release, ok := s.Signatures.Get(old.Content); ok {
 			defer release()
+			if seed.Pieces == nil {
+				seed.Pieces = rdc.CutPieces(f, seed.Sig)
+			}
 			seeds = append(seeds, seed)
 			continue
 		}

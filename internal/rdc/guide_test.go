@@ -121,3 +121,32 @@ func TestFeedGivesEveryoneAll(t *testing.T) {
 type broken struct{ err error }
 
 func (f broken) Write([]byte) (int, error) { return 0, f.err }
+
+// TestRunsNameTheChunks: who puts a version together knows its chunks without looking at them, and comes to the same signature; without pieces
+// to the same chunks.
+func TestRunsNameTheChunks(t *testing.T) {
+	old := random(4 << 20)
+	next := slices.Concat(old[:1_000_000], random(70_000), old[1_000_000:2_000_000], old[2_100_000:], old[:300_000])
+	o, n := signBytes(t, old), signBytes(t, next)
+	needs, err := Match(n.seed(), []Seed{o.seed()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := o.seed()
+	for _, coarse := range []bool{false, true} {
+		s := NewSigner(Options{Like: &seed, Runs: needs, ChunksOnly: coarse})
+		if _, err := s.Write(next); err != nil {
+			t.Fatal(err)
+		}
+		if left := len(s.guide.runs); left > 2 {
+			t.Errorf("%d runs were not looked at", left)
+		}
+		got, err := s.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.Chunks, n.sig.Chunks) || !coarse && got.Traits != n.sig.Traits {
+			t.Errorf("chunks only %v: another signature", coarse)
+		}
+	}
+}

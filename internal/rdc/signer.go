@@ -25,6 +25,10 @@ type Options struct {
 	// known by their pieces, at the speed of xxHash, and not cut and hashed again.
 	// The result is the same, unless pieces were made to collide.
 	Like *Seed
+	// Runs say how this version is put together, if that is known: those of seed 0
+	// are copies of Like, whose chunks in them are known by their places. With
+	// ChunksOnly, Like need not have pieces. Nil: not known.
+	Runs *Needs
 }
 
 // Signer makes the signature of what is written to it. Either Finish or Close
@@ -98,9 +102,7 @@ func NewSigner(opt Options) *Signer {
 	if opt.Fine != nil && !opt.ChunksOnly {
 		s.fine = newFineWriter(opt.Fine)
 	}
-	if !opt.ChunksOnly {
-		s.guide = newGuide(opt.Like)
-	}
+	s.guide = newGuide(&opt)
 	if opt.Workers > 1 {
 		s.jobs = make(chan *task, queueMax)
 		for range opt.Workers {
@@ -175,7 +177,7 @@ func (s *Signer) cut(end bool) {
 	t := s.next
 	p := &t.parts[t.n]
 	b := s.blk.buf[s.lo:s.hi]
-	if p.chunk, p.pieces, p.known = s.guide.chunk(b, end, p.pieces[:0]); p.known {
+	if p.chunk, p.pieces, p.known = s.guide.chunk(b, s.sig.Size-int64(len(b)), end, p.pieces[:0]); p.known {
 		s.lo += int(p.chunk.Len)
 	} else {
 		n := cutChunk(b)

@@ -27,8 +27,8 @@ const alone = 1 << 20
 // ErrOther says that what was read is not the content it was to be.
 var ErrOther = errors.New("content is another than expected")
 
-// Get returns the kept signature of a content with its pieces; release lets go
-// of them. Without ok there is none.
+// Get returns the kept signature of a content, with its pieces if they are kept;
+// release lets go of them. Without ok there is none.
 func (s *Store) Get(h repl.Hash) (seed rdc.Seed, release func(), ok bool) {
 	if !s.touch(h) {
 		return rdc.Seed{}, nil, false
@@ -80,8 +80,8 @@ func read(f volume.File) (rdc.Seed, error) {
 		return rdc.Seed{}, err
 	}
 	sig, err := rdc.DecodeSignature(raw)
-	if err != nil {
-		return rdc.Seed{}, err
+	if err != nil || at == size { // without pieces
+		return rdc.Seed{Sig: sig}, err
 	}
 	fine, err := rdc.OpenFine(f, at-size, sig)
 	if err != nil {
@@ -95,7 +95,25 @@ func read(f volume.File) (rdc.Seed, error) {
 // written whole, its hash is h, and its signature is kept. Where the signature of
 // like is kept, what this content has of that is not signed again.
 func (s *Store) Sign(size int64, like repl.Hash) (w io.Writer, end func(h repl.Hash, ok bool)) {
-	m := s.begin(size, like)
+	return s.sign(size, guide{like: like})
+}
+
+// Assembled is Sign for a content that is put together of like and others as runs
+// say. With coarse no pieces are kept: they would take more room than the content
+// itself, which shares the most of its own.
+func (s *Store) Assembled(size int64, like repl.Hash, runs *rdc.Needs, coarse bool) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	return s.sign(size, guide{like, runs, coarse})
+}
+
+// guide is what is known of a content that is to be signed.
+type guide struct {
+	like   repl.Hash
+	runs   *rdc.Needs
+	coarse bool
+}
+
+func (s *Store) sign(size int64, g guide) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	m := s.begin(size, g)
 	return m, func(h repl.Hash, ok bool) {
 		if ok {
 			_ = m.keep(h, size) // a cache: what is not kept is made again
@@ -108,7 +126,7 @@ func (s *Store) Sign(size int64, like repl.Hash) (w io.Writer, end func(h repl.H
 // Make reads a content of size bytes to its end, holds it against its hash
 // (ErrOther), and keeps and returns its signature.
 func (s *Store) Make(r io.Reader, h repl.Hash, size int64) (*rdc.Signature, error) {
-	m := s.begin(size, repl.Hash{})
+	m := s.begin(size, guide{})
 	whole := blake3.New()
 	if _, err := rdc.Feed(r, s.workers > 0 && size > alone, whole, m); err != nil {
 		m.drop()
@@ -135,14 +153,14 @@ type making struct {
 	err    error
 }
 
-func (s *Store) begin(size int64, like repl.Hash) *making {
+func (s *Store) begin(size int64, g guide) *making {
 	m := &making{s: s}
-	opt := rdc.Options{Fine: (*fineFile)(m)}
+	opt := rdc.Options{Fine: (*fineFile)(m), Runs: g.runs, ChunksOnly: g.coarse}
 	if size > alone {
 		opt.Workers = s.workers
 	}
-	if !like.IsZero() && size > alone {
-		if seed, release, ok := s.Get(like); ok {
+	if !g.like.IsZero() && size > alone {
+		if seed, release, ok := s.Get(g.like); ok {
 			opt.Like, m.unlike = &seed, release
 		}
 	}

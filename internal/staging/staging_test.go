@@ -299,3 +299,34 @@ func FuzzRead(f *testing.F) {
 		})
 	})
 }
+
+// A content that shares its blocks with another version has its chunks kept and
+// no pieces, in less room.
+func TestKeptWithoutPieces(t *testing.T) {
+	s := Open(openVolume(t, t.TempDir()), 1<<30, 2)
+	old := stream("coarse", 3<<20)
+	w, end := s.Sign(int64(len(old)), repl.Hash{})
+	_, _ = w.Write(old)
+	end(hashOf(old), true)
+	before := s.Usage().Used
+	next := append(slices.Clone(old[:2<<20]), stream("more", 1<<20)...)
+	runs := &rdc.Needs{Size: int64(len(next)), Runs: []rdc.Run{{Seed: 0, Off: 0, Len: 2 << 20}, {Seed: rdc.Fetch, Off: 2 << 20, Len: 1 << 20}}}
+	w, end = s.Assembled(int64(len(next)), hashOf(old), runs, true)
+	_, _ = w.Write(next)
+	end(hashOf(next), true)
+	want, _, err := rdc.Sign(bytes.NewReader(next), rdc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, release, ok := s.Get(hashOf(next))
+	if !ok {
+		t.Fatal("nothing is kept")
+	}
+	defer release()
+	if got.Pieces != nil || !slices.Equal(got.Sig.Chunks, want.Chunks) {
+		t.Errorf("kept %d chunks (pieces: %v), %d are right", len(got.Sig.Chunks), got.Pieces != nil, len(want.Chunks))
+	}
+	if took := s.Usage().Used - before; took > block {
+		t.Errorf("%d bytes for a signature without pieces", took)
+	}
+}
