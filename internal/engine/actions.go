@@ -226,7 +226,7 @@ func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := ctx.stager(a.cfg)
+	s := ctx.stager(a.cfg, a.batch.link.member)
 	return s.Stage(ctx, up, wanted)
 }
 

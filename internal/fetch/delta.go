@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"opendfs/internal/rdc"
@@ -19,6 +20,9 @@ import (
 type Signatures interface {
 	// Get returns a kept one; release lets go of its pieces.
 	Get(content repl.Hash) (seed rdc.Seed, release func(), ok bool)
+	// Similar finds contents with kept signatures that are like one with those
+	// traits, at most n.
+	Similar(traits rdc.Traits, n int) []repl.Hash
 	// Make signs what r holds, which must be the content.
 	Make(r io.Reader, content repl.Hash, size int64) (*rdc.Signature, error)
 	// Sign signs a content on its way past, of which like is another version. end
@@ -43,7 +47,8 @@ var errSeed = errors.New("the old version has changed")
 
 // Delta is what assembling from old versions came to.
 type Delta struct {
-	Saved int64 // bytes of the content that did not come
+	Saved   int64 // bytes of the content that did not come
+	Similar bool  // the old versions were files like it, not itself before
 	// Broken is why what was assembled is not the content, which was then fetched
 	// whole.
 	Broken error
@@ -63,6 +68,33 @@ func (s *Stager) seeds(w *Wanted) []repl.Hash {
 	for i := range w.Old {
 		if len(out) < wire.MaxSeeds {
 			out = append(out, w.Old[i].Content)
+		}
+	}
+	return out
+}
+
+// maxSimilar is how many files like a content are made use of.
+const maxSimilar = 5
+
+// similar reports whether a content may be offered to be looked for in files like
+// it.
+func (s *Stager) similar(w *Wanted) bool {
+	return s.Find != nil && s.Signatures != nil && w.Update.Size >= s.MinDelta
+}
+
+// like finds files that are like a content with those traits, other than those
+// that are known already.
+func (s *Stager) like(w *Wanted, traits rdc.Traits) []Old {
+	if !s.similar(w) || traits == (rdc.Traits{}) {
+		return nil
+	}
+	var out []Old
+	for _, h := range s.Signatures.Similar(traits, maxSimilar+len(w.Old)) {
+		if len(out) == maxSimilar || slices.ContainsFunc(w.Old, func(o Old) bool { return o.Content == h }) {
+			continue
+		}
+		if old, ok := s.Find(h); ok {
+			out = append(out, old)
 		}
 	}
 	return out
@@ -89,7 +121,13 @@ func (s *Stager) openOlds(from []Old) (*olds, error) {
 }
 
 func (s *Stager) openLocal(l *Local) (volume.File, error) {
-	d, err := s.Volume.OpenDir(l.Dir)
+	var d volume.Dir
+	var err error
+	if l.Area != "" {
+		d, err = s.Volume.Private(l.Area)
+	} else {
+		d, err = s.Volume.OpenDir(l.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +231,9 @@ func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) err
 
 // offered is a content whose signature the partner lets this member look at.
 type offered struct {
-	index int
-	offer []byte
+	index  int
+	offer  []byte
+	traits rdc.Traits
 }
 
 // syncers is how many offers are followed at once, each a row of questions.
@@ -205,7 +244,7 @@ const syncers = 4
 func (s *Stager) follow(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, offers []offered) {
 	one := func(o offered) {
 		w := &wanted[o.index]
-		out[o.index].set(w, s.sync(ctx, up, w, &out[o.index], o.offer))
+		out[o.index].set(w, s.sync(ctx, up, w, &out[o.index], &o))
 	}
 	if s.Workers == 0 {
 		for _, o := range offers {
@@ -229,13 +268,36 @@ func (s *Stager) follow(ctx context.Context, up Upstream, wanted []Wanted, out [
 	done.Wait()
 }
 
-// sync brings one offered content.
-func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, raw []byte) error {
-	u := &w.Update
-	offer, err := rdc.DecodeOffer(raw)
-	if err != nil || offer.Size != u.Size {
+// sync brings one offered content: from old versions of it, and where there is
+// none or little of it in them, from files like it.
+func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, about *offered) error {
+	offer, err := rdc.DecodeOffer(about.offer)
+	if err != nil || offer.Size != w.Update.Size {
 		return fmt.Errorf("offer of %d bytes: %w", offer.Size, errors.Join(err, rdc.ErrFormat))
 	}
+	err = errSeed
+	if len(w.Old) > 0 {
+		err = s.syncFrom(ctx, up, w, out, offer)
+	}
+	if !errors.Is(err, errSeed) {
+		return err
+	}
+	like := s.like(w, about.traits)
+	if len(like) == 0 {
+		return err
+	}
+	more := *w
+	more.Old = append(like, w.Old...)
+	more.Old = more.Old[:min(len(more.Old), rdc.MaxSeeds)]
+	err = s.syncFrom(ctx, up, &more, out, offer)
+	out.Delta.Similar = err == nil
+	return err
+}
+
+// syncFrom brings one offered content from the old versions it is wanted with;
+// errSeed if they have too little of it.
+func (s *Stager) syncFrom(ctx context.Context, up Upstream, w *Wanted, out *Staged, offer rdc.Offer) error {
+	u := &w.Update
 	o, err := s.openOlds(w.Old)
 	if err != nil {
 		return err

@@ -43,7 +43,8 @@ type Upstream interface {
 
 // Local names a file of this member that had the content when it was recorded.
 type Local struct {
-	Dir      string // path of its directory
+	Area     volume.Private // of the private area that it lies in; "": it lies in the tree
+	Dir      string         // path of its directory in the tree
 	Name     string
 	Identity repl.Identity
 	Print    repl.Print
@@ -93,6 +94,11 @@ type Stager struct {
 	// MinDelta is the size from which on a content is signed and its old versions
 	// are made use of.
 	MinDelta int64
+	// Whole: contents are brought whole all the same.
+	Whole bool
+	// Find finds a file here, in the tree or kept aside, with a content of which
+	// the signature is kept; nil: no files but older versions are made use of.
+	Find func(content repl.Hash) (Old, bool)
 }
 
 // small is the size up to which a content is buffered and written by a worker
@@ -109,7 +115,7 @@ func (s *Stager) Stage(ctx context.Context, up Upstream, wanted []Wanted) ([]Sta
 			index = append(index, i)
 		}
 	}
-	err := s.bring(ctx, up, wanted, out, index, true)
+	err := s.bring(ctx, up, wanted, out, index, !s.Whole)
 	if err == nil {
 		var again []int
 		for _, i := range index {
@@ -139,12 +145,13 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		if deltas {
 			items[n].Seeds = s.seeds(&wanted[i])
 		}
-		if len(items[n].Seeds) > 0 {
-			continue
+		if len(items[n].Seeds) == 0 {
+			if f, size, ok := s.part(u); ok {
+				items[n].Offset, out[i].begun = size, f
+				continue
+			}
 		}
-		if f, size, ok := s.part(u); ok {
-			items[n].Offset, out[i].begun = size, f
-		}
+		items[n].Similar = deltas && s.similar(&wanted[i])
 	}
 	defer func() {
 		for _, i := range index {
@@ -164,7 +171,7 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		case head.Form == wire.FormDelta:
 			s.receiveDelta(pool, &wanted[i], &out[i], head, r)
 		case head.Form == wire.FormOffer:
-			offers = append(offers, offered{i, bytes.Clone(head.Offer)})
+			offers = append(offers, offered{i, bytes.Clone(head.Offer), head.Traits})
 		default:
 			s.receive(pool, &wanted[i], &out[i], r)
 		}

@@ -8,10 +8,10 @@ import (
 )
 
 // How Feed hands a content on: in pieces of feedSize, of which each taker may
-// have feedAhead before it.
+// have feedAhead before it: together what a processor's own cache holds.
 const (
-	feedSize  = 512 << 10
-	feedAhead = 8
+	feedSize  = 128 << 10
+	feedAhead = 4
 )
 
 // feeding is a piece of a content on its way to its takers.

@@ -30,23 +30,24 @@ var ErrOther = errors.New("content is another than expected")
 // Get returns the kept signature of a content, with its pieces if they are kept;
 // release lets go of them. Without ok there is none.
 func (s *Store) Get(h repl.Hash) (seed rdc.Seed, release func(), ok bool) {
-	if !s.touch(h) {
+	e, ok := s.touch(h)
+	if !ok {
 		return rdc.Seed{}, nil, false
 	}
-	seed, f, err := s.open(h)
+	seed, f, err := s.open(&e)
 	if err != nil {
-		s.forget(h)
+		s.forget(e)
 		return rdc.Seed{}, nil, false
 	}
 	return seed, func() { _ = f.Close() }, true // it was only read
 }
 
-func (s *Store) open(h repl.Hash) (rdc.Seed, volume.File, error) {
+func (s *Store) open(e *entry) (rdc.Seed, volume.File, error) {
 	d, err := s.vol.Private(volume.Staging)
 	if err != nil {
 		return rdc.Seed{}, nil, err
 	}
-	f, err := d.OpenFile(nameOf(h))
+	f, err := d.OpenFile(e.name())
 	if err = errors.Join(err, d.Close()); err != nil {
 		return rdc.Seed{}, nil, err
 	}
@@ -245,14 +246,14 @@ func (m *making) keep(h repl.Hash, size int64) *rdc.Signature {
 	raw = binary.BigEndian.AppendUint32(raw, uint32(n))
 	m.write(append(raw, mark...))
 	if m.temp != nil {
-		m.s.file(h, m.temp)
+		m.s.file(entry{content: h, traits: sig.Traits}, m.temp)
 	}
 	m.abandon()
 	return sig
 }
 
 // file gives a kept signature its name.
-func (s *Store) file(h repl.Hash, t volume.Temp) {
+func (s *Store) file(e entry, t volume.Temp) {
 	s.load()
 	st, err := t.Stat()
 	if err != nil {
@@ -262,8 +263,9 @@ func (s *Store) file(h repl.Hash, t volume.Temp) {
 	if err != nil {
 		return
 	}
-	err = d.Link(t, nameOf(h)) // ErrExist: it is kept already
+	err = d.Link(t, e.name()) // ErrExist: it is kept already
 	if err = errors.Join(err, d.Close()); err == nil {
-		s.forget(s.add(h, st.Print.Size)...)
+		e.size = st.Print.Size
+		s.forget(s.add(e)...)
 	}
 }

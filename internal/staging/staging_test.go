@@ -123,7 +123,6 @@ func TestDamageIsForgotten(t *testing.T) {
 	root := t.TempDir()
 	s := Open(openVolume(t, root), 1<<30, 0)
 	data := stream("damage", 200<<10)
-	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
 	for what, spoil := range map[string]func(b []byte) []byte{
 		"cut short":     func(b []byte) []byte { return b[:len(b)-5] },
 		"empty":         func([]byte) []byte { return nil },
@@ -133,6 +132,7 @@ func TestDamageIsForgotten(t *testing.T) {
 		if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
 			t.Fatal(err)
 		}
+		name := filepath.Join(root, ".dfsr", "staging", keptName(t, s, data))
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -269,7 +269,8 @@ func FuzzRead(f *testing.F) {
 	if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
 		f.Fatal(err)
 	}
-	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
+	kept, _ := s.touch(hashOf(data))
+	name := filepath.Join(root, ".dfsr", "staging", kept.name())
 	good, err := os.ReadFile(name)
 	if err != nil {
 		f.Fatal(err)
@@ -281,7 +282,7 @@ func FuzzRead(f *testing.F) {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.add(hashOf(data), 1)
+		s.add(kept)
 		seed, release, ok := s.Get(hashOf(data))
 		if !ok {
 			return
@@ -290,6 +291,9 @@ func FuzzRead(f *testing.F) {
 		all := make([]int, len(seed.Sig.Chunks))
 		for i := range all {
 			all[i] = i
+		}
+		if seed.Pieces == nil {
+			return
 		}
 		_ = seed.Pieces(all, func(i int, ps []rdc.Piece) error {
 			if i >= len(seed.Sig.Chunks) || len(ps) == 0 {
@@ -328,5 +332,44 @@ func TestKeptWithoutPieces(t *testing.T) {
 	}
 	if took := s.Usage().Used - before; took > block {
 		t.Errorf("%d bytes for a signature without pieces", took)
+	}
+}
+
+// keptName is the name of the file that the signature of data is kept in.
+func keptName(t *testing.T, s *Store, data []byte) string {
+	t.Helper()
+	e, ok := s.touch(hashOf(data))
+	if !ok {
+		t.Fatal("no signature is kept")
+	}
+	return e.name()
+}
+
+// Contents that are alike find each other by their traits, after a restart too;
+// others do not.
+func TestSimilar(t *testing.T) {
+	root := t.TempDir()
+	s := Open(openVolume(t, root), 1<<30, 2)
+	old, other := stream("like", 2<<20), stream("other", 2<<20)
+	next := append(slices.Clone(old[:1500<<10]), stream("new", 300<<10)...)
+	for _, data := range [][]byte{old, other} {
+		w, end := s.Sign(int64(len(data)), repl.Hash{})
+		_, _ = w.Write(data)
+		end(hashOf(data), true)
+	}
+	sig, _, err := rdc.Sign(bytes.NewReader(next), rdc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []*Store{s, Open(openVolume(t, root), 1<<30, 0)} {
+		if got := from.Similar(sig.Traits, 5); len(got) != 1 || got[0] != hashOf(old) {
+			t.Errorf("alike are %v", got)
+		}
+		if got := from.Similar(rdc.Traits{}, 5); len(got) != 0 {
+			t.Errorf("an empty file is like %v", got)
+		}
+		if from.Traits(hashOf(old)) == (rdc.Traits{}) || from.Traits(hashOf(next)) != (rdc.Traits{}) {
+			t.Error("traits are those of what is kept")
+		}
 	}
 }
