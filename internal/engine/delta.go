@@ -61,7 +61,7 @@ func (s *Served) delta(ctx context.Context, c *Content, item *wire.ContentItem) 
 	}
 	kept, release, ok := s.kept(item.Seeds)
 	defer release()
-	if ok && s.match(c, target, kept) {
+	if ok && s.match(c, target, kept, item.Needs) {
 		return
 	}
 	if !ok && len(item.Seeds) > 0 || similar {
@@ -73,8 +73,9 @@ func (s *Served) delta(ctx context.Context, c *Content, item *wire.ContentItem) 
 	}
 }
 
-// match makes c what its content lacks of seeds, and reports whether that pays.
-func (s *Served) match(c *Content, target signed, seeds []rdc.Seed) bool {
+// match makes c what its content lacks of seeds, or only the needs, and reports
+// whether that pays.
+func (s *Served) match(c *Content, target signed, seeds []rdc.Seed, only bool) bool {
 	pieces, done := s.pieces(c, target.sig)
 	defer done()
 	needs, err := rdc.Match(rdc.Seed{Sig: target.sig, Pieces: pieces}, seeds)
@@ -88,6 +89,10 @@ func (s *Served) match(c *Content, target signed, seeds []rdc.Seed) bool {
 	}
 	c.head.Form, c.head.Needs, c.head.Carries = wire.FormDelta, len(raw), carries
 	c.lead, c.ranges = raw, nil
+	if only {
+		c.head.Carries = int64(len(raw))
+		return true
+	}
 	for _, r := range needs.Runs {
 		if r.Seed == rdc.Fetch {
 			c.ranges = append(c.ranges, rdc.Range{Off: r.Off, Len: r.Len})

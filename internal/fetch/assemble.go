@@ -20,6 +20,9 @@ type assembly struct {
 	temp           volume.Temp
 	shared         []rdc.Range // of the new version, in order
 	reads, written place
+
+	kept  int64  // the first bytes, which an earlier transfer brought
+	begin func() // to be called once, when they are in the new file; nil: not
 }
 
 // place is where one who goes through the new version is.
@@ -63,10 +66,16 @@ func (s *Stager) assemble(w *Wanted, o *olds, needs *rdc.Needs, literals io.Read
 	if errors.Is(err, rdc.ErrMismatch) {
 		err = errors.Join(err, o.unchanged())
 	}
+	if o.part != nil && (err == nil || healed(err)) {
+		s.Parts.DropPart(u.Content)
+	}
 	if err == nil {
 		out.Lacks, out.Stat, err = dress(t, u)
 	}
 	if err != nil {
+		if !healed(err) && len(a.shared) == 0 {
+			s.keepPart(u, t, err)
+		}
 		return errors.Join(err, t.Close())
 	}
 	out.Temp = t
@@ -79,6 +88,13 @@ func (s *Stager) put(a *assembly, w *Wanted, o *olds, needs *rdc.Needs, literals
 	var seeds []io.ReaderAt
 	for _, f := range o.files {
 		seeds = append(seeds, &seedReader{a, f})
+	}
+	if o.part != nil {
+		seeds = append(seeds, o.part)
+		a.kept = needs.Runs[0].Len
+	}
+	if len(a.shared) == 0 { // else what lies behind the first bytes is there already
+		a.begin = func() { s.begin(u, a.temp) }
 	}
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
@@ -109,7 +125,7 @@ func (a *assembly) unshared(size int64) int64 {
 func (a *assembly) share(needs *rdc.Needs, o *olds, least int64) error {
 	var at int64
 	for _, r := range needs.Runs {
-		if r.Seed != rdc.Fetch && r.Len >= least {
+		if r.Seed != rdc.Fetch && r.Seed < len(o.files) && r.Len >= least {
 			first, past, err := a.temp.Share(o.files[r.Seed], r.Off, at, r.Len)
 			if err != nil {
 				return err
@@ -148,6 +164,10 @@ type newVersion struct {
 func (v *newVersion) Read(p []byte) (int, error) {
 	n, err := v.Patched.Read(p)
 	v.a.reads.at += int64(n)
+	if v.a.begin != nil && v.a.reads.at >= v.a.kept {
+		v.a.begin()
+		v.a.begin = nil
+	}
 	return n, err
 }
 

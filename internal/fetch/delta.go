@@ -104,6 +104,7 @@ func (s *Stager) like(w *Wanted, traits rdc.Traits) []Old {
 type olds struct {
 	files []volume.File
 	from  []Old
+	part  volume.File // the beginning of the content itself, numbered behind them; nil: there is none
 }
 
 // openOlds opens the seeds of a wanted content; errSeed if one is not what it was.
@@ -169,6 +170,9 @@ func (o *olds) close() {
 	for _, f := range o.files {
 		_ = f.Close() // it was only read
 	}
+	if o.part != nil {
+		_ = o.part.Close() // it was only read
+	}
 }
 
 // receiveDelta takes an item that comes as needs and new bytes.
@@ -227,6 +231,46 @@ func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) err
 		out.Delta.Saved = w.Update.Size - head.Carries
 	}
 	return err
+}
+
+// lacks is a content that comes as needs, without the bytes that they lack.
+type lacks struct {
+	index int
+	raw   []byte
+	err   error
+}
+
+func (s *Stager) receiveNeeds(index int, head *wire.Head, r io.Reader) lacks {
+	l := lacks{index: index, raw: make([]byte, head.Needs)}
+	_, l.err = io.ReadFull(r, l.raw)
+	return l
+}
+
+// bringLacking assembles a content from needs and what is missing here by them.
+func (s *Stager) bringLacking(ctx context.Context, up Upstream, w *Wanted, out *Staged, l *lacks) error {
+	if l.err != nil {
+		return l.err
+	}
+	o, err := s.openOlds(w.Old)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	needs, err := rdc.DecodeNeeds(l.raw, o.sizes())
+	if err == nil {
+		err = s.complete(ctx, up, w, o, needs, out)
+	}
+	if err == nil {
+		out.Delta.Saved = max(0, w.Update.Size-needs.Missing()-int64(len(l.raw)))
+	}
+	return err
+}
+
+// complete brings what needs lack, but for what an earlier transfer brought, and
+// assembles the content.
+func (s *Stager) complete(ctx context.Context, up Upstream, w *Wanted, o *olds, needs *rdc.Needs, out *Staged) error {
+	needs, o.part = s.begun(&w.Update, needs, len(o.files))
+	return s.literals(ctx, up, &w.Update, needs, func(r io.Reader) error { return s.assemble(w, o, needs, r, out) })
 }
 
 // offered is a content whose signature the partner lets this member look at.
@@ -321,7 +365,7 @@ func (s *Stager) syncFrom(ctx context.Context, up Upstream, w *Wanted, out *Stag
 		err = errSeed // nothing to speak of is here
 	}
 	if err == nil {
-		err = s.literals(ctx, up, u, needs, func(r io.Reader) error { return s.assemble(w, o, needs, r, out) })
+		err = s.complete(ctx, up, w, o, needs, out)
 	}
 	if err == nil {
 		out.Delta.Saved = max(0, u.Size-needs.Missing()-asked)

@@ -150,6 +150,9 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 				items[n].Offset, out[i].begun = size, f
 				continue
 			}
+		} else if f, _, ok := s.part(u); ok {
+			items[n].Needs = true
+			_ = f.Close() // it is opened when it is wanted
 		}
 		items[n].Similar = deltas && s.similar(&wanted[i])
 	}
@@ -163,12 +166,17 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 	}()
 	pool := newPool(s.Workers)
 	var offers []offered
+	var lacking []lacks
 	err := up.Content(ctx, s.Folder, items, func(n int, head *wire.Head, r io.Reader) error {
 		i := index[n]
 		switch {
 		case head.Status != wire.StatusOK:
 			out[i].Status, out[i].Err = head.Status, fmt.Errorf("content of %v: partner says %v", wanted[i].Update.UID, head.Status)
 		case head.Form == wire.FormDelta:
+			if items[n].Needs && int64(head.Needs) == head.Carries {
+				lacking = append(lacking, s.receiveNeeds(i, head, r))
+				break
+			}
 			s.receiveDelta(pool, &wanted[i], &out[i], head, r)
 		case head.Form == wire.FormOffer:
 			offers = append(offers, offered{i, bytes.Clone(head.Offer), head.Traits})
@@ -178,6 +186,10 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		return nil
 	})
 	pool.wait()
+	for k := 0; k < len(lacking) && err == nil; k++ {
+		i := lacking[k].index
+		out[i].set(&wanted[i], s.bringLacking(ctx, up, &wanted[i], &out[i], &lacking[k]))
+	}
 	if err == nil && len(offers) > 0 {
 		s.follow(ctx, up, wanted, out, offers)
 	}
@@ -217,12 +229,21 @@ func (s *Stager) write(w *Wanted, out *Staged, r io.Reader, sign bool) {
 		out.Err = fmt.Errorf("stage %v: %w", u.UID, err)
 		return
 	}
+	if sign {
+		s.begin(u, t)
+	}
+	s.fillTemp(w, out, t, r, sign)
+}
+
+// fillTemp is write, into a Temp that was made for it.
+func (s *Stager) fillTemp(w *Wanted, out *Staged, t volume.Temp, r io.Reader, sign bool) {
+	u := &w.Update
 	var signed io.Writer
 	end := func(repl.Hash, bool) {}
 	if sign && s.Signatures != nil && u.Size >= s.MinDelta {
 		signed, end = s.Signatures.Sign(u.Size, w.like())
 	}
-	err = s.fill(t, signed, u, r)
+	err := s.fill(t, signed, u, r)
 	end(u.Content, err == nil)
 	if err == nil {
 		out.Lacks, out.Stat, err = dress(t, u)

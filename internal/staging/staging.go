@@ -11,7 +11,9 @@
 // It also keeps the beginnings of contents whose transfer was cut, so that they go
 // on where they were: at most eight, the oldest given up first.
 //
-// The quota is soft. From 90 % of it on those that were used longest ago are
+// The quota is soft, and sizes itself: where signatures are missed that had been
+// removed it grows, up to 16 times, while the disk has eight times as much free; else
+// [Usage] says that it is small. From 90 % of it on those that were used longest ago are
 // removed, a few with each that is added, until 60 % are left; nobody waits for
 // it. A signature that is larger than a quarter of the quota is not kept.
 package staging
@@ -53,6 +55,7 @@ type Store struct {
 	used     int64                       // bytes; the sum of the entries' sizes
 	evicting bool                        // between the two watermarks, on the way down
 	evicted  uint64
+	size     sizing
 	parts    []part // oldest first
 }
 
@@ -67,7 +70,7 @@ type entry struct {
 // bytes. workers is how many goroutines may sign one content; 0: the caller's
 // own. Nothing is read before it is needed.
 func Open(v volume.Volume, quota int64, workers int) *Store {
-	return &Store{vol: v, quota: quota, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
+	return &Store{vol: v, quota: quota, size: sizing{limit: quota}, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
 }
 
 // Usage is how full a store is.
@@ -75,6 +78,8 @@ type Usage struct {
 	Used, Quota int64  // bytes
 	Entries     int    // signatures
 	Evicted     uint64 // since it was opened
+	Limit       int64  // bytes; the quota, or more where the folder needs more and the disk has it
+	Small       bool   // signatures are missed that were removed for want of room
 }
 
 // Usage says how full the store is.
@@ -82,7 +87,7 @@ func (s *Store) Usage() Usage {
 	s.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Usage{s.used, s.quota, len(s.entries), s.evicted}
+	return Usage{s.used, s.quota, len(s.entries), s.evicted, s.size.limit, s.size.small}
 }
 
 // load lists what an earlier run has left, once. What cannot be listed is not
@@ -203,15 +208,16 @@ func (s *Store) add(added entry) (victims []entry) {
 	}
 	s.entries[added.content] = s.order.PushFront(&added)
 	s.used += added.size
-	if s.used > s.quota/100*highPart || len(s.entries) > maxEntries {
+	if s.used > s.size.limit/100*highPart || len(s.entries) > maxEntries {
 		s.evicting = true
 	}
 	for s.evicting && len(victims) < evictStep && s.order.Len() > 1 {
 		last := s.order.Back().Value.(*entry)
 		s.dropLocked(last.content)
 		victims = append(victims, *last)
+		s.size.removed(last.content)
 		s.evicted++
-		s.evicting = s.used > s.quota/100*lowPart || len(s.entries) > maxEntries/100*lowPart
+		s.evicting = s.used > s.size.limit/100*lowPart || len(s.entries) > maxEntries/100*lowPart
 	}
 	return victims
 }
@@ -230,6 +236,7 @@ func (s *Store) touch(h repl.Hash) (entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.entries[h]
+	s.size.asked(h, ok, s.free)
 	if !ok {
 		return entry{}, false
 	}

@@ -243,8 +243,12 @@ func TestPartsAreBounded(t *testing.T) {
 			t.Errorf("after a restart part %d has %d bytes, want %d", i, got, want)
 		}
 	}
-	keep(s, 9, 5) // another beginning of the same
-	if got := there(s, 9); got != 5 {
+	keep(s, 9, 5) // a shorter beginning of the same says nothing
+	if got := there(s, 9); got != 100_009 {
+		t.Errorf("the part that was kept has %d bytes", got)
+	}
+	keep(s, 9, 100_020)
+	if got := there(s, 9); got != 100_020 {
 		t.Errorf("the part that was replaced has %d bytes", got)
 	}
 	s.DropParts()
@@ -371,5 +375,99 @@ func TestSimilar(t *testing.T) {
 		if from.Traits(hashOf(old)) == (rdc.Traits{}) || from.Traits(hashOf(next)) != (rdc.Traits{}) {
 			t.Error("traits are those of what is kept")
 		}
+	}
+}
+
+// What is being brought is there after the process ended in the midst of it; when
+// it is done, or was for nothing, its name is gone.
+func TestBegunOutlivesTheProcess(t *testing.T) {
+	root := t.TempDir()
+	v := openVolume(t, root)
+	s := Open(v, 1<<30, 0)
+	h, data := repl.Hash{7}, stream("begun", 300_000)
+	parts := func() []string {
+		names, err := filepath.Glob(filepath.Join(root, ".dfsr", "staging", "part-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	begin := func() volume.Temp {
+		tmp, err := v.NewTemp(int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Begin(h, tmp)
+		if _, err := tmp.Write(data[:200_000]); err != nil {
+			t.Fatal(err)
+		}
+		return tmp
+	}
+	tmp := begin()
+	f, size, ok := Open(v, 1<<30, 0).Part(h) // as another process finds it
+	if !ok || size != 200_000 {
+		t.Fatalf("of what was begun %d bytes are there (%v)", size, ok)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.KeepPart(h, tmp)
+	if err := tmp.Close(); err != nil || len(parts()) != 1 {
+		t.Errorf("kept are %q, %v", parts(), err)
+	}
+	if err := begin().Close(); err != nil || len(parts()) != 0 {
+		t.Errorf("after a transfer for nothing: %q, %v", parts(), err)
+	}
+	tmp = begin()
+	d, err := v.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Link(tmp, "whole"), d.Close(), tmp.Close()); err != nil || len(parts()) != 0 {
+		t.Errorf("after it was installed: %q, %v", parts(), err)
+	}
+	if got, err := os.ReadFile(filepath.Join(root, "whole")); err != nil || !bytes.Equal(got, data[:200_000]) {
+		t.Errorf("installed are %d other bytes, %v", len(got), err)
+	}
+}
+
+// Where signatures are missed that had to go, the store grows while there is room
+// on the disk, and says that it is small when there is none.
+func TestStagingSizesItself(t *testing.T) {
+	const quota = 100 * block
+	free := uint64(1 << 40)
+	z := sizing{limit: quota}
+	miss := func(n int) {
+		for i := range n {
+			h := repl.Hash{byte(i), byte(i >> 8), 1}
+			z.removed(h)
+			z.asked(h, false, func() uint64 { return free })
+		}
+	}
+	miss(sizeWindow / missedPart)
+	if z.limit != 2*quota || z.small {
+		t.Fatalf("the limit is %d, small %v", z.limit, z.small)
+	}
+	for range 10 {
+		miss(sizeWindow / missedPart)
+	}
+	if z.limit != maxGrowth*quota || !z.small {
+		t.Errorf("grown to %d (small %v), %d times the quota is the most", z.limit, z.small, maxGrowth)
+	}
+	for range sizeWindow {
+		z.asked(repl.Hash{9}, true, nil)
+	}
+	if z.small {
+		t.Error("it is small though nothing is missed")
+	}
+	z = sizing{limit: quota}
+	free = 10 * quota
+	miss(sizeWindow / missedPart)
+	if z.limit != quota || !z.small {
+		t.Errorf("on a full disk: limit %d, small %v", z.limit, z.small)
+	}
+	miss(3 * maxRemoved)
+	if len(z.lately) > maxRemoved {
+		t.Errorf("%d removed signatures are remembered", len(z.lately))
 	}
 }

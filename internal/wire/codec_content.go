@@ -26,7 +26,7 @@ func (m *ContentRequest) append(b []byte) ([]byte, error) {
 		if err := left.take(it); err != nil {
 			return nil, err
 		}
-		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges), Similar: it.Similar}
+		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges), Similar: it.Similar, Needs: it.Needs}
 		for _, h := range it.Seeds {
 			p.Items[i].Seeds = append(p.Items[i].Seeds, h[:]...)
 		}
@@ -63,7 +63,7 @@ func (m *ContentRequest) decode(b []byte) error {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return err
 		}
-		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, ranges, it.Similar}
+		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, ranges, it.Similar, it.Needs}
 		if err := left.take(&m.Items[i]); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (l *itemLimits) take(it *ContentItem) error {
 			set++
 		}
 	}
-	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || it.Similar && set > 0 && len(it.Seeds) == 0 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 {
+	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || it.Similar && set > 0 && len(it.Seeds) == 0 || it.Needs && len(it.Seeds) == 0 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 {
 		return fmt.Errorf("%v asked for from %d on, with %d seeds and %d ranges", it.UID, it.Offset, len(it.Seeds), len(it.Ranges))
 	}
 	var at int64

@@ -21,6 +21,9 @@ type ContentItem struct {
 	Ranges []rdc.Range // in order, not empty, not overlapping
 
 	Similar bool
+	// Needs, with Seeds: of a delta only the needs, because a part of what they lack
+	// is here.
+	Needs bool
 }
 
 // Carried is how many bytes follow a head with status ok that answers the item;

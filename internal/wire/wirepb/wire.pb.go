@@ -988,6 +988,7 @@ type Item struct {
 	Seeds         []byte                 `protobuf:"bytes,6,opt,name=seeds,proto3" json:"seeds,omitempty"`           // 32 bytes each
 	Ranges        []uint64               `protobuf:"varint,7,rep,packed,name=ranges,proto3" json:"ranges,omitempty"` // offset less the end of the one before, length, …
 	Similar       bool                   `protobuf:"varint,8,opt,name=similar,proto3" json:"similar,omitempty"`
+	Needs         bool                   `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"` // only the needs of a delta
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1074,6 +1075,13 @@ func (x *Item) GetRanges() []uint64 {
 func (x *Item) GetSimilar() bool {
 	if x != nil {
 		return x.Similar
+	}
+	return false
+}
+
+func (x *Item) GetNeeds() bool {
+	if x != nil {
+		return x.Needs
 	}
 	return false
 }
@@ -2095,7 +2103,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x18\n" +
 	"\aunknown\x18\x03 \x03(\x04R\aunknown\x12\x16\n" +
 	"\x06vector\x18\x04 \x01(\fR\x06vector\x12\x1a\n" +
-	"\banswered\x18\x05 \x01(\rR\banswered\"\xea\x01\n" +
+	"\banswered\x18\x05 \x01(\rR\banswered\"\x80\x02\n" +
 	"\x04Item\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -2107,7 +2115,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x14\n" +
 	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
 	"\x06ranges\x18\a \x03(\x04R\x06ranges\x12\x18\n" +
-	"\asimilar\x18\b \x01(\bR\asimilar\"\xbb\x01\n" +
+	"\asimilar\x18\b \x01(\bR\asimilar\x12\x14\n" +
+	"\x05needs\x18\t \x01(\bR\x05needs\"\xbb\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
