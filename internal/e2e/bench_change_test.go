@@ -341,6 +341,7 @@ func TestBenchArchive(t *testing.T) {
 			a, b := c.members[0], c.members[1]
 			must(t, "cp", tars[0], a.path("linux-"+oldSource+".tar"))
 			c.apply()
+			a.must("connection", "set", "projects", a.name+"->"+b.name, "--compression", "on") // as the peer
 			c.wait(10 * time.Minute)
 			aside := filepath.Join(c.trees[0].point, "aside")
 			must(t, "cp", tars[1], aside)

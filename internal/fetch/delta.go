@@ -73,6 +73,10 @@ func (s *Stager) seeds(w *Wanted) []repl.Hash {
 	return out
 }
 
+// refineFrom is how many runs make a content one with many small changes, such as an
+// archive: those are looked at once more, closer.
+const refineFrom = 512
+
 // maxSimilar is how many files like a content are made use of.
 const maxSimilar = 5
 
@@ -162,6 +166,14 @@ func (o *olds) sizes() []int64 {
 	var out []int64
 	for i := range o.from {
 		out = append(out, o.from[i].Print.Size)
+	}
+	return out
+}
+
+func (o *olds) readers() []io.ReaderAt {
+	var out []io.ReaderAt
+	for _, f := range o.files {
+		out = append(out, f)
 	}
 	return out
 }
@@ -350,14 +362,24 @@ func (s *Stager) syncFrom(ctx context.Context, up Upstream, w *Wanted, out *Stag
 	var asked int64
 	var lost error // of the partner, not of what it said
 	about := wire.RdcRequest{Folder: s.Folder, UID: u.UID, GVSN: u.GVSN}
-	needs, err := s.needs(o, offer, func(q rdc.Request) ([]byte, error) {
-		req := about
-		req.Question = q
+	ask := func(req wire.RdcRequest) ([]byte, error) {
 		reply, err := up.Rdc(ctx, &req)
 		asked += int64(len(reply))
 		lost = err
 		return reply, err
+	}
+	needs, err := s.needs(o, offer, func(q rdc.Request) ([]byte, error) {
+		req := about
+		req.Question = q
+		return ask(req)
 	})
+	if err == nil && len(needs.Runs) >= refineFrom {
+		needs, err = rdc.Refine(needs, o.readers(), o.sizes(), func(q rdc.GrainRequest) ([]byte, error) {
+			req := about
+			req.Grains = q
+			return ask(req)
+		})
+	}
 	if err != nil && lost == nil && !errors.Is(err, rdc.ErrFormat) {
 		err = errors.Join(errSeed, err) // no match could be made of what is here
 	}
