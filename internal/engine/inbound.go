@@ -93,7 +93,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase()}}
+		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
 		switch d := l.diff; {
 		case d == nil:
 			// A member in initial sync may have all and not know it: it was stopped

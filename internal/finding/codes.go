@@ -23,6 +23,7 @@ const (
 	UnreplicatedEntries      Code = "unreplicated-entries"
 	HardlinkSplit            Code = "hardlink-split"
 	UnknownOwner             Code = "unknown-owner"
+	NTACLDoubted             Code = "nt-acl-doubted"
 	MetadataCarried          Code = "metadata-carried"
 	FilesystemLacks          Code = "filesystem-lacks"
 	JournalDegraded          Code = "journal-degraded"

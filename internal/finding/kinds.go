@@ -128,6 +128,12 @@ var kinds = []Kind{
 		"The file is installed and its owner is carried in the record for other members; it is set here as soon as it is known.",
 	},
 	{
+		NTACLDoubted, Warning,
+		"Samba does not believe NT ACLs that came from another server",
+		"Set `acl_xattr:ignore system acls = yes` for the share on every server; or let the idmap ranges and the numbers of users and groups agree, with `owners: numeric`.",
+		"Samba keeps a hash of owner, mode and POSIX ACL in the NT ACL. With `owners: name` they have other numbers here, so smbd takes the NT ACL for outdated and shows what the POSIX permissions say. The attribute itself is the same on every server.",
+	},
+	{
 		MetadataCarried, Warning,
 		"some metadata cannot be stored here",
 		"Run the member as root, or on a filesystem with extended attributes and ACLs, if this server must have them.",

@@ -253,6 +253,11 @@ func (b *Batch) alter(i int) error {
 		if err := b.move(i, from, to); err != nil {
 			return err
 		}
+	case c.Meta && !c.Content: // setting them looks, and nothing else is done
+		if err := b.setMeta(i, to); err != nil {
+			return err
+		}
+		return b.reach(i, to)
 	default:
 		if err := expect(to, c.To.Name, &c.Object, true); err != nil {
 			return err
@@ -317,6 +322,9 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
 	switch {
 	case errors.Is(err, volume.ErrChanged):
+		if why := expect(to, c.To.Name, &c.Object, true); why != nil {
+			return why
+		}
 		return fmt.Errorf("%w: %w", ErrMoved, err)
 	case errors.Is(err, volume.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -324,9 +332,11 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 		return err
 	}
 	o.Identity, o.Print = st.Identity, st.Print
+	o.Unsure = true // a user's change since cannot be told from this one
 	b.Items[i].Lacks = lacks
 	b.given(i, st)
-	return nil
+	o.Shown, err = b.shown(i, to)
+	return err
 }
 
 // describe records what now lies at the item's place, as far as this batch
@@ -341,8 +351,7 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		return err
 	}
 	switch {
-	case c.Meta && !c.Content && !c.From.IsZero():
-		o.Unsure = true // setMeta described it
+	case c.Meta && !c.Content && !c.From.IsZero(): // setMeta described it
 	case !staged.Identity.IsZero():
 		if st.Identity != staged.Identity {
 			return fmt.Errorf("%w: another object took the place", ErrMoved)

@@ -70,7 +70,7 @@ func (c *Counts) add(r *repl.Record, by int64) {
 
 func newFolder(s *Store, id repl.FolderID, number uint64) *Folder {
 	return &Folder{
-		view:   view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id), merged: new(atomic.Int64), live: true},
+		view:   view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id), merged: new(atomic.Int64), live: true, recent: new(recent)},
 		id:     id,
 		dirs:   make(map[ref]struct{}),
 		blobs:  make(map[metaHash]struct{}),
@@ -283,7 +283,7 @@ func (f *Folder) Snapshot() (*Snapshot, error) {
 	f.see.RLock()
 	defer f.see.RUnlock()
 	s := &Snapshot{view: f.view, vector: f.vector.Clone(), counts: f.counts, floor: f.floor.Clone()}
-	s.kv, s.live = kv, false
+	s.kv, s.live, s.recent = kv, false, nil
 	s.merged = new(atomic.Int64)
 	s.merged.Store(f.counts.Merged)
 	return s, nil
@@ -303,6 +303,7 @@ func (s *Snapshot) Close() error { return s.kv.Close() }
 
 // commit makes what was staged visible in memory.
 func (f *Folder) commit(p *put) {
+	f.recent.commit(p.items)
 	if len(f.blobs)+len(p.blobs) > knownBlobs {
 		clear(f.blobs)
 	}

@@ -26,13 +26,17 @@ var ErrNoRecord = errors.New("no record")
 
 // Reader is what can be asked of a folder's records, now (Folder) or in one
 // consistent view (Snapshot). What it returns belongs to the caller, except
-// that nobody changes a record's Meta.
+// that nobody changes what a record's Meta, Shown and History hold.
 type Reader interface {
 	// Get returns the record of a UID, if there is one.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record with this name whose parent is dir or any
 	// directory that was merged into dir; dir's own child goes first.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
+	// Named calls fn with what At returns for each of names, which are in order,
+	// nil for what is not there. Many names together cost less than one by one. The
+	// records may be written while fn runs.
+	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records whose parent is dir or was merged
 	// into it and whose name sorts after the given one, by the names' bytes,
 	// until fn returns false. The record is fn's only during the call.
@@ -76,6 +80,7 @@ type view struct {
 	root   repl.UID
 	merged *atomic.Int64 // directories merged into others; 0 spares looking
 	live   bool          // rows may change between two reads
+	recent *recent       // nil in a snapshot
 }
 
 // ref returns uid's form in keys; false: no row names it.
@@ -97,11 +102,21 @@ func (v *view) Get(uid repl.UID) (repl.Record, bool, error) {
 	if !ok {
 		return repl.Record{}, false, nil
 	}
+	var puts uint64
+	if v.recent != nil {
+		var rec *repl.Record
+		if rec, puts = v.recent.get(r); rec != nil {
+			return *rec, true, nil
+		}
+	}
 	value, ok, err := v.kv.Get(v.keys.ref(nil, tableRecord, r))
 	if err != nil || !ok {
 		return repl.Record{}, false, err
 	}
 	rec, err := v.decode(value, uid)
+	if err == nil && v.recent != nil {
+		v.recent.put(r, ownCopy(&rec), puts)
+	}
 	return rec, err == nil, err
 }
 
@@ -252,6 +267,7 @@ type childList struct {
 	*view
 	sources []childSource
 	records Cursor
+	since   uint64 // Puts that had ended when records was opened; set by together
 }
 
 type childSource struct {

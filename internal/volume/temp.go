@@ -174,7 +174,12 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
-	lacks, err := t.v.apply(object{fd: t.fd.get()}, m, mtime)
+	o := object{fd: t.fd.get()}
+	now, err := t.v.again(o.fd, "") // nobody else knows the file
+	if err != nil {
+		return nil, fail("set metadata of", tempLabel, err)
+	}
+	lacks, err := t.v.apply(o, now, m, mtime)
 	return lacks, fail("set metadata of", tempLabel, err)
 }
 

@@ -293,6 +293,7 @@ type DiffRequest struct {
 	// Except is what the requester does not know and does not want now: it could
 	// not commit it yet.
 	Except version.Vector
+	Packed bool // the page may come packed
 }
 
 // LeaveOut is what the answer need not hold.
@@ -312,6 +313,7 @@ type DiffPage struct {
 	More     bool
 	Cursor   version.GVSN
 	Phase    Phase
+	Packed   bool // the updates travel packed, if that is shorter
 }
 
 // RecordsRequest asks for the current records of objects.

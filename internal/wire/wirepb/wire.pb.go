@@ -653,6 +653,7 @@ type DiffRequest struct {
 	Limit           uint32                 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
 	Phase           uint32                 `protobuf:"varint,8,opt,name=phase,proto3" json:"phase,omitempty"`
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
+	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -750,6 +751,13 @@ func (x *DiffRequest) GetExcept() []byte {
 	return nil
 }
 
+func (x *DiffRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
+	}
+	return false
+}
+
 type DiffPage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Vector           []byte                 `protobuf:"bytes,1,opt,name=vector,proto3" json:"vector,omitempty"`
@@ -759,6 +767,8 @@ type DiffPage struct {
 	CursorOriginator []byte                 `protobuf:"bytes,5,opt,name=cursor_originator,json=cursorOriginator,proto3" json:"cursor_originator,omitempty"`
 	CursorVersion    uint64                 `protobuf:"varint,6,opt,name=cursor_version,json=cursorVersion,proto3" json:"cursor_version,omitempty"`
 	Phase            uint32                 `protobuf:"varint,7,opt,name=phase,proto3" json:"phase,omitempty"`
+	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"` // zstd of a Page, in place of page
+	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -838,6 +848,20 @@ func (x *DiffPage) GetCursorVersion() uint64 {
 func (x *DiffPage) GetPhase() uint32 {
 	if x != nil {
 		return x.Phase
+	}
+	return 0
+}
+
+func (x *DiffPage) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
+}
+
+func (x *DiffPage) GetRaw() uint32 {
+	if x != nil {
+		return x.Raw
 	}
 	return 0
 }
@@ -2075,7 +2099,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04Page\x12 \n" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
-	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\x81\x02\n" +
+	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\x99\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2085,7 +2109,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04wait\x18\x06 \x01(\bR\x04wait\x12\x14\n" +
 	"\x05limit\x18\a \x01(\rR\x05limit\x12\x14\n" +
 	"\x05phase\x18\b \x01(\rR\x05phase\x12\x16\n" +
-	"\x06except\x18\t \x01(\fR\x06except\"\xd0\x01\n" +
+	"\x06except\x18\t \x01(\fR\x06except\x12\x16\n" +
+	"\x06packed\x18\n" +
+	" \x01(\bR\x06packed\"\xfa\x01\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2093,7 +2119,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12+\n" +
 	"\x11cursor_originator\x18\x05 \x01(\fR\x10cursorOriginator\x12%\n" +
 	"\x0ecursor_version\x18\x06 \x01(\x04R\rcursorVersion\x12\x14\n" +
-	"\x05phase\x18\a \x01(\rR\x05phase\"^\n" +
+	"\x05phase\x18\a \x01(\rR\x05phase\x12\x16\n" +
+	"\x06packed\x18\b \x01(\fR\x06packed\x12\x10\n" +
+	"\x03raw\x18\t \x01(\rR\x03raw\"^\n" +
 	"\x0eRecordsRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x12\n" +
