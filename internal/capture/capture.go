@@ -52,10 +52,13 @@ type Deps struct {
 	// Racy is how young a ctime may be for a further change to leave it as it
 	// is: two clock ticks on kernels before 6.13, 0 from there on.
 	Racy time.Duration
-	// Sign takes a content of size bytes while it is read: end is called once, with
-	// ok if it was read whole and its hash is content. w may be nil: not this one.
-	// Nil: nobody wants to.
-	Sign func(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Sign takes a content of size bytes while it is read, of which like is a
+	// version before it, if it is not zero: end is called once, with ok if it was
+	// read whole and its hash is content. w may be nil: not this one. Nil: nobody
+	// wants to.
+	Sign func(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Apart has a large file read, hashed and signed side by side.
+	Apart bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }

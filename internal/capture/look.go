@@ -82,8 +82,9 @@ type look struct {
 	blocked bool
 	// asked holds what Gone was asked about and whether its deletion was drafted.
 	asked map[repl.UID]bool
-	meta  []byte    // the metadata read last: most objects of a directory have the same
-	began repl.Time // when the look at the present name began; only with Racy
+	meta  []byte       // the metadata read last: most objects of a directory have the same
+	began repl.Time    // when the look at the present name began; only with Racy
+	prior *repl.Record // of the place of the present name, nil if there is none
 	// single: the present name is its object's only one.
 	single bool
 }

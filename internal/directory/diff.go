@@ -72,6 +72,7 @@ func Diff(old, new *Domain) []Change {
 			d.set("group "+name, "topology", topologyText(o), topologyText(n))
 			d.set("group "+name, "schedule", o.Schedule.String(), n.Schedule.String())
 			d.exceptions(name, o, n)
+			d.transfers(name, o, n)
 			d.folders(name, o, n)
 		})
 	return d.changes
@@ -99,6 +100,10 @@ func underNewNames(old, new *Domain) *Domain {
 		for i := range g.Exceptions {
 			now(&g.Exceptions[i].From)
 			now(&g.Exceptions[i].To)
+		}
+		for i := range g.Transfers {
+			now(&g.Transfers[i].From)
+			now(&g.Transfers[i].To)
 		}
 		for i := range g.Topology.Hubs {
 			now(&g.Topology.Hubs[i])
@@ -218,6 +223,18 @@ func (d *differ) exceptions(group string, o, n *Group) {
 	}
 	for _, l := range slices.Compact(links) {
 		d.set("connection "+group+" "+l.From+"->"+l.To, "schedule", text(o, l), text(n, l))
+	}
+}
+
+// transfers lists the connections of a group that bring contents in another way.
+func (d *differ) transfers(group string, o, n *Group) {
+	var links []Link
+	for _, e := range slices.Concat(o.Transfers, n.Transfers) {
+		links = append(links, Link{From: e.From, To: e.To})
+	}
+	slices.SortFunc(links, compareLinks)
+	for _, l := range slices.Compact(links) {
+		d.set("connection "+group+" "+l.From+"->"+l.To, "transfer", o.TransferOf(l.From, l.To).String(), n.TransferOf(l.From, l.To).String())
 	}
 }
 

@@ -114,6 +114,7 @@ func (r *reader) group(name string, n *node, path string) *Group {
 		"connections":          once(r.connections),
 		"schedule":             func(n *node, p string) { r.schedule(n, p, &g.Schedule) },
 		"connection-schedules": func(n *node, p string) { r.exceptions(n, p, g) },
+		"connection-transfers": func(n *node, p string) { r.transfers(n, p, g) },
 		"folders": func(n *node, p string) {
 			r.names(n, p, "folder", func(name string, n *node, p string) { g.Folders = append(g.Folders, r.folder(name, n, p)) })
 		},

@@ -42,6 +42,7 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	saved     uint64 // bytes of content that did not have to come
+	similar   uint64 // of them, those that other files held
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed

@@ -57,6 +57,10 @@ func (e installed) apply(f *Folder) {
 			saved := uint64(b.staged[i].Delta.Saved)
 			f.stats.Saved += saved
 			b.link.saved += saved
+			if b.staged[i].Delta.Similar {
+				f.stats.Similar += saved
+				b.link.similar += saved
+			}
 		}
 		f.lookSooner(c.To)
 		f.follow(c)

@@ -52,6 +52,7 @@ const (
 	PreexistingKept          Code = "preexisting-kept"
 	LocalChangeUndone        Code = "local-change-undone"
 	ConflictStoreOverQuota   Code = "conflict-store-over-quota"
+	StagingSmall             Code = "staging-small"
 	ParkedUpdate             Code = "parked-update"
 	HeldOriginator           Code = "held-originator"
 )

@@ -312,6 +312,12 @@ var kinds = []Kind{
 		"Losers are promised for the retention, so the quota is a target and never blocks. It is held again when the oldest may go.",
 	},
 	{
+		StagingSmall, Info,
+		"staging is too small for the files that change",
+		"Raise staging-quota in the domain file, or make room on the disk.",
+		"Signatures of files go when staging is full and are made again when they are needed, by reading the file. Staging has grown by itself as far as the disk allows. Nothing waits for it.",
+	},
+	{
 		ParkedUpdate, Warning,
 		"an update waits for a directory that is not known here",
 		"Nothing if it is short; otherwise check that the connections of the group reach every member.",
