@@ -30,9 +30,14 @@ func (r *reader) domain(root *node) *Domain {
 		"id":         r.id(&d.ID),
 		"generation": r.uint(&d.Generation, 0),
 		"term":       r.uint(&d.Term, 1),
+		"directory":  func(n *node, p string) { r.home(n, p, &d.Home) },
 		"servers": func(n *node, p string) {
 			r.names(n, p, "server", func(name string, n *node, p string) { d.Servers = append(d.Servers, r.server(name, n, p)) })
 		},
+		"admins": func(n *node, p string) {
+			r.names(n, p, "admin", func(name string, n *node, p string) { d.Admins = append(d.Admins, r.admin(name, n, p)) })
+		},
+		"grants": func(n *node, p string) { r.grants(n, p, d) },
 		"groups": func(n *node, p string) {
 			r.names(n, p, "group", func(name string, n *node, p string) { d.Groups = append(d.Groups, r.group(name, n, p)) })
 		},
