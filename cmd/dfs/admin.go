@@ -35,6 +35,9 @@ type admin struct {
 	names   *volume.System
 	audit   *audit
 	log     *slog.Logger
+	// refuses says why what this server has cannot follow a change of the domain,
+	// and what is worth saying of it; nil where there is no database.
+	refuses func(now, next *directory.Domain) (warnings []string, err error)
 
 	// changing is held from before a change of the domain until it is in the
 	// audit log.

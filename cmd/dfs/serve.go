@@ -136,6 +136,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	m.server = peer.ServerConfig{
 		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,
 	}
+	m.admin.refuses = m.caseAgrees
 	m.home = &home{m: m}
 	m.api = control.NewServer(m, admin.may)
 	m.server.Control = m.api.ServeConn

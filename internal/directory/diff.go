@@ -76,6 +76,7 @@ func Diff(old, new *Domain) []Change {
 			d.set("group "+name, "topology", topologyText(o), topologyText(n))
 			d.set("group "+name, "schedule", o.Schedule.String(), n.Schedule.String())
 			d.exceptions(name, o, n)
+			d.transfers(name, o, n)
 			d.folders(name, o, n)
 		})
 	return d.changes
@@ -111,6 +112,10 @@ func underNewNames(old, new *Domain) *Domain {
 		for i := range g.Exceptions {
 			now(&g.Exceptions[i].From)
 			now(&g.Exceptions[i].To)
+		}
+		for i := range g.Transfers {
+			now(&g.Transfers[i].From)
+			now(&g.Transfers[i].To)
 		}
 		for i := range g.Topology.Hubs {
 			now(&g.Topology.Hubs[i])
@@ -254,6 +259,18 @@ func (d *differ) exceptions(group string, o, n *Group) {
 	}
 }
 
+// transfers lists the connections of a group that bring contents in another way.
+func (d *differ) transfers(group string, o, n *Group) {
+	var links []Link
+	for _, e := range slices.Concat(o.Transfers, n.Transfers) {
+		links = append(links, Link{From: e.From, To: e.To})
+	}
+	slices.SortFunc(links, compareLinks)
+	for _, l := range slices.Compact(links) {
+		d.set("connection "+group+" "+l.From+"->"+l.To, "transfer", o.TransferOf(l.From, l.To).String(), n.TransferOf(l.From, l.To).String())
+	}
+}
+
 func (d *differ) folders(group string, o, n *Group) {
 	prefix := "folder " + group + "/"
 	matched(d, prefix, o.Folders, n.Folders,
@@ -266,6 +283,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "file filter", strings.Join(o.Filters.Files, ", "), strings.Join(n.Filters.Files, ", "))
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
 			d.set(object, "case", o.Case.String(), n.Case.String())
+			d.set(object, "directory-conflict", o.DirectoryConflict.String(), n.DirectoryConflict.String())
 			d.set(object, "owners", o.Owners.String(), n.Owners.String())
 			d.set(object, "attributes", strings.Join(o.Attributes, ", "), strings.Join(n.Attributes, ", "))
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))
