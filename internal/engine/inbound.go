@@ -42,6 +42,7 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	saved     uint64 // bytes of content that did not have to come
+	similar   uint64 // of them, those that other files held
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -194,6 +195,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {

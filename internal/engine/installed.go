@@ -57,9 +57,16 @@ func (e installed) apply(f *Folder) {
 			saved := uint64(b.staged[i].Delta.Saved)
 			f.stats.Saved += saved
 			b.link.saved += saved
+			if b.staged[i].Delta.Similar {
+				f.stats.Similar += saved
+				b.link.similar += saved
+			}
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
+		f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
+		f.vacated(c.From.Dir, c.From.Name)
+		f.vacated(c.To.Dir, c.To.Name)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			if c.Verdict == repl.VerdictUndone {

@@ -76,8 +76,13 @@ type Batch struct {
 	// Touched holds for each directory of the tree in which entries changed its
 	// state after SyncDirs.
 	Touched map[repl.UID]volume.Stat
-	// Replicates says whether an entry that no record knows would replicate.
-	Replicates func(e volume.Entry) bool
+	// Replicates says whether an entry of a directory that no record knows would
+	// replicate.
+	Replicates func(dir repl.UID, e volume.Entry) bool
+	// Clear keeps what lies where a change's object is to lie, if that is there
+	// for this member alone; d is the directory, dir its record. gone says whether
+	// this batch took an object from its place. nil: nothing is.
+	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
@@ -415,6 +420,9 @@ func (b *Batch) move(i int, from, to volume.Dir) error {
 		return err
 	}
 	if err := b.touch(c.To.Dir, to); err != nil {
+		return err
+	}
+	if err := b.clear(i, to); err != nil {
 		return err
 	}
 	if err := b.rename(i, from, c.From, to, c.To); err != nil {

@@ -74,7 +74,7 @@ func samples() []Message {
 			{Index: 2, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormOffer, Offer: []byte("offer")}, Last: true},
 			{Index: 3, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormDelta, Needs: 500, Carries: 1 << 30}, Length: 500},
 		}},
-		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true},
+		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true, Always: true},
 		&Content{Parts: []Part{}, Raw: MaxBody},
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Question: rdc.Request{Level: 2, Indexes: []int{0, 7, 9}}},
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Off: 3, Len: 400}}}},

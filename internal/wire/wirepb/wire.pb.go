@@ -1011,6 +1011,8 @@ type Item struct {
 	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
 	Seeds         []byte                 `protobuf:"bytes,6,opt,name=seeds,proto3" json:"seeds,omitempty"`           // 32 bytes each
 	Ranges        []uint64               `protobuf:"varint,7,rep,packed,name=ranges,proto3" json:"ranges,omitempty"` // offset less the end of the one before, length, …
+	Similar       bool                   `protobuf:"varint,8,opt,name=similar,proto3" json:"similar,omitempty"`
+	Needs         bool                   `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"` // only the needs of a delta
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1094,6 +1096,20 @@ func (x *Item) GetRanges() []uint64 {
 	return nil
 }
 
+func (x *Item) GetSimilar() bool {
+	if x != nil {
+		return x.Similar
+	}
+	return false
+}
+
+func (x *Item) GetNeeds() bool {
+	if x != nil {
+		return x.Needs
+	}
+	return false
+}
+
 type ContentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -1101,6 +1117,7 @@ type ContentRequest struct {
 	Items         []*Item                `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
 	Credit        uint64                 `protobuf:"varint,4,opt,name=credit,proto3" json:"credit,omitempty"`
 	Packed        bool                   `protobuf:"varint,5,opt,name=packed,proto3" json:"packed,omitempty"`
+	Always        bool                   `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"` // packed whatever it takes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1170,6 +1187,13 @@ func (x *ContentRequest) GetPacked() bool {
 	return false
 }
 
+func (x *ContentRequest) GetAlways() bool {
+	if x != nil {
+		return x.Always
+	}
+	return false
+}
+
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1182,6 +1206,7 @@ type Part struct {
 	Carries       int64                  `protobuf:"varint,8,opt,name=carries,proto3" json:"carries,omitempty"`
 	Needs         uint32                 `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"`
 	Offer         []byte                 `protobuf:"bytes,10,opt,name=offer,proto3" json:"offer,omitempty"`
+	Traits        []byte                 `protobuf:"bytes,11,opt,name=traits,proto3" json:"traits,omitempty"` // 16, with an offer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1282,6 +1307,13 @@ func (x *Part) GetNeeds() uint32 {
 func (x *Part) GetOffer() []byte {
 	if x != nil {
 		return x.Offer
+	}
+	return nil
+}
+
+func (x *Part) GetTraits() []byte {
+	if x != nil {
+		return x.Traits
 	}
 	return nil
 }
@@ -2099,7 +2131,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x18\n" +
 	"\aunknown\x18\x03 \x03(\x04R\aunknown\x12\x16\n" +
 	"\x06vector\x18\x04 \x01(\fR\x06vector\x12\x1a\n" +
-	"\banswered\x18\x05 \x01(\rR\banswered\"\xd0\x01\n" +
+	"\banswered\x18\x05 \x01(\rR\banswered\"\x80\x02\n" +
 	"\x04Item\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -2110,13 +2142,16 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\fgvsn_version\x18\x04 \x01(\x04R\vgvsnVersion\x12\x16\n" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x14\n" +
 	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
-	"\x06ranges\x18\a \x03(\x04R\x06ranges\"\xa3\x01\n" +
+	"\x06ranges\x18\a \x03(\x04R\x06ranges\x12\x18\n" +
+	"\asimilar\x18\b \x01(\bR\asimilar\x12\x14\n" +
+	"\x05needs\x18\t \x01(\bR\x05needs\"\xbb\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
 	"\x05items\x18\x03 \x03(\v2\x11.dfs.wire.v1.ItemR\x05items\x12\x16\n" +
 	"\x06credit\x18\x04 \x01(\x04R\x06credit\x12\x16\n" +
-	"\x06packed\x18\x05 \x01(\bR\x06packed\"\xe2\x01\n" +
+	"\x06packed\x18\x05 \x01(\bR\x06packed\x12\x16\n" +
+	"\x06always\x18\x06 \x01(\bR\x06always\"\xfa\x01\n" +
 	"\x04Part\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x12\n" +
@@ -2128,7 +2163,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\acarries\x18\b \x01(\x03R\acarries\x12\x14\n" +
 	"\x05needs\x18\t \x01(\rR\x05needs\x12\x14\n" +
 	"\x05offer\x18\n" +
-	" \x01(\fR\x05offer\"D\n" +
+	" \x01(\fR\x05offer\x12\x16\n" +
+	"\x06traits\x18\v \x01(\fR\x06traits\"D\n" +
 	"\aContent\x12'\n" +
 	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\rR\x03raw\"\xfe\x01\n" +
