@@ -53,14 +53,7 @@ func (e installed) apply(f *Folder) {
 		f.cleared(c)
 		delete(f.refused, c.Update.UID)
 		if c.Content {
-			f.stats.Bytes += uint64(c.Update.Size)
-			saved := uint64(b.staged[i].Delta.Saved)
-			f.stats.Saved += saved
-			b.link.saved += saved
-			if b.staged[i].Delta.Similar {
-				f.stats.Similar += saved
-				b.link.similar += saved
-			}
+			f.brought(b, i)
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
@@ -96,6 +89,18 @@ func (e installed) apply(f *Folder) {
 		f.settleDiff(b.link)
 	} else {
 		b.link.retryAt = f.now() // to join it
+	}
+}
+
+// brought counts the content of an installed change.
+func (f *Folder) brought(b *batch, i int) {
+	f.stats.Bytes += uint64(b.changes[i].Update.Size)
+	saved := uint64(b.staged[i].Delta.Saved)
+	f.stats.Saved += saved
+	b.link.saved += saved
+	if b.staged[i].Delta.Similar {
+		f.stats.Similar += saved
+		b.link.similar += saved
 	}
 }
 
