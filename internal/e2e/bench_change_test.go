@@ -281,6 +281,7 @@ func TestBenchUpdate(t *testing.T) {
 			a, b := c.members[0], c.members[1]
 			copyTree(t, old, a.root)
 			c.apply()
+			a.must("connection", "set", "projects", a.name+"->"+b.name, "--compression", "on") // as the peer
 			c.wait(10 * time.Minute)
 			before := b.host.wireBytes()
 			must(t, "rsync", "-a", "--delete", "--exclude=/.dfsr", next+"/", a.root+"/")
