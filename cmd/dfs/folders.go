@@ -78,6 +78,8 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
+				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),

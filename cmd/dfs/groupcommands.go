@@ -60,6 +60,9 @@ func groupCommand(o *options) *cobra.Command {
 Ends the replication of a group's folders. The files stay on every server.`,
 			example: "  dfs group remove projects", args: one("GROUP"), complete: first(groupNames), change: func(_ *cobra.Command, d *directory.Domain, args []string) error {
 				g, err := findGroup(d, args[0])
+				d.Ungrant(func(_ directory.Principal, r directory.Role) bool {
+					return r == directory.Role{Kind: directory.RoleGroupAdmin, Object: args[0]}
+				})
 				d.Groups = slices.DeleteFunc(d.Groups, func(o *directory.Group) bool { return o == g })
 				return err
 			}})
@@ -176,6 +179,13 @@ func setGroup() editor {
 			if name != "" && name != g.Name {
 				if d.GroupByName(name) != nil {
 					return exists("group", name)
+				}
+				for i := range d.Grants {
+					for j, r := range d.Grants[i].Roles {
+						if r == (directory.Role{Kind: directory.RoleGroupAdmin, Object: g.Name}) {
+							d.Grants[i].Roles[j].Object = name
+						}
+					}
 				}
 				g.Name = name
 			}

@@ -17,7 +17,8 @@ type Records interface {
 	// Get returns the record of an object, dead or alive.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record that claims a place. dir is canonical; records
-	// whose parent was merged into dir count.
+	// whose parent was merged into dir count. With Deps.Fold it may spell the name
+	// differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Named calls fn for each of names, which are in order, with what At returns,
 	// nil for what is not there. fn may have the records written.
@@ -40,8 +41,11 @@ type Deps struct {
 	Volume  volume.Volume
 	Records Records
 	Filter  *filter.Set
-	Root    repl.UID // the folder's root directory
-	Now     func() repl.Time
+	// Fold: the folder compares names folded (filter.Fold), and so does At of the
+	// records.
+	Fold bool
+	Root repl.UID // the folder's root directory
+	Now  func() repl.Time
 	// Rest is how long a file that is open for writing must have been left alone
 	// before it is read; 0: it is read at once.
 	Rest time.Duration
@@ -188,6 +192,7 @@ type Skipped struct {
 	Others   int // sockets, pipes, devices
 	Mounts   int
 	Filtered int
+	Collided int // another spelling of the name is on record
 }
 
 // The bounds on what one result may hold; more is counted or left to a look at

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
@@ -64,6 +65,7 @@ type look struct {
 	ctx    context.Context
 	deps   *Deps
 	emit   func(Draft) error
+	fold   func(name string) string // the form by which names are compared
 	work   Work
 	here   *spot // the directory looked at, nil in Gone
 	other  *spot // the last other directory that was opened
@@ -88,7 +90,7 @@ type look struct {
 }
 
 func newLook(ctx context.Context, deps *Deps, emit func(Draft) error) *look {
-	return &look{ctx: ctx, deps: deps, emit: emit}
+	return &look{ctx: ctx, deps: deps, emit: emit, fold: filter.Folder(deps.Fold)}
 }
 
 // forget closes what is open. Directories are only read: nothing is lost.
@@ -172,8 +174,11 @@ func (l *look) open(uid repl.UID) (s *spot, missing bool, err error) {
 	if errors.Is(err, volume.ErrUnmounted) {
 		return nil, false, err
 	}
-	if err != nil || path == "." || l.deps.Filter.MatchPath(path, true) {
+	if err != nil || path == "." {
 		return nil, true, nil
+	}
+	if out, err := l.unreplicated(path, true); err != nil || out {
+		return nil, true, err
 	}
 	s, missing, err = l.openAt(uid, path, &rec)
 	if s != nil {
@@ -306,6 +311,15 @@ func (l *look) all() error {
 func (l *look) listed(name string, rec *repl.Record) error {
 	if err := l.ctx.Err(); err != nil {
 		return err
+	}
+	if rec == nil && l.deps.Fold { // by another spelling it may be on record
+		there, ok, err := l.deps.Records.At(l.here.uid, name)
+		if err != nil {
+			return err
+		}
+		if ok {
+			rec = &there
+		}
 	}
 	return l.judge(Name{Name: name, Wrote: l.wrote(name)}, rec)
 }

@@ -262,6 +262,7 @@ func genDomain(t *rapid.T) *Domain {
 			f := NewFolder(fname)
 			f.ID = id()
 			f.Case = Case(rapid.IntRange(0, 1).Draw(t, "case"))
+			f.DirectoryConflict = DirectoryConflict(rapid.IntRange(0, 1).Draw(t, "directory conflict"))
 			f.CaptureBusy = time.Duration(rapid.IntRange(0, 100).Draw(t, "busy")) * time.Second
 			f.Filters.Files = rapid.SliceOfNDistinct(word, 0, 3, rapid.ID[string]).Draw(t, "files")
 			if len(f.Filters.Files) == 0 {

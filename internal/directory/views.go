@@ -152,6 +152,9 @@ func (d *Domain) objects(visit func(name string, id *UUID)) {
 	for _, s := range d.Servers {
 		visit("server "+s.Name, &s.ID)
 	}
+	for _, a := range d.Admins {
+		visit("admin "+a.Name, &a.ID)
+	}
 	for _, g := range d.Groups {
 		visit("group "+g.Name, &g.ID)
 		for _, f := range g.Folders {

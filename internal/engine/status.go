@@ -17,6 +17,7 @@ type Stats struct {
 	Saved        uint64 // of it, what did not have to come because old versions held it
 	Similar      uint64 // of that, what files like it held
 	LocalRefused uint64 // changes on a read-only member
+	Reanimated   uint64 // deleted objects that came back under their names here
 	Redecided    uint64 // installs that met a changed tree
 	Kept         uint64 // objects put into the conflict store
 	Verdicts     [repl.Verdicts]uint64

@@ -82,8 +82,20 @@ var kinds = []Kind{
 	{
 		NameUnstorable, Warning,
 		"the name cannot be stored here",
-		"Rename the file on a member that has it; names that differ only by case collide in a case-insensitive folder.",
+		"Rename the file on a member that has it.",
 		"The update is kept and passed on to other members under its true name, but is not on this disk. A name is never mangled.",
+	},
+	{
+		NameCollides, Warning,
+		"the name differs only by case from another one, and does not replicate",
+		"Rename or remove one of the two on this server; what is left replicates at once.",
+		"The folder is case-insensitive: names that fold to the same are one, and this disk has two. The one on record replicates; this one is left where it is, for this server alone. If a partner gives its own object exactly this name, this one goes to the conflict store.",
+	},
+	{
+		CaseRefused, Warning,
+		"the folder stays case-sensitive here, because names would collide",
+		"Rename or remove one of each pair, on any member; it is tried again every hour and when the member starts.",
+		"The domain says `case: insensitive`, but this member has names on record that would be one. Until they are not, it tells names apart byte by byte, as before.",
 	},
 	{
 		FileOpenSince, Warning,
@@ -244,6 +256,12 @@ var kinds = []Kind{
 
 	// The directory.
 	{
+		DirectoryUnreachable, Warning,
+		"the directory that the domain lives in cannot be reached from here",
+		"Correct the named error: servers that are down, an address, a password. If it is gone for good run `dfs directory promote` on a server that holds the CA's key.",
+		"The member replicates by the last domain it knows. Changes made here are refused, and those made elsewhere come by partners.",
+	},
+	{
 		DirectoryCopyStale, Warning,
 		"the copy of the domain is older than a partner's",
 		"Check that this server reaches the master or a partner; if the master is gone for good run `dfs directory promote` on a survivor.",
@@ -254,6 +272,12 @@ var kinds = []Kind{
 		"a hand-made change of the domain file is not used",
 		"Correct the named error, or make the change on the master with `dfs apply -f domain.yaml`.",
 		"The file in the state directory is invalid, out of date, or on a server that is not the master. The member goes on with the last good domain.",
+	},
+	{
+		DirectorySuperseded, Warning,
+		"this server was the master of the domain; another was promoted",
+		"Look whether `domain.yaml.superseded` in the state directory has changes that the domain lacks; repeat them on the new master, then remove the file.",
+		"Changes of the domain are refused here. What this server had as master is kept; a change that it made alone is not in the domain.",
 	},
 
 	// Initial sync, what is kept, what waits.

@@ -90,6 +90,7 @@ type put struct {
 	gvsns   map[version.GVSN]repl.UID // new ones, to find doubles
 	freed   map[string]struct{}       // name rows that go
 	claimed map[string]struct{}       // name rows that come
+	graves  map[string][]ref          // rows of tombstones that change
 	rows    []byte                    // arena of keys
 	key     []byte
 	value   []byte
@@ -123,6 +124,7 @@ func (f *Folder) begin() *put {
 		p.gvsns = make(map[version.GVSN]repl.UID)
 		p.freed = make(map[string]struct{})
 		p.claimed = make(map[string]struct{})
+		p.graves = make(map[string][]ref)
 		p.tops = make(map[version.Originator]uint64)
 		p.vector = make(version.Vector)
 	}
@@ -130,6 +132,7 @@ func (f *Folder) begin() *put {
 	clear(p.gvsns)
 	clear(p.freed)
 	clear(p.claimed)
+	clear(p.graves)
 	clear(p.tops)
 	clear(p.vector)
 	clear(p.items)
@@ -164,6 +167,9 @@ func (p *put) stage(b *Batch) error {
 		}
 	}
 	if err := p.setRows(); err != nil {
+		return err
+	}
+	if err := p.stageGraves(); err != nil {
 		return err
 	}
 	if err := p.checkOrphans(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -31,7 +32,9 @@ type Reader interface {
 	// Get returns the record of a UID, if there is one.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record with this name whose parent is dir or any
-	// directory that was merged into dir; dir's own child goes first.
+	// directory that was merged into dir; dir's own child goes first. Where the
+	// folder folds names, a name that folds to the same is this name: the record's
+	// own may be spelt differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Named calls fn with what At returns for each of names, which are in order,
 	// nil for what is not there. Many names together cost less than one by one. The
@@ -79,6 +82,7 @@ type view struct {
 	keys   keys
 	root   repl.UID
 	merged *atomic.Int64 // directories merged into others; 0 spares looking
+	folds  *atomic.Bool  // names are compared folded
 	live   bool          // rows may change between two reads
 	recent *recent       // nil in a snapshot
 }
@@ -182,7 +186,11 @@ func (v *view) At(dir repl.UID, name string) (repl.Record, bool, error) {
 }
 
 func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
-	key := v.keys.name(nil, dir, name)
+	key, called := v.keys.name(nil, dir, name), func(r *repl.Record) bool { return r.Name == name }
+	if v.folds.Load() {
+		key = v.keys.folded(nil, dir, name)
+		called = func(r *repl.Record) bool { return filter.Fold(r.Name) == filter.Fold(name) }
+	}
 	for {
 		value, ok, err := v.kv.Get(key)
 		if err != nil || !ok {
@@ -196,7 +204,7 @@ func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
 		if err != nil {
 			return rec, false, err
 		}
-		if parent, known := v.ref(rec.Parent); ok && rec.Present && rec.Name == name && known && parent == dir {
+		if parent, known := v.ref(rec.Parent); ok && rec.Present && called(&rec) && known && parent == dir {
 			return rec, true, nil
 		}
 		if !v.live {
