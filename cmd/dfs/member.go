@@ -34,6 +34,8 @@ type member struct {
 	partners *partners
 	windows  *windows
 	server   peer.ServerConfig
+	turnsOut *peer.Turns
+	level    func(directory.LogLevel) // sets how much is logged
 	api      *control.Server
 	heard    *heard
 	news     *news // of the domain
@@ -127,6 +129,11 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
 	m.noticeRefused()
+	if s := d.Server(m.self()); s != nil {
+		m.turnsOut.Set(int(s.TransfersOut))
+		m.windows.turns.Set(int(s.TransfersIn))
+		m.level(s.LogLevel)
+	}
 	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)

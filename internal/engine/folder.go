@@ -33,6 +33,7 @@ type Config struct {
 	Path        string
 	Primary     bool
 	ReadOnly    bool
+	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Rest        time.Duration   // how long an open file must be at rest before it is captured
 	MinDelta    int64           // size from which on deltas travel; 0: 64 KiB
