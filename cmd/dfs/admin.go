@@ -35,6 +35,9 @@ type admin struct {
 	names   *volume.System
 	audit   *audit
 	log     *slog.Logger
+	// refuses says why what this server has cannot follow a change of the domain,
+	// and what is worth saying of it; nil where there is no database.
+	refuses func(now, next *directory.Domain) (warnings []string, err error)
 
 	// changing is held from before a change of the domain until it is in the
 	// audit log.
@@ -62,7 +65,7 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := directory.FileOptions{Dir: state.path, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Rand: rand.Reader}
+	options := directory.FileOptions{Dir: state.path, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Deputy: id.Signer, Rand: rand.Reader}
 	if ca != nil {
 		options.Signer = ca.Signer()
 	}
@@ -101,7 +104,12 @@ func (a *admin) mayChange() error {
 	if here {
 		return nil
 	}
-	return notMaster(a.domain().Domain, id)
+	d := a.domain().Domain
+	if d.Home.Kind != directory.HomeFile {
+		self := d.Server(a.self())
+		return &directory.AwayError{Home: d.Home, Here: self != nil && d.Home.Has(self.Name)}
+	}
+	return notMaster(d, id)
 }
 
 // notMaster says where the domain is changed.

@@ -25,6 +25,11 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	if err == nil {
 		err = a.mayMake(ctx, now.Domain, next.Domain)
 	}
+	if err == nil && a.refuses != nil {
+		var warnings []string
+		warnings, err = a.refuses(now.Domain, next.Domain)
+		reply.Warnings = append(reply.Warnings, warnings...)
+	}
 	if err != nil {
 		return nil, err
 	}

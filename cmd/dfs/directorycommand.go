@@ -12,10 +12,10 @@ import (
 
 func directoryCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
-		Use: "directory", Short: "where the domain is kept: promote", Args: cobra.NoArgs,
+		Use: "directory", Short: "where the domain lives: export, import, move, promote", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(promoteCommand(o))
+	c.AddCommand(exportDirectoryCommand(o), importDirectoryCommand(o), moveCommand(o), promoteCommand(o))
 	return c
 }
 
@@ -31,7 +31,10 @@ has. It needs the CA's key, from a file that ` + "`dfs ca export`" + ` made earl
 
 An old master that returns becomes a copy as soon as it meets another server; what
 was changed on it and nobody else has seen is kept there in domain.yaml.superseded,
-with a finding. While the master can be reached it is refused; --force hands over.`),
+with a finding. While the master can be reached it is refused; --force hands over.
+
+Where the domain lives in etcd or Active Directory it comes back into the file of
+this server: for the day on which that place is gone for good.`),
 		Example: "  dfs ca import ca.export && dfs directory promote",
 		Args:    cobra.NoArgs,
 		RunE: does(func(c *cobra.Command, _ []string) error {

@@ -312,6 +312,7 @@ func renameServer(d *directory.Domain, s *directory.Server, name string) error {
 		}
 	}
 	eachReference(d, now)
+	d.Home.Rename(s.Name, name)
 	s.Name = name
 	return nil
 }
@@ -335,6 +336,10 @@ func eachReference(d *directory.Domain, visit func(name *string)) {
 			visit(&g.Exceptions[i].From)
 			visit(&g.Exceptions[i].To)
 		}
+		for i := range g.Transfers {
+			visit(&g.Transfers[i].From)
+			visit(&g.Transfers[i].To)
+		}
 		for _, f := range g.Folders {
 			for _, m := range f.Members {
 				visit(&m.Server)
@@ -352,6 +357,7 @@ func leaveGroup(g *directory.Group, server string) error {
 	}
 	t.Links = slices.DeleteFunc(t.Links, func(l directory.Link) bool { return l.From == server || l.To == server })
 	g.Exceptions = slices.DeleteFunc(g.Exceptions, func(e directory.Exception) bool { return e.From == server || e.To == server })
+	g.Transfers = slices.DeleteFunc(g.Transfers, func(e directory.TransferException) bool { return e.From == server || e.To == server })
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"opendfs/internal/directory"
 	"opendfs/internal/finding"
 	"opendfs/internal/peer"
-	"opendfs/internal/pki"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 )
@@ -33,6 +32,7 @@ type member struct {
 	folders  *folders
 	partners *partners
 	windows  *windows
+	home     *home // owned by run
 	server   peer.ServerConfig
 	turnsOut *peer.Turns
 	level    func(directory.LogLevel) // sets how much is logged
@@ -75,6 +75,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { m.windows.run(ctx) })
+	defer m.home.stop()
 	work.Go(func() { m.renew(ctx) }) // it may have expired while nothing ran
 	watch := m.dir.Watch(ctx)
 	chore, feed := time.NewTicker(chores), notify.feeding()
@@ -137,6 +138,7 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)
+	m.home.follow(ctx, d)
 }
 
 // shutOut closes what servers have open here whose identity is none of the domain's
@@ -414,62 +416,18 @@ func (m *member) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contr
 }
 
 // newest reports whether the domain that is followed is the newest: this server
-// is the master, or has a session with it and has asked.
+// is the master, or has a session with one where it is changed and has asked.
 func (m *member) newest() bool {
-	id, here := m.dir.Master()
-	if here {
+	if _, here := m.dir.Master(); here {
 		return true
 	}
-	one := m.partners.one(repl.MemberID(id))
-	return one != nil && one.asked()
-}
-
-// renew renews this server's certificate when two thirds of its life are over.
-func (m *member) renew(ctx context.Context) {
-	now := time.Now()
-	if !m.id.RenewalDue(now) {
-		m.find.Clear(finding.CertificateExpiring, m.id.Name())
-		return
-	}
-	err := m.renewNow(ctx, now)
-	if err == nil {
-		m.log.Info("certificate renewed", "until", m.id.NotAfter())
-		m.find.Clear(finding.CertificateExpiring, m.id.Name())
-		return
-	}
-	m.find.Raise(finding.CertificateExpiring, m.id.Name(), fmt.Sprintf("on %s: %v", m.id.NotAfter().Format(time.DateOnly), err))
-}
-
-func (m *member) renewNow(ctx context.Context, now time.Time) error {
-	r, err := pki.NewRequest()
-	if err != nil {
-		return err
-	}
-	var cert []byte
-	if ca := m.ca.Load(); ca != nil {
-		cert, err = ca.Issue(r.DER, m.id.Member(), m.id.Name(), now)
-	} else {
-		master, _ := m.dir.Master()
-		s := m.session(repl.MemberID(master))
-		if s == nil { // the certificate may have expired: then there can be none
-			holder := m.domain().Domain.Server(master)
-			if holder == nil {
-				return errors.New("the server that holds the CA is not in the domain")
-			}
-			return m.id.RenewAt(ctx, pki.Policy{Now: time.Now, Revoked: m.revoked}, repl.MemberID(master), holder.Addresses)
-		}
-		ctx, cancel := context.WithTimeout(ctx, renewTime)
-		defer cancel()
-		cert, err = s.Renew(ctx, r.DER)
-	}
-	if err != nil {
-		return err
-	}
-	return m.id.Renew(r, cert)
+	return slices.ContainsFunc(m.dir.Masters(), func(id directory.UUID) bool {
+		one := m.partners.one(repl.MemberID(id))
+		return one != nil && one.asked()
+	})
 }
 
 const (
-	renewTime = 10 * time.Second
 	// loopDead is how long a loop may do nothing; it is fed each second.
 	loopDead = 30 * time.Second
 )

@@ -68,8 +68,9 @@ type partner struct {
 	noNewer   bool          // guarded by mu; the session has told that it has no newer domain
 }
 
-// wantedPartners are the servers to have a session with.
-func wantedPartners(d *directory.Domain, self, master directory.UUID) map[repl.MemberID]*directory.Server {
+// wantedPartners are the servers to have a session with: upstreams, and those where
+// the domain is changed.
+func wantedPartners(d *directory.Domain, self directory.UUID, masters []directory.UUID) map[repl.MemberID]*directory.Server {
 	want := make(map[repl.MemberID]*directory.Server)
 	for _, v := range d.Memberships(self) {
 		if !v.Enabled {
@@ -79,16 +80,17 @@ func wantedPartners(d *directory.Domain, self, master directory.UUID) map[repl.M
 			want[repl.MemberID(s.ID)] = s
 		}
 	}
-	if s := d.Server(master); s != nil && master != self && d.Server(self) != nil {
-		want[repl.MemberID(master)] = s
+	for _, id := range masters {
+		if s := d.Server(id); s != nil && id != self && d.Server(self) != nil {
+			want[repl.MemberID(id)] = s
+		}
 	}
 	return want
 }
 
 // follow starts and stops sessions as the domain says.
 func (p *partners) follow(ctx context.Context, d *directory.Domain) {
-	master, _ := p.admin.dir.Master()
-	want := wantedPartners(d, p.admin.self(), master)
+	want := wantedPartners(d, p.admin.self(), p.admin.dir.Masters())
 	var gone []*partner
 	p.mu.Lock()
 	for id, newer := range p.told {

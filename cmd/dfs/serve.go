@@ -151,6 +151,8 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	m.server = peer.ServerConfig{
 		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Turns: m.turnsOut, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,
 	}
+	m.admin.refuses = m.caseAgrees
+	m.home = &home{m: m}
 	m.api = control.NewServer(m, admin.may)
 	m.server.Control = m.api.ServeConn
 	return m, nil
@@ -170,7 +172,7 @@ func (a *admin) door(log *slog.Logger) *pki.Door {
 	if ca == nil {
 		return nil
 	}
-	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Known: a.known, Now: time.Now, Log: log}
+	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
 }
 
 // faces are where a member is reached: by partners, by this machine's commands

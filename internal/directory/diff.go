@@ -65,6 +65,7 @@ func Diff(old, new *Domain) []Change {
 	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
 		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
 	}
+	d.set("domain "+new.Name, "directory", old.Home.String(), new.Home.String())
 	matched(d, "server ", old.Servers, new.Servers,
 		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
 	matched(d, "admin ", old.Admins, new.Admins,
@@ -76,6 +77,7 @@ func Diff(old, new *Domain) []Change {
 			d.set("group "+name, "topology", topologyText(o), topologyText(n))
 			d.set("group "+name, "schedule", o.Schedule.String(), n.Schedule.String())
 			d.exceptions(name, o, n)
+			d.transfers(name, o, n)
 			d.folders(name, o, n)
 		})
 	return d.changes
@@ -99,6 +101,9 @@ func underNewNames(old, new *Domain) *Domain {
 		}
 	}
 	old = old.Clone()
+	for was, is := range names {
+		old.Home.Rename(was, is)
+	}
 	for i := range old.Grants {
 		if old.Grants[i].To.Kind == PrincipalServer {
 			now(&old.Grants[i].To.Name)
@@ -108,6 +113,10 @@ func underNewNames(old, new *Domain) *Domain {
 		for i := range g.Exceptions {
 			now(&g.Exceptions[i].From)
 			now(&g.Exceptions[i].To)
+		}
+		for i := range g.Transfers {
+			now(&g.Transfers[i].From)
+			now(&g.Transfers[i].To)
 		}
 		for i := range g.Topology.Hubs {
 			now(&g.Topology.Hubs[i])
@@ -262,6 +271,18 @@ func (d *differ) exceptions(group string, o, n *Group) {
 	}
 }
 
+// transfers lists the connections of a group that bring contents in another way.
+func (d *differ) transfers(group string, o, n *Group) {
+	var links []Link
+	for _, e := range slices.Concat(o.Transfers, n.Transfers) {
+		links = append(links, Link{From: e.From, To: e.To})
+	}
+	slices.SortFunc(links, compareLinks)
+	for _, l := range slices.Compact(links) {
+		d.set("connection "+group+" "+l.From+"->"+l.To, "transfer", o.TransferOf(l.From, l.To).String(), n.TransferOf(l.From, l.To).String())
+	}
+}
+
 func (d *differ) folders(group string, o, n *Group) {
 	prefix := "folder " + group + "/"
 	matched(d, prefix, o.Folders, n.Folders,
@@ -274,6 +295,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "file filter", strings.Join(o.Filters.Files, ", "), strings.Join(n.Filters.Files, ", "))
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
 			d.set(object, "case", o.Case.String(), n.Case.String())
+			d.set(object, "directory-conflict", o.DirectoryConflict.String(), n.DirectoryConflict.String())
 			d.set(object, "owners", o.Owners.String(), n.Owners.String())
 			d.set(object, "attributes", strings.Join(o.Attributes, ", "), strings.Join(n.Attributes, ", "))
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -171,6 +173,25 @@ func (id *Identity) Renew(r *Request, cert []byte) error {
 	}
 	id.cert.Store(next.cert.Load())
 	return nil
+}
+
+// HasRole reports whether the CA has given this server a role (Authority.Issue).
+func (id *Identity) HasRole(name string) bool {
+	return slices.Contains(id.cert.Load().Leaf.DNSNames, name)
+}
+
+// Signer gives this server's certificate (DER) and the key that it is for.
+func (id *Identity) Signer() ([]byte, crypto.Signer) {
+	c := id.cert.Load()
+	return c.Leaf.Raw, c.PrivateKey.(*ecdsa.PrivateKey)
+}
+
+// PEM gives this server's certificate, its key and the CA's certificate as text,
+// for programs that want files. The key is a secret.
+func (id *Identity) PEM() (cert, key, ca []byte, err error) {
+	c := id.cert.Load()
+	key, err = encodeKey(c.PrivateKey.(*ecdsa.PrivateKey))
+	return encodeCert(c.Leaf.Raw), key, encodeCert(id.ca.Raw), err
 }
 
 // String names the server; it never prints the key.

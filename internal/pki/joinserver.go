@@ -25,6 +25,9 @@ type Door struct {
 	// signed copy that it then has. ErrUnknownServer says that the server is
 	// not in the domain any more; an address that cannot be is a *wire.Error.
 	Accept func(ctx context.Context, n Newcomer) ([]byte, error)
+	// Roles gives the DNS names of what a member may do beside being one; nil:
+	// nothing.
+	Roles func(repl.MemberID) []string
 	// Known returns the present name of one who wants a new certificate, and
 	// whether it is of the domain; nil: nobody is.
 	Known func(Subject) (name string, ok bool)
@@ -78,7 +81,7 @@ func (d *Door) ServeRenew(conn net.Conn, who Subject) error {
 		return sendOne(conn, wire.Errorf(wire.CodeIdentity, "%v is not in the domain any more: %v", who, ErrRevoked))
 	}
 	who.Name = name
-	cert, err := d.Authority.IssueTo(r.Request, who, d.Now())
+	cert, err := d.Authority.IssueTo(r.Request, who, d.Now(), d.roles(who)...)
 	if err != nil {
 		return sendOne(conn, wire.Errorf(wire.CodeProtocol, "%v", err))
 	}
@@ -141,5 +144,12 @@ func refusal(err error) *wire.Error {
 
 // Renew issues a new certificate for a member that a session has identified.
 func (d *Door) Renew(request []byte, member repl.MemberID, name string) ([]byte, error) {
-	return d.Authority.Issue(request, member, name, d.Now())
+	return d.Authority.Issue(request, member, name, d.Now(), d.roles(Subject{KindServer, repl.GUID(member), name})...)
+}
+
+func (d *Door) roles(of Subject) []string {
+	if d.Roles == nil || of.Kind != KindServer {
+		return nil
+	}
+	return d.Roles(repl.MemberID(of.ID))
 }

@@ -33,8 +33,10 @@ type Cluster struct {
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
 	still   bool            // users have gone home
+	script  bool            // users do only what a test lets them do
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
+	names   []string        // what users call things
 	shadow  shadow
 	habits  *habits
 	trace   []string
@@ -48,6 +50,8 @@ type Cluster struct {
 type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
+	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
+	Reanimated                                          int    // deleted objects that came back under their names
 	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
 	Forms                                               [3]int // contents that came, by wire.Form
 }
@@ -104,7 +108,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
-	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool)}
+	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), names: names}
 	c.shadow.init()
 	c.habits = &ways[c.rnd.IntN(len(ways))]
 	if seed%3 == 0 {
@@ -175,7 +179,7 @@ func (m *Member) start() error {
 	}
 	m.served = engine.NewServed(m.env, folderID)
 	m.up = make(map[repl.MemberID]bool)
-	m.tasks, m.events = nil, nil
+	m.tasks, m.events, m.found = nil, nil, make(map[string]string)
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return err
@@ -299,7 +303,7 @@ func (m *Member) yield(string) {
 			panic(crashed{m})
 		}
 	}
-	if !m.c.still && m.c.rnd.IntN(24) == 0 {
+	if !m.c.still && !m.c.script && m.c.rnd.IntN(24) == 0 {
 		m.inAction = false
 		m.c.userOp(m)
 		m.inAction = true

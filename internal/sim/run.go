@@ -21,6 +21,8 @@ type Plan struct {
 	ReadOnly bool // the last member is read-only
 	Alone    bool // only the users of the first member work, and no power is lost
 	Edits    bool // users edit few files, and contents are large enough for deltas
+	Fold     bool // the folder folds names, and users care little for case
+	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
 
@@ -38,6 +40,15 @@ func Run(p Plan) (c *Cluster, err error) {
 		}
 	}()
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
+	for _, m := range c.members {
+		m.cfg.Morph = p.Morph
+	}
+	if p.Fold {
+		c.names = spellings
+		for _, m := range c.members {
+			m.cfg.Insensitive = true
+		}
+	}
 	for _, m := range c.members {
 		m.disk.Journal = nil
 		for range c.rnd.IntN(8) {

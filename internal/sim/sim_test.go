@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
 
@@ -48,6 +49,15 @@ func play(t *testing.T, n uint64, plan Plan) {
 		sum.add(&c.Count)
 	}
 	t.Logf("%d seeds: %+v", count, sum)
+	if !plan.Edits && count > 10 && sum.Reanimated < int(count)/5 {
+		t.Errorf("few deleted objects came back under their names: %d", sum.Reanimated)
+	}
+	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/3 {
+		t.Errorf("few directories were renamed: %d", n)
+	}
+	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
+		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
+	}
 	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
 	}
@@ -62,6 +72,8 @@ func (s *Counters) add(o *Counters) {
 	s.Cuts += o.Cuts
 	s.Torn += o.Torn
 	s.Resumed += o.Resumed
+	s.Seconds += o.Seconds
+	s.Reanimated += o.Reanimated
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]
@@ -99,6 +111,18 @@ func TestEditsWithFaults(t *testing.T) {
 
 func TestUsersOfOneMember(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Alone: true})
+}
+
+func TestSpellings(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fold: true})
+}
+
+func TestMorphedDirectories(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
+}
+
+func TestSpellingsOfOneMember(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
 }
 
 func TestReadOnlyMember(t *testing.T) {

@@ -526,45 +526,47 @@ func (x *OrderReply) GetOrders() []*StandingOrder {
 
 // Folder is one membership of this server.
 type Folder struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // GROUP/FOLDER
-	Id                string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Path              string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	State             string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // normal, initial build, initial sync, recovery, stopped, starting, waiting, disabled
-	Reason            string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // why it is stopped or waiting: a finding's code or an error
-	Primary           bool                   `protobuf:"varint,6,opt,name=primary,proto3" json:"primary,omitempty"`
-	ReadOnly          bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	Journal           string                 `protobuf:"bytes,8,opt,name=journal,proto3" json:"journal,omitempty"`                                  // fanotify, inotify, walk; empty while it is not open
-	JournalReason     string                 `protobuf:"bytes,9,opt,name=journal_reason,json=journalReason,proto3" json:"journal_reason,omitempty"` // why no better one
-	Files             int64                  `protobuf:"varint,10,opt,name=files,proto3" json:"files,omitempty"`
-	Directories       int64                  `protobuf:"varint,11,opt,name=directories,proto3" json:"directories,omitempty"`
-	Symlinks          int64                  `protobuf:"varint,12,opt,name=symlinks,proto3" json:"symlinks,omitempty"`
-	Bytes             int64                  `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Tombstones        int64                  `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
-	In                *Backlog               `protobuf:"bytes,15,opt,name=in,proto3" json:"in,omitempty"`                              // all that is known and not here
-	Out               *Backlog               `protobuf:"bytes,16,opt,name=out,proto3" json:"out,omitempty"`                            // the largest of the downstream partners'
-	Uncaptured        int64                  `protobuf:"varint,17,opt,name=uncaptured,proto3" json:"uncaptured,omitempty"`             // names and directories still to be looked at
-	InFlight          int64                  `protobuf:"varint,18,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // updates being fetched or installed
-	Captured          uint64                 `protobuf:"varint,19,opt,name=captured,proto3" json:"captured,omitempty"`                 // since start
-	Installed         uint64                 `protobuf:"varint,20,opt,name=installed,proto3" json:"installed,omitempty"`               // since start
-	InstalledBytes    uint64                 `protobuf:"varint,21,opt,name=installed_bytes,json=installedBytes,proto3" json:"installed_bytes,omitempty"`
-	ServedBytes       uint64                 `protobuf:"varint,22,opt,name=served_bytes,json=servedBytes,proto3" json:"served_bytes,omitempty"`
-	InPerSecond       float64                `protobuf:"fixed64,23,opt,name=in_per_second,json=inPerSecond,proto3" json:"in_per_second,omitempty"` // updates
-	InBytesPerSecond  float64                `protobuf:"fixed64,24,opt,name=in_bytes_per_second,json=inBytesPerSecond,proto3" json:"in_bytes_per_second,omitempty"`
-	OutPerSecond      float64                `protobuf:"fixed64,25,opt,name=out_per_second,json=outPerSecond,proto3" json:"out_per_second,omitempty"` // updates captured
-	OutBytesPerSecond float64                `protobuf:"fixed64,26,opt,name=out_bytes_per_second,json=outBytesPerSecond,proto3" json:"out_bytes_per_second,omitempty"`
-	LastChange        string                 `protobuf:"bytes,27,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
-	EtaSeconds        float64                `protobuf:"fixed64,28,opt,name=eta_seconds,json=etaSeconds,proto3" json:"eta_seconds,omitempty"` // of an initial sync or a catch-up; 0 if not known
-	Walking           bool                   `protobuf:"varint,29,opt,name=walking,proto3" json:"walking,omitempty"`
-	LastError         string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
-	Conflicts         uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
-	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
-	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                       // what became known last, oldest first
-	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                          // files that users have open for writing, and that are not at rest
-	RdcSavedBytes     uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content installed since start that did not have to come
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Name                  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // GROUP/FOLDER
+	Id                    string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Path                  string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	State                 string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // normal, initial build, initial sync, recovery, stopped, starting, waiting, disabled
+	Reason                string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // why it is stopped or waiting: a finding's code or an error
+	Primary               bool                   `protobuf:"varint,6,opt,name=primary,proto3" json:"primary,omitempty"`
+	ReadOnly              bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Journal               string                 `protobuf:"bytes,8,opt,name=journal,proto3" json:"journal,omitempty"`                                  // fanotify, inotify, walk; empty while it is not open
+	JournalReason         string                 `protobuf:"bytes,9,opt,name=journal_reason,json=journalReason,proto3" json:"journal_reason,omitempty"` // why no better one
+	Files                 int64                  `protobuf:"varint,10,opt,name=files,proto3" json:"files,omitempty"`
+	Directories           int64                  `protobuf:"varint,11,opt,name=directories,proto3" json:"directories,omitempty"`
+	Symlinks              int64                  `protobuf:"varint,12,opt,name=symlinks,proto3" json:"symlinks,omitempty"`
+	Bytes                 int64                  `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Tombstones            int64                  `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
+	In                    *Backlog               `protobuf:"bytes,15,opt,name=in,proto3" json:"in,omitempty"`                              // all that is known and not here
+	Out                   *Backlog               `protobuf:"bytes,16,opt,name=out,proto3" json:"out,omitempty"`                            // the largest of the downstream partners'
+	Uncaptured            int64                  `protobuf:"varint,17,opt,name=uncaptured,proto3" json:"uncaptured,omitempty"`             // names and directories still to be looked at
+	InFlight              int64                  `protobuf:"varint,18,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // updates being fetched or installed
+	Captured              uint64                 `protobuf:"varint,19,opt,name=captured,proto3" json:"captured,omitempty"`                 // since start
+	Installed             uint64                 `protobuf:"varint,20,opt,name=installed,proto3" json:"installed,omitempty"`               // since start
+	InstalledBytes        uint64                 `protobuf:"varint,21,opt,name=installed_bytes,json=installedBytes,proto3" json:"installed_bytes,omitempty"`
+	ServedBytes           uint64                 `protobuf:"varint,22,opt,name=served_bytes,json=servedBytes,proto3" json:"served_bytes,omitempty"`
+	InPerSecond           float64                `protobuf:"fixed64,23,opt,name=in_per_second,json=inPerSecond,proto3" json:"in_per_second,omitempty"` // updates
+	InBytesPerSecond      float64                `protobuf:"fixed64,24,opt,name=in_bytes_per_second,json=inBytesPerSecond,proto3" json:"in_bytes_per_second,omitempty"`
+	OutPerSecond          float64                `protobuf:"fixed64,25,opt,name=out_per_second,json=outPerSecond,proto3" json:"out_per_second,omitempty"` // updates captured
+	OutBytesPerSecond     float64                `protobuf:"fixed64,26,opt,name=out_bytes_per_second,json=outBytesPerSecond,proto3" json:"out_bytes_per_second,omitempty"`
+	LastChange            string                 `protobuf:"bytes,27,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
+	EtaSeconds            float64                `protobuf:"fixed64,28,opt,name=eta_seconds,json=etaSeconds,proto3" json:"eta_seconds,omitempty"` // of an initial sync or a catch-up; 0 if not known
+	Walking               bool                   `protobuf:"varint,29,opt,name=walking,proto3" json:"walking,omitempty"`
+	LastError             string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Links                 []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
+	Conflicts             uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
+	Vector                string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
+	Recent                []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                                               // what became known last, oldest first
+	Open                  int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                                                  // files that users have open for writing, and that are not at rest
+	RdcSavedBytes         uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content installed since start that did not have to come
+	SimilaritySavedBytes  uint64                 `protobuf:"varint,37,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
+	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Folder) Reset() {
@@ -849,6 +851,20 @@ func (x *Folder) GetRdcSavedBytes() uint64 {
 	return 0
 }
 
+func (x *Folder) GetSimilaritySavedBytes() uint64 {
+	if x != nil {
+		return x.SimilaritySavedBytes
+	}
+	return 0
+}
+
+func (x *Folder) GetCompressionSavedBytes() uint64 {
+	if x != nil {
+		return x.CompressionSavedBytes
+	}
+	return 0
+}
+
 // Backlog is what one side has and the other lacks.
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -904,19 +920,21 @@ func (x *Backlog) GetBytes() int64 {
 
 // Link is one connection of a folder, seen from this server.
 type Link struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	Direction     string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
-	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
-	Backlog       *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                         // the other side's vector is known; otherwise backlog is not
-	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                           // updates that wait here and are tried again
-	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                          // when it last asked or answered
-	Window        string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                                        // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
-	WindowUntil   string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"`           // when that changes
-	RdcSavedBytes uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content from it since start that did not have to come
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Server                string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Direction             string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
+	Connected             bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	Backlog               *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	Known                 bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                                                 // the other side's vector is known; otherwise backlog is not
+	Held                  int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                                                   // updates that wait here and are tried again
+	Heard                 string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                                                  // when it last asked or answered
+	Window                string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                                                                // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
+	WindowUntil           string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"`                                   // when that changes
+	RdcSavedBytes         uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content from it since start that did not have to come
+	SimilaritySavedBytes  uint64                 `protobuf:"varint,11,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
+	CompressionSavedBytes uint64                 `protobuf:"varint,12,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from it since start, by packing
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -1015,6 +1033,20 @@ func (x *Link) GetWindowUntil() string {
 func (x *Link) GetRdcSavedBytes() uint64 {
 	if x != nil {
 		return x.RdcSavedBytes
+	}
+	return 0
+}
+
+func (x *Link) GetSimilaritySavedBytes() uint64 {
+	if x != nil {
+		return x.SimilaritySavedBytes
+	}
+	return 0
+}
+
+func (x *Link) GetCompressionSavedBytes() uint64 {
+	if x != nil {
+		return x.CompressionSavedBytes
 	}
 	return 0
 }
@@ -4182,7 +4214,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
 	"\n" +
 	"OrderReply\x125\n" +
-	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xfe\b\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xec\t\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4227,10 +4259,12 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
 	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\x12\x12\n" +
 	"\x04open\x18# \x01(\x03R\x04open\x12&\n" +
-	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\"9\n" +
+	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\x124\n" +
+	"\x16similarity_saved_bytes\x18% \x01(\x04R\x14similaritySavedBytes\x126\n" +
+	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xb0\x02\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x9e\x03\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -4242,7 +4276,9 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06window\x18\b \x01(\tR\x06window\x12!\n" +
 	"\fwindow_until\x18\t \x01(\tR\vwindowUntil\x12&\n" +
 	"\x0frdc_saved_bytes\x18\n" +
-	" \x01(\x04R\rrdcSavedBytes\"\xe9\x01\n" +
+	" \x01(\x04R\rrdcSavedBytes\x124\n" +
+	"\x16similarity_saved_bytes\x18\v \x01(\x04R\x14similaritySavedBytes\x126\n" +
+	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
