@@ -81,6 +81,8 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
 	defer feed.Stop()
+	early := time.NewTimer(2 * informTime)
+	defer early.Stop()
 	relisten := time.NewTimer(0)
 	defer relisten.Stop()
 	for {
@@ -106,6 +108,8 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 			if err := m.rebuild(ctx, err); err != nil {
 				return err
 			}
+		case <-early.C:
+			m.partners.settle(ctx)
 		case <-m.partners.news:
 			m.partners.follow(ctx, m.domain().Domain)
 		case <-m.hup:
