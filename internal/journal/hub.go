@@ -36,6 +36,10 @@ type group struct {
 	subs  []*subscriber
 	cache verdicts
 	err   error // why the reader has ended
+	// batch is set while the events of one read are delivered, roots what was asked
+	// of the folders' roots since it began; guarded by mu.
+	batch bool
+	roots []string
 }
 
 // subscriber is the fanotify journal of one folder.
@@ -199,6 +203,8 @@ func (g *group) pause(d time.Duration) {
 // deliverAll decodes and delivers one read. Bytes that make no sense may have
 // hidden events: a Gap for everyone. own says that this process did it all.
 func (g *group) deliverAll(b []byte) (own bool) {
+	g.batch = true
+	defer g.endBatch()
 	own = true
 	for len(b) > 0 {
 		ev, rest, err := decode(b)
@@ -211,6 +217,20 @@ func (g *group) deliverAll(b []byte) (own bool) {
 		b = rest
 	}
 	return own
+}
+
+// endBatch compares the roots with where they lay when the batch began: if one has
+// moved meanwhile, nobody knows which of its events went to whom.
+func (g *group) endBatch() {
+	roots := g.roots
+	g.batch, g.roots = false, nil
+	if roots == nil {
+		return
+	}
+	if same, err := g.rootsAre(roots); !same || err != nil {
+		g.cache.flush()
+		g.doubt("the root of a folder moved")
+	}
 }
 
 func (g *group) doubt(reason string) {
