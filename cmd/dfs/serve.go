@@ -79,6 +79,12 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
 	raiseFileLimit(log)
 	limitMemory(log)
 	m, err := newMember(state, log)
+	if directory.IsLost(err) {
+		if rescueErr := rescue(ctx, state, log, err); rescueErr != nil {
+			return errors.Join(err, rescueErr)
+		}
+		m, err = newMember(state, log)
+	}
 	if err != nil {
 		return err
 	}

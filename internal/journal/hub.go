@@ -29,6 +29,8 @@ type group struct {
 	file *os.File
 	self int32 // our own process id, as in events
 	done chan struct{}
+	// closing is closed before file is: the reader rests no longer.
+	closing chan struct{}
 
 	mu    sync.Mutex
 	subs  []*subscriber
@@ -120,6 +122,8 @@ func newGroup(t *tree) (*group, error) {
 		file: os.NewFile(uintptr(fd), "fanotify"),
 		self: int32(os.Getpid()),
 		done: make(chan struct{}),
+
+		closing: make(chan struct{}),
 	}
 	go func() {
 		defer close(g.done)
@@ -179,9 +183,20 @@ func (g *group) read() {
 		}
 		own := g.deliverAll(buf[:n])
 		g.mu.Unlock()
-		if rest := p.rest(time.Now(), own); rest > 0 {
-			time.Sleep(rest)
-		}
+		g.pause(p.rest(time.Now(), own))
+	}
+}
+
+// pause rests until something gathered, or the group ends.
+func (g *group) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.closing:
 	}
 }
 
@@ -252,6 +267,7 @@ func (s *subscriber) release() error {
 		return nil
 	}
 	delete(s.hub.groups, s.tree.device)
+	close(g.closing)
 	err := g.file.Close() // wakes the reader
 	<-g.done
 	if err != nil {
