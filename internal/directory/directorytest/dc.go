@@ -1,0 +1,152 @@
+package directorytest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Controller is a Samba domain controller of the domain corp.example, which runs
+// from files of its own.
+type Controller struct {
+	Dir  string // has ca.crt, which has signed its certificate
+	CA   []byte // that file
+	PID  int
+	cmd  *exec.Cmd
+	said bytes.Buffer
+}
+
+// What a Controller has. Its certificate is for its name and for 127.0.0.1.
+const (
+	dcHost             = "dc1.corp.example"
+	ControllerURL      = "ldaps://" + dcHost
+	ControllerBase     = "DC=corp,DC=example"
+	ControllerUser     = "CORP\\Administrator"
+	ControllerPassword = "Passw0rd.of.Tests"
+)
+
+// noSync has Samba's databases write without waiting for the disk: nothing of them
+// outlives the test.
+const noSync = "TDB_NO_FSYNC=1"
+
+// NeedController skips a test where no Controller can run.
+func NeedController(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: a domain controller needs root")
+	}
+	for _, p := range []string{"samba", "samba-tool", "unshare", "ip"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("SKIPPED: %s is not installed; `make deps` installs it", p)
+		}
+	}
+	if _, err := os.Stat("/usr/share/samba/setup/provision.ldif"); err != nil {
+		t.Skip("SKIPPED: samba-ad-provision is not installed; `make deps` installs it")
+	}
+	if modules, _ := filepath.Glob("/usr/lib/*/samba/ldb/samba_dsdb.so"); len(modules) == 0 {
+		t.Skip("SKIPPED: samba-dsdb-modules is not installed; `make deps` installs it")
+	}
+}
+
+// StartController provisions a domain in dir and starts its controller. inside
+// makes of a command one that runs in a network namespace with its loopback up;
+// nil is a namespace of the controller's own.
+func StartController(dir string, inside func(args ...string) []string) (*Controller, error) {
+	provision := exec.Command("unshare", "-n", "samba-tool", "domain", "provision", "--realm=CORP.EXAMPLE", "--domain=CORP", "--adminpass="+ControllerPassword,
+		"--server-role=dc", "--dns-backend=NONE", "--targetdir="+dir, "--host-name=dc1", "--host-ip=127.0.0.1", "--option=log file="+dir+"/log")
+	provision.Env = append(os.Environ(), noSync)
+	out, err := provision.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("samba-tool domain provision: %w\n%s", err, out)
+	}
+	c := &Controller{Dir: dir}
+	if c.CA, err = writeCertificates(dir); err != nil {
+		return nil, err
+	}
+	if inside == nil {
+		inside = func(args ...string) []string {
+			return append([]string{"unshare", "-n", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}, args...)
+		}
+	}
+	args := []string{"samba", "--foreground", "--no-process-group", "--model=single", "--maximum-runtime=600", "--debug-stdout", "-d", "1", "-s", dir + "/etc/smb.conf"}
+	for _, o := range []string{
+		"server services = ldap", "tls certfile = " + dir + "/dc.crt", "tls keyfile = " + dir + "/dc.key", "tls cafile = " + dir + "/ca.crt",
+		"pid directory = " + dir, "ncalrpc dir = " + dir + "/ncalrpc", "ntp signd socket directory = " + dir, "winbindd socket directory = " + dir, "log file = " + dir + "/log",
+	} {
+		args = append(args, "--option="+o)
+	}
+	args = inside(args...)
+	c.cmd = exec.Command(args[0], args[1:]...)
+	c.cmd.Env = append(os.Environ(), noSync)
+	c.cmd.Stdout, c.cmd.Stderr = &c.said, &c.said
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no Pdeathsig: it is of the thread that starts it, and threads end
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	c.PID = c.cmd.Process.Pid
+	return c, nil
+}
+
+// Stop ends the controller and gives what it said.
+func (c *Controller) Stop() string {
+	_ = syscall.Kill(-c.PID, syscall.SIGKILL)
+	_ = c.cmd.Wait()
+	return c.said.String()
+}
+
+// writeCertificates makes a CA and the controller's certificate: the one that
+// Samba makes itself has a negative serial number, which Go refuses.
+func writeCertificates(dir string) ([]byte, error) {
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CORP test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	dc := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: dcHost}, DNSNames: []string{dcHost}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	if err != nil {
+		return nil, err
+	}
+	dcDER, err := x509.CreateCertificate(rand.Reader, dc, ca, &key.PublicKey, caKey)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
+	for name, data := range map[string][]byte{
+		"ca.crt": caPEM,
+		"dc.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: dcDER}),
+		"dc.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return caPEM, nil
+}
