@@ -80,9 +80,9 @@ type Batch struct {
 	// replicate.
 	Replicates func(dir repl.UID, e volume.Entry) bool
 	// Clear keeps what lies where a change's object is to lie, if that is there
-	// for this member alone; d is the directory, dir its record. gone says whether
-	// this batch took an object from its place. nil: nothing is.
-	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error
+	// for this member alone, and reports whether it did; d is the directory, dir
+	// its record. gone says whether this batch took an object from its place.
+	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) (bool, error)
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
@@ -413,10 +413,7 @@ func (b *Batch) move(i int, from, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.clear(i, to); err != nil {
-		return err
-	}
-	if err := b.rename(i, from, c.From, to, c.To); err != nil {
+	if err := b.retried(i, to, func() error { return b.rename(i, from, c.From, to, c.To) }); err != nil {
 		return err
 	}
 	return expect(to, c.To.Name, &c.Object, c.Content)
