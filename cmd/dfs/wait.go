@@ -23,6 +23,7 @@ import (
 // The rhythm of waiting.
 const (
 	waitPoll  = 20 * time.Millisecond  // between two looks at a folder
+	waitAlike = 16                     // folders that are looked at so often; more take turns
 	waitTell  = 100 * time.Millisecond // between two replies, if something changed
 	waitRetry = 100 * time.Millisecond // after a partner could not be asked
 	waitQuiet = 300 * time.Millisecond // for what follows from installs
@@ -52,8 +53,9 @@ func (m *member) Wait(ctx context.Context, req *controlpb.WaitRequest, tell func
 	defer work.Wait()
 	defer cancel()
 	all := make(chan struct{})
+	every := waitPoll * time.Duration(max(1, len(list)/waitAlike)) // or the looks would be the load
 	for _, k := range list {
-		w := &waiter{m: m, folder: k.Name, id: k.Folder, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
+		w := &waiter{every: every, m: m, folder: k.Name, id: k.Folder, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
 		waiters = append(waiters, w)
 		work.Go(func() { w.run(ctx) })
 	}
@@ -97,13 +99,16 @@ func tellWaiting(ctx context.Context, waiters []*waiter, all <-chan struct{}, te
 // waitDomain makes sure that this member goes by the newest domain that the
 // master has, if the master can be asked.
 func (m *member) waitDomain(ctx context.Context) error {
-	id, here := m.dir.Master()
-	if !here {
-		if s := m.firstSession(ctx, repl.MemberID(id)); s != nil {
+	if _, here := m.dir.Master(); !here {
+		for _, id := range m.dir.Masters() {
+			s := m.firstSession(ctx, repl.MemberID(id))
+			if s == nil {
+				continue
+			}
 			d := m.domain().Domain
 			c, err := s.Directory(ctx, d.Term, d.Generation, false)
 			if err == nil && len(c.Signed) > 0 {
-				if _, err := m.dir.Accept(c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
+				if _, err := m.take(ctx, c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
 					return err
 				}
 			}
@@ -155,7 +160,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 // waiter waits for one folder.
 type waiter struct {
 	m      *member
-	folder string // GROUP/FOLDER
+	every  time.Duration // between two looks
+	folder string        // GROUP/FOLDER
 	id     repl.FolderID
 	k      *keeper // the present one; the waiter's own goroutine replaces it
 
@@ -204,7 +210,7 @@ func (w *waiter) run(ctx context.Context) {
 			return
 		}
 		w.say(nil, "%v", err)
-		pause(ctx, waitRetry)
+		pause(ctx, max(waitRetry, w.every))
 	}
 }
 
@@ -264,12 +270,12 @@ func (w *waiter) round(ctx context.Context, r *engine.Runner) (quiet bool, err e
 	if err := w.covers(ctx, r, theirs); err != nil {
 		return false, err
 	}
-	for until := time.Now().Add(waitQuiet); ; {
+	for until := time.Now().Add(max(waitQuiet, 2*w.every)); ; {
 		s, err := r.Status(ctx)
 		if err != nil || s.Settled() {
 			return ours.Covers(s.Vector), err
 		}
-		if time.Now().After(until) || !pause(ctx, waitPoll) {
+		if time.Now().After(until) || !pause(ctx, w.every) {
 			return false, context.Cause(ctx)
 		}
 	}
@@ -286,7 +292,7 @@ func (w *waiter) own(ctx context.Context, r *engine.Runner) error {
 			break
 		}
 		w.say(&s, "%s", phaseText(&s))
-		if !pause(ctx, waitPoll) {
+		if !pause(ctx, w.every) {
 			return context.Cause(ctx)
 		}
 	}
@@ -343,7 +349,7 @@ func (w *waiter) askOne(ctx context.Context, what string, id repl.MemberID, ques
 			}
 			w.say(nil, "waiting until %s %s: %v", w.name(id), what, err)
 		}
-		if !pause(ctx, waitRetry) {
+		if !pause(ctx, max(waitRetry, w.every)) {
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -428,7 +434,7 @@ func (w *waiter) poll(ctx context.Context, r *engine.Runner, done func(*engine.S
 		if ok, err := done(&s); ok || err != nil {
 			return err
 		}
-		t := time.NewTimer(waitPoll)
+		t := time.NewTimer(w.every)
 		select {
 		case <-changed:
 		case <-t.C:

@@ -20,6 +20,9 @@ type Records interface {
 	// whose parent was merged into dir count. With Deps.Fold it may spell the name
 	// differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
+	// Named calls fn for each of names, which are in order, with what At returns,
+	// nil for what is not there. fn may have the records written.
+	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records of a canonical directory whose
 	// names follow after, in the order of the names' bytes, until fn returns
 	// false. The record is fn's only during the call.
@@ -49,10 +52,13 @@ type Deps struct {
 	// Racy is how young a ctime may be for a further change to leave it as it
 	// is: two clock ticks on kernels before 6.13, 0 from there on.
 	Racy time.Duration
-	// Sign takes a content of size bytes while it is read: end is called once, with
-	// ok if it was read whole and its hash is content. w may be nil: not this one.
-	// Nil: nobody wants to.
-	Sign func(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Sign takes a content of size bytes while it is read, of which like is a
+	// version before it, if it is not zero: end is called once, with ok if it was
+	// read whole and its hash is content. w may be nil: not this one. Nil: nobody
+	// wants to.
+	Sign func(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Apart has a large file read, hashed and signed side by side.
+	Apart bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }

@@ -41,6 +41,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	if l.deps.Racy > 0 {
 		l.began = l.deps.Now()
 	}
+	l.prior = rec
 	st, err := l.here.dir.Lookup(n.Name)
 	l.single = st.Links <= 1
 	other := rec != nil && rec.Name != n.Name // its own name is judged by itself

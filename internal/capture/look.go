@@ -82,8 +82,9 @@ type look struct {
 	blocked bool
 	// asked holds what Gone was asked about and whether its deletion was drafted.
 	asked map[repl.UID]bool
-	meta  []byte    // the metadata read last: most objects of a directory have the same
-	began repl.Time // when the look at the present name began; only with Racy
+	meta  []byte       // the metadata read last: most objects of a directory have the same
+	began repl.Time    // when the look at the present name began; only with Racy
+	prior *repl.Record // of the place of the present name, nil if there is none
 	// single: the present name is its object's only one.
 	single bool
 }
@@ -220,23 +221,16 @@ func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, mis
 
 // named looks at the names that were asked for.
 func (l *look) named() error {
-	for _, n := range l.work.Names {
+	names := make([]string, len(l.work.Names))
+	for i := range names {
+		names[i] = l.work.Names[i].Name
+	}
+	return l.deps.Records.Named(l.here.uid, names, func(i int, rec *repl.Record) error {
 		if err := l.ctx.Err(); err != nil {
 			return err
 		}
-		rec, ok, err := l.deps.Records.At(l.here.uid, n.Name)
-		if err != nil {
-			return err
-		}
-		var at *repl.Record
-		if ok {
-			at = &rec
-		}
-		if err := l.judge(n, at); err != nil {
-			return err
-		}
-	}
-	return nil
+		return l.judge(l.work.Names[i], rec)
+	})
 }
 
 // pageSize is how many records are read at once.

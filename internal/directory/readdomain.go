@@ -30,9 +30,14 @@ func (r *reader) domain(root *node) *Domain {
 		"id":         r.id(&d.ID),
 		"generation": r.uint(&d.Generation, 0),
 		"term":       r.uint(&d.Term, 1),
+		"directory":  func(n *node, p string) { r.home(n, p, &d.Home) },
 		"servers": func(n *node, p string) {
 			r.names(n, p, "server", func(name string, n *node, p string) { d.Servers = append(d.Servers, r.server(name, n, p)) })
 		},
+		"admins": func(n *node, p string) {
+			r.names(n, p, "admin", func(name string, n *node, p string) { d.Admins = append(d.Admins, r.admin(name, n, p)) })
+		},
+		"grants": func(n *node, p string) { r.grants(n, p, d) },
 		"groups": func(n *node, p string) {
 			r.names(n, p, "group", func(name string, n *node, p string) { d.Groups = append(d.Groups, r.group(name, n, p)) })
 		},
@@ -66,14 +71,33 @@ func (r *reader) name(n *node, path string, to *string) {
 }
 
 func (r *reader) server(name string, n *node, path string) *Server {
-	s := &Server{Name: name}
+	s := NewServer(name, UUID{})
 	r.fields(n, path, map[string]func(*node, string){
 		"id":       r.id(&s.ID),
 		"address":  r.addresses(&s.Addresses, ParseAddress),
 		"listen":   r.addresses(&s.Listen, ParseListen),
 		"max-rate": func(n *node, p string) { r.maxRate(n, p, &s.MaxRate) },
+		"log-level": func(n *node, p string) {
+			if text, ok := r.str(n, p, "info"); ok {
+				var err error
+				if s.LogLevel, err = ParseLogLevel(text); err != nil {
+					r.badErr(n, p, err)
+				}
+			}
+		},
+		"transfers-in":  r.transferLimit(&s.TransfersIn),
+		"transfers-out": r.transferLimit(&s.TransfersOut),
 	})
 	return s
+}
+
+func (r *reader) transferLimit(to *uint64) func(*node, string) {
+	return func(n *node, path string) {
+		r.uint(to, 1)(n, path)
+		if *to > MaxTransfers {
+			r.bad(n, path, fmt.Sprintf("%s is %d", orDocument(path), *to), fmt.Sprintf("write 1 to %d", MaxTransfers))
+		}
+	}
 }
 
 func (r *reader) addresses(to *[]string, parse func(string) (string, error)) func(*node, string) {
@@ -114,6 +138,7 @@ func (r *reader) group(name string, n *node, path string) *Group {
 		"connections":          once(r.connections),
 		"schedule":             func(n *node, p string) { r.schedule(n, p, &g.Schedule) },
 		"connection-schedules": func(n *node, p string) { r.exceptions(n, p, g) },
+		"connection-transfers": func(n *node, p string) { r.transfers(n, p, g) },
 		"folders": func(n *node, p string) {
 			r.names(n, p, "folder", func(name string, n *node, p string) { g.Folders = append(g.Folders, r.folder(name, n, p)) })
 		},

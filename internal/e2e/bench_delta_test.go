@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -76,6 +77,7 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			editLarge(t, a.path("large"), aside, "", insert)
 			must(t, "sync")
 			before, reads := b.host.wireBytes(), [2]int64{a.reads(), b.reads()}
+			cpu := [2]float64{a.cpu(), b.cpu()}
 			ours = append(ours, timed(func() {
 				if err := os.Rename(aside, a.path("large")); err != nil {
 					t.Fatal(err)
@@ -86,7 +88,8 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			readA = append(readA, float64(a.reads()-reads[0])/float64(size))
 			readB = append(readB, float64(b.reads()-reads[1])/float64(size))
 			c.converged()
-			t.Logf("%.2f s, %.3f MB on the wire, read %.2f and %.2f of the file", ours[run], wire[run], readA[run], readB[run])
+			t.Logf("%.2f s (%.2f and %.2f s of processor), %.3f MB on the wire, read %.2f and %.2f of the file",
+				ours[run], a.cpu()-cpu[0], b.cpu()-cpu[1], wire[run], readA[run], readB[run])
 		})
 	}
 	if len(ours) < benchRuns || len(theirs) < benchRuns {
@@ -102,6 +105,26 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			bar("at most 1.05", median(reads) <= 1.05))
 	}
 }
+
+// TestBenchChunks is the row of chunking and hashing data in memory, beside the hash alone.
+func TestBenchChunks(t *testing.T) {
+	benchmark(t, "rdc-chunks")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, "go", "test", "-C", root, "-run", "^$", "-bench", "^Benchmark(SignOneWorkerChunksOnly|SignTwoWorkersChunksOnly|RawBLAKE3)$", "-count", "5", "./internal/rdc")
+	rates := make(map[string][]float64)
+	for _, m := range signRate.FindAllStringSubmatch(out, -1) {
+		rates[m[1]] = append(rates[m[1]], parse(t, m[2])/1000)
+	}
+	one, two, raw := median(rates["SignOneWorkerChunksOnly"]), median(rates["SignTwoWorkersChunksOnly"]), median(rates["RawBLAKE3"])
+	figures.add(t, figure{Row: "rdc-chunks", What: "chunks cut and hashed in memory, one core", Unit: "GB/s", Ours: one}.
+		beside("BLAKE3 alone", raw).bar("at least 1.2", one >= 1.2))
+	figures.add(t, figure{Row: "rdc-chunks", What: "two workers", Unit: "GB/s", Ours: two}.beside("one", one).bar("both cores used: 1.5 x", two >= 1.5*one))
+}
+
+var signRate = regexp.MustCompile(`(?m)^Benchmark(\w+?)(?:-\d+)?\s.*?([\d.e+]+) MB/s`)
 
 // reads is what the daemon has read by system calls so far.
 func (m *member) reads() int64 {
@@ -121,6 +144,26 @@ func (m *member) reads() int64 {
 	}
 	m.t.Fatal("/proc/PID/io has no rchar")
 	return 0
+}
+
+// cpu is the processor's seconds that the daemon has had so far.
+func (m *member) cpu() float64 {
+	m.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.status().PID))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks float64
+	for _, f := range fields[11:13] { // utime and stime
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks / 100
 }
 
 // writeLarge writes a file of size random bytes.

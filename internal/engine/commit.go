@@ -346,8 +346,8 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 			return false
 		}
 	}
-	if !u.Present {
-		return true
+	if !u.Present || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
+		return true // the place is its own as long as its record stands
 	}
 	if d.Prior != nil && d.Prior.Type == repl.Directory && f.within(dir, d.Prior.UID, parents...) {
 		return false // two looks at once saw two halves of a ring

@@ -33,6 +33,7 @@ type Config struct {
 	Path        string
 	Primary     bool
 	ReadOnly    bool
+	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
 	Morph       bool // of two directories of one name both stay, one renamed
@@ -40,10 +41,14 @@ type Config struct {
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
 	Rest              time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta          int64           // size from which on deltas travel; 0: 64 KiB
+	MinDelta          int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
 	Reserve           uint64          // free bytes below which no content is brought here
 	Upstreams         []repl.MemberID // whom this member asks
 	Downstreams       []repl.MemberID // who may ask this member
+
+	// Transfers say how contents are brought from upstreams, where that is not as
+	// the zero Transfer says.
+	Transfers map[repl.MemberID]Transfer
 
 	// StagingQuota is what kept signatures may take, a target.
 	StagingQuota int64
@@ -51,6 +56,13 @@ type Config struct {
 	// without a quota nothing is evicted.
 	ConflictQuota     int64
 	ConflictRetention time.Duration
+}
+
+// Transfer says how contents are brought from one upstream.
+type Transfer struct {
+	Whole       bool  // never by what differs
+	NoCrossFile bool  // files like a new one are not looked for
+	MinDelta    int64 // size from which on deltas travel; 0: Config.MinDelta
 }
 
 // Findings is where bad conditions are raised and cleared.

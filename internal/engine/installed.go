@@ -53,10 +53,7 @@ func (e installed) apply(f *Folder) {
 		f.cleared(c)
 		delete(f.refused, c.Update.UID)
 		if c.Content {
-			f.stats.Bytes += uint64(c.Update.Size)
-			saved := uint64(b.staged[i].Delta.Saved)
-			f.stats.Saved += saved
-			b.link.saved += saved
+			f.brought(b, i)
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
@@ -104,6 +101,18 @@ func (f *Folder) counted(c *repl.Change, o *install.Outcome) {
 	if o.Kept > 0 && c.Keep == repl.KeepConflict && c.Verdict != repl.VerdictUndone {
 		f.stats.conflicts++
 		f.find.Raise(finding.ConflictKept, f.cfg.Name, fmt.Sprintf("%d versions since the start, the last of %q", f.stats.conflicts, c.Object.Name))
+	}
+}
+
+// brought counts a content that came, and what of it did not travel.
+func (f *Folder) brought(b *batch, i int) {
+	f.stats.Bytes += uint64(b.changes[i].Update.Size)
+	saved := uint64(b.staged[i].Delta.Saved)
+	f.stats.Saved += saved
+	b.link.saved += saved
+	if b.staged[i].Delta.Similar {
+		f.stats.Similar += saved
+		b.link.similar += saved
 	}
 }
 

@@ -146,6 +146,12 @@ var kinds = []Kind{
 		"The file is installed and its owner is carried in the record for other members; it is set here as soon as it is known.",
 	},
 	{
+		NTACLDoubted, Warning,
+		"Samba does not believe NT ACLs that came from another server",
+		"Set `acl_xattr:ignore system acls = yes` for the share on every server; or let the idmap ranges and the numbers of users and groups agree, with `owners: numeric`.",
+		"Samba keeps a hash of owner, mode and POSIX ACL in the NT ACL. With `owners: name` they have other numbers here, so smbd takes the NT ACL for outdated and shows what the POSIX permissions say. The attribute itself is the same on every server.",
+	},
+	{
 		MetadataCarried, Warning,
 		"some metadata cannot be stored here",
 		"Run the member as root, or on a filesystem with extended attributes and ACLs, if this server must have them.",
@@ -256,6 +262,12 @@ var kinds = []Kind{
 
 	// The directory.
 	{
+		DirectoryUnreachable, Warning,
+		"the directory that the domain lives in cannot be reached from here",
+		"Correct the named error: servers that are down, an address, a password. If it is gone for good run `dfs directory promote` on a server that holds the CA's key.",
+		"The member replicates by the last domain it knows. Changes made here are refused, and those made elsewhere come by partners.",
+	},
+	{
 		DirectoryCopyStale, Warning,
 		"the copy of the domain is older than a partner's",
 		"Check that this server reaches the master or a partner; if the master is gone for good run `dfs directory promote` on a survivor.",
@@ -266,6 +278,12 @@ var kinds = []Kind{
 		"a hand-made change of the domain file is not used",
 		"Correct the named error, or make the change on the master with `dfs apply -f domain.yaml`.",
 		"The file in the state directory is invalid, out of date, or on a server that is not the master. The member goes on with the last good domain.",
+	},
+	{
+		DirectorySuperseded, Warning,
+		"this server was the master of the domain; another was promoted",
+		"Look whether `domain.yaml.superseded` in the state directory has changes that the domain lacks; repeat them on the new master, then remove the file.",
+		"Changes of the domain are refused here. What this server had as master is kept; a change that it made alone is not in the domain.",
 	},
 
 	// Initial sync, what is kept, what waits.
@@ -310,6 +328,12 @@ var kinds = []Kind{
 		"the conflict store is over its quota",
 		"Raise conflict-quota or shorten conflict-retention in the domain file, or run `dfs preserved purge GROUP/FOLDER --before 3d`.",
 		"Losers are promised for the retention, so the quota is a target and never blocks. It is held again when the oldest may go.",
+	},
+	{
+		StagingSmall, Info,
+		"staging is too small for the files that change",
+		"Raise staging-quota in the domain file, or make room on the disk.",
+		"Signatures of files go when staging is full and are made again when they are needed, by reading the file. Staging has grown by itself as far as the disk allows. Nothing waits for it.",
 	},
 	{
 		ParkedUpdate, Warning,

@@ -258,6 +258,11 @@ func (b *Batch) alter(i int) error {
 		if err := b.move(i, from, to); err != nil {
 			return err
 		}
+	case c.Meta && !c.Content: // setting them looks, and nothing else is done
+		if err := b.setMeta(i, to); err != nil {
+			return err
+		}
+		return b.reach(i, to)
 	default:
 		if err := expect(to, c.To.Name, &c.Object, true); err != nil {
 			return err
@@ -322,6 +327,9 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
 	switch {
 	case errors.Is(err, volume.ErrChanged):
+		if why := expect(to, c.To.Name, &c.Object, true); why != nil {
+			return why
+		}
 		return fmt.Errorf("%w: %w", ErrMoved, err)
 	case errors.Is(err, volume.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -329,9 +337,11 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 		return err
 	}
 	o.Identity, o.Print = st.Identity, st.Print
+	o.Unsure = true // a user's change since cannot be told from this one
 	b.Items[i].Lacks = lacks
 	b.given(i, st)
-	return nil
+	o.Shown, err = b.shown(i, to)
+	return err
 }
 
 // describe records what now lies at the item's place, as far as this batch
@@ -346,8 +356,7 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		return err
 	}
 	switch {
-	case c.Meta && !c.Content && !c.From.IsZero():
-		o.Unsure = true // setMeta described it
+	case c.Meta && !c.Content && !c.From.IsZero(): // setMeta described it
 	case !staged.Identity.IsZero():
 		if st.Identity != staged.Identity {
 			return fmt.Errorf("%w: another object took the place", ErrMoved)
@@ -398,96 +407,5 @@ func expect(d volume.Dir, name string, obj *repl.Record, data bool) error {
 		}
 		return fmt.Errorf("%w: %q was edited", ErrMoved, name)
 	}
-	return nil
-}
-
-// move moves the item's object, and nothing else that took its place.
-func (b *Batch) move(i int, from, to volume.Dir) error {
-	c := &b.Items[i].Change
-	if err := expect(from, c.From.Name, &c.Object, c.Content); err != nil {
-		return err
-	}
-	if err := b.touch(c.From.Dir, from); err != nil {
-		return err
-	}
-	if err := b.touch(c.To.Dir, to); err != nil {
-		return err
-	}
-	if err := b.retried(i, to, func() error { return b.rename(i, from, c.From, to, c.To) }); err != nil {
-		return err
-	}
-	return expect(to, c.To.Name, &c.Object, c.Content)
-}
-
-// rename moves whatever lies at a place.
-func (b *Batch) rename(i int, from volume.Dir, old repl.Place, to volume.Dir, place repl.Place) error {
-	if err := from.Rename(old.Name, to, place.Name); err != nil {
-		return err
-	}
-	st, err := to.Lookup(place.Name)
-	if err == nil {
-		b.moved(i, st.Identity, old, place)
-	}
-	return err
-}
-
-// dir returns the open directory of a UID, verified against its record.
-func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
-	if by, ok := b.taken[uid]; ok {
-		uid = by
-	}
-	if d, ok := b.dirs[uid]; ok {
-		return d, nil
-	}
-	path, id, ok, err := b.Directories(uid)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: directory %v is not here", ErrMoved, uid)
-	}
-	d, err := b.open(path, id)
-	if err != nil { // something above it was moved, by this batch or a user
-		at, rerr := b.Volume.Resolve(id)
-		if rerr != nil {
-			return nil, err
-		}
-		if d, err = b.open(at, id); err != nil {
-			return nil, err
-		}
-	}
-	b.dirs[uid] = d
-	return d, nil
-}
-
-// open opens the directory at a path if it has that identity.
-func (b *Batch) open(path string, id repl.Identity) (volume.Dir, error) {
-	d, err := b.Volume.OpenDir(path)
-	if err != nil {
-		return nil, err
-	}
-	st, err := d.Stat()
-	if err == nil && st.Identity != id {
-		err = fmt.Errorf("%w: %q is another directory", ErrMoved, path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return d, nil
-}
-
-// touch remembers a directory's state before its entries change.
-func (b *Batch) touch(uid repl.UID, d volume.Dir) error {
-	if by, ok := b.taken[uid]; ok {
-		uid = by
-	}
-	if _, ok := b.touched[uid]; ok {
-		return nil
-	}
-	st, err := d.Stat()
-	if err != nil {
-		return err
-	}
-	b.touched[uid] = st
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +29,17 @@ type group struct {
 	file *os.File
 	self int32 // our own process id, as in events
 	done chan struct{}
+	// closing is closed before file is: the reader rests no longer.
+	closing chan struct{}
 
 	mu    sync.Mutex
 	subs  []*subscriber
 	cache verdicts
 	err   error // why the reader has ended
+	// batch is set while the events of one read are delivered, roots what was asked
+	// of the folders' roots since it began; guarded by mu.
+	batch bool
+	roots []string
 }
 
 // subscriber is the fanotify journal of one folder.
@@ -115,6 +122,8 @@ func newGroup(t *tree) (*group, error) {
 		file: os.NewFile(uintptr(fd), "fanotify"),
 		self: int32(os.Getpid()),
 		done: make(chan struct{}),
+
+		closing: make(chan struct{}),
 	}
 	go func() {
 		defer close(g.done)
@@ -123,9 +132,40 @@ func newGroup(t *tree) (*group, error) {
 	return g, nil
 }
 
+// How the reader lets events gather. One that comes alone is read at once; a
+// stream of them, and what this process does itself, costs a wake-up each only
+// if it is read as it comes.
+const (
+	gather     = time.Millisecond     // the rest between two reads of a stream
+	gatherOwn  = 2 * time.Millisecond // after a read of nothing but this process's events
+	streamFrom = 4                    // reads in a row, each within gather of the one before, that are a stream
+)
+
+// pace tells how long to rest after a read.
+type pace struct {
+	last time.Time
+	row  int
+}
+
+func (p *pace) rest(now time.Time, own bool) time.Duration {
+	if now.Sub(p.last) > 2*gather {
+		p.row = 0
+	}
+	p.last = now
+	p.row++
+	switch {
+	case own:
+		return gatherOwn
+	case p.row >= streamFrom:
+		return gather
+	}
+	return 0
+}
+
 // read reads and delivers until the file is closed.
 func (g *group) read() {
 	buf := make([]byte, readSize)
+	var p pace
 	for {
 		n, err := g.file.Read(buf)
 		if errors.Is(err, os.ErrClosed) {
@@ -141,22 +181,55 @@ func (g *group) read() {
 			g.mu.Unlock()
 			return
 		}
-		g.deliverAll(buf[:n])
+		own := g.deliverAll(buf[:n])
 		g.mu.Unlock()
+		g.pause(p.rest(time.Now(), own))
+	}
+}
+
+// pause rests until something gathered, or the group ends.
+func (g *group) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.closing:
 	}
 }
 
 // deliverAll decodes and delivers one read. Bytes that make no sense may have
-// hidden events: a Gap for everyone.
-func (g *group) deliverAll(b []byte) {
+// hidden events: a Gap for everyone. own says that this process did it all.
+func (g *group) deliverAll(b []byte) (own bool) {
+	g.batch = true
+	defer g.endBatch()
+	own = true
 	for len(b) > 0 {
 		ev, rest, err := decode(b)
 		if err != nil {
 			g.doubt(err.Error())
-			return
+			return false
 		}
+		own = own && ev.pid == g.self
 		g.deliver(&ev)
 		b = rest
+	}
+	return own
+}
+
+// endBatch compares the roots with where they lay when the batch began: if one has
+// moved meanwhile, nobody knows which of its events went to whom.
+func (g *group) endBatch() {
+	roots := g.roots
+	g.batch, g.roots = false, nil
+	if roots == nil {
+		return
+	}
+	if same, err := g.rootsAre(roots); !same || err != nil {
+		g.cache.flush()
+		g.doubt("the root of a folder moved")
 	}
 }
 
@@ -194,6 +267,7 @@ func (s *subscriber) release() error {
 		return nil
 	}
 	delete(s.hub.groups, s.tree.device)
+	close(g.closing)
 	err := g.file.Close() // wakes the reader
 	<-g.done
 	if err != nil {

@@ -70,7 +70,8 @@ func (c *Counts) add(r *repl.Record, by int64) {
 
 func newFolder(s *Store, id repl.FolderID, number uint64) *Folder {
 	return &Folder{
-		view:   view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id), merged: new(atomic.Int64), folds: new(atomic.Bool), live: true},
+		view: view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id),
+			merged: new(atomic.Int64), folds: new(atomic.Bool), recent: new(recent), live: true},
 		id:     id,
 		dirs:   make(map[ref]struct{}),
 		blobs:  make(map[metaHash]struct{}),
@@ -284,7 +285,7 @@ func (f *Folder) Snapshot() (*Snapshot, error) {
 	f.see.RLock()
 	defer f.see.RUnlock()
 	s := &Snapshot{view: f.view, vector: f.vector.Clone(), counts: f.counts, floor: f.floor.Clone()}
-	s.kv, s.live = kv, false
+	s.kv, s.live, s.recent = kv, false, nil
 	s.merged = new(atomic.Int64)
 	s.merged.Store(f.counts.Merged)
 	s.folds = new(atomic.Bool)
@@ -306,6 +307,7 @@ func (s *Snapshot) Close() error { return s.kv.Close() }
 
 // commit makes what was staged visible in memory.
 func (f *Folder) commit(p *put) {
+	f.recent.commit(p.items)
 	if len(f.blobs)+len(p.blobs) > knownBlobs {
 		clear(f.blobs)
 	}

@@ -111,7 +111,7 @@ type put struct {
 type item struct {
 	uid      ref
 	now, old *repl.Record
-	oldHash  metaHash
+	oldHash  metaHash // of the old one's metadata, where they were not read
 	oldRows  recordRows
 	nowRows  recordRows
 }
@@ -242,6 +242,9 @@ func (p *put) load(uid repl.UID) (item, error) {
 	}
 	it := item{uid: r}
 	if uid.Version > p.f.tops[uid.Originator] {
+		return it, nil
+	}
+	if it.old, _ = p.f.recent.get(r); it.old != nil {
 		return it, nil
 	}
 	p.key = p.f.keys.ref(p.key[:0], tableRecord, r)
