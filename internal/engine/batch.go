@@ -338,6 +338,12 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 			return "its new directory lies in it", nil
 		}
 	}
+	if c.Update.Present && c.To.IsZero() && !c.Update.Parent.IsZero() { // hidden
+		_, known, err := f.st.Get(c.Update.Parent)
+		if err != nil || !known && !w.leaves[c.Update.Parent] {
+			return "its directory was not made", err
+		}
+	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
 		if heir, err = f.canonical(heir, w); err != nil || f.within(heir, c.Update.UID, w.parents) {

@@ -72,6 +72,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
 			f.trail(&all[i])
+			f.absentBelow(&all[i])
 			if p := all[i].Prior; p != nil && all[i].Kind != capture.KindAdopt {
 				f.vacated(p.Parent, p.Name)
 			}
@@ -208,6 +209,13 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	}
 	for i := range group {
 		d := &group[i]
+		if d.Rival != nil {
+			gone, ok := f.fade(d.Rival, g)
+			if !ok {
+				return nil, overtaken
+			}
+			writes, freed[d.Rival.UID] = append(writes, gone...), true
+		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken
 		}
@@ -444,10 +452,11 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	if f.unclean && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
-		// Whether a user or the crash made this content cannot be told: the
-		// history owns up to nothing, so whoever installs it keeps what it
-		// replaces (rule 19).
+	unsure := f.unclean || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent) // a filter hid what others did to it
+	if unsure && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
+		// Whether a user or the crash made this content, and on top of which
+		// other, cannot be told: the history owns up to nothing, so whoever
+		// installs it keeps what it replaces (rule 19).
 		rec.Unclean, rec.History = true, nil
 	}
 	return store.Write{Record: rec, Base: base}, true

@@ -294,8 +294,8 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	if e.result.Missing { // the directory is not where its record says
 		rec, ok, err := f.st.Get(e.work.Dir)
-		if f.storeFailed(err) || !ok || !rec.Present {
-			return
+		if f.storeFailed(err) || !ok || !rec.Present || rec.Presence == repl.Hidden || rec.Presence == repl.Absent {
+			return // it is not on this disk
 		}
 		if _, waits := f.refused[e.work.Dir]; waits { // until that is undone
 			f.relook(e.work, undoRetry)

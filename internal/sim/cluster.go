@@ -37,6 +37,7 @@ type Cluster struct {
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
 	names   []string        // what users call things
+	filters []*filter.Set   // among which the domain changes; members learn of it one after the other
 	shadow  shadow
 	habits  *habits
 	trace   []string
@@ -50,6 +51,9 @@ type Cluster struct {
 type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
+	Filters                                             int    // changes of a member's filter
+	Missing                                             int    // records that no member has the object of, after a filter was lifted
+	Hidden                                              int    // live records that a filter hides, at a rest
 	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
 	Reanimated                                          int    // deleted objects that came back under their names
 	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"opendfs/internal/engine"
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
@@ -22,6 +23,7 @@ type Plan struct {
 	Alone    bool // only the users of the first member work, and no power is lost
 	Edits    bool // users edit few files, and contents are large enough for deltas
 	Fold     bool // the folder folds names, and users care little for case
+	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
@@ -42,6 +44,15 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+	}
+	if p.Filters {
+		more := filter.Defaults()
+		more.Files, more.Directories = append(more.Files, "b"), []string{"c"}
+		set, err := filter.New(more)
+		if err != nil {
+			panic(err)
+		}
+		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
 	}
 	if p.Fold {
 		c.names = spellings
@@ -81,6 +92,13 @@ func (c *Cluster) chance(faults bool) error {
 		}
 		return nil
 	}
+	switch {
+	case c.filters == nil:
+	case m.cfg.Filter != c.filters[0] && c.rnd.IntN(10) == 0:
+		return m.refilter(c.filters[0])
+	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
+		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
+	}
 	switch n := c.rnd.IntN(1000); {
 	case n < 450:
 		m.runSome()
@@ -106,6 +124,28 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// allNormal reports whether all members run by the same filter, and none is in its
+// initial sync: docs/verification.md, known gaps.
+func (c *Cluster) allNormal() bool {
+	for _, m := range c.members {
+		if m.folder == nil || m.cfg.Filter != c.filters[0] || m.folder.Phase() != wire.PhaseNormal {
+			return false
+		}
+	}
+	return true
+}
+
+// refilter starts a member anew with another filter, as the domain says.
+func (m *Member) refilter(set *filter.Set) error {
+	if m.cfg.Filter == set {
+		return nil
+	}
+	m.c.Count.Filters++
+	err := m.stop()
+	m.cfg.Filter = set
+	return errors.Join(err, m.Start())
 }
 
 func (c *Cluster) toggle(i, j int) {
@@ -180,6 +220,13 @@ func (c *Cluster) Rest() error {
 	}
 	c.still = true
 	defer func() { c.still = false }()
+	if c.filters != nil { // the last one reaches everybody
+		for _, m := range c.members {
+			if err := m.refilter(c.filters[0]); err != nil {
+				return fmt.Errorf("refilter m%d: %w", m.index, err)
+			}
+		}
+	}
 	for _, m := range c.members {
 		for len(m.open) > 0 {
 			_ = m.userCloseOne()

@@ -73,6 +73,9 @@ func (s *Counters) add(o *Counters) {
 	s.Torn += o.Torn
 	s.Resumed += o.Resumed
 	s.Seconds += o.Seconds
+	s.Filters += o.Filters
+	s.Hidden += o.Hidden
+	s.Missing += o.Missing
 	s.Reanimated += o.Reanimated
 	s.Yields += o.Yields
 	for i := range s.Verdicts {
@@ -115,6 +118,10 @@ func TestUsersOfOneMember(t *testing.T) {
 
 func TestSpellings(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fold: true})
+}
+
+func TestFiltersThatChange(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true})
 }
 
 func TestMorphedDirectories(t *testing.T) {
