@@ -111,6 +111,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 		case <-early.C:
 			m.partners.settle(ctx)
 		case <-m.partners.news:
+			m.noticeRefused()
 			m.partners.follow(ctx, m.domain().Domain)
 		case <-m.hup:
 			m.refresh()

@@ -372,6 +372,7 @@ func (p *partners) accept(one *partner, c *wire.DirectoryCopy) error {
 	}
 	p.find.Clear(finding.DirectoryCopyStale, "")
 	if changed {
+		p.again() // what this server had as master is put aside by now
 		p.log.Info("domain taken", "partner", one.object, "term", c.Term, "generation", c.Generation)
 	}
 	return nil
@@ -420,10 +421,15 @@ func (p *partners) heard(id repl.MemberID, term, generation uint64) {
 	}
 	p.mu.Unlock()
 	if !asked && !told {
-		select {
-		case p.news <- struct{}{}:
-		default:
-		}
+		p.again()
+	}
+}
+
+// again has the domain looked at once more.
+func (p *partners) again() {
+	select {
+	case p.news <- struct{}{}:
+	default:
 	}
 }
 
