@@ -428,7 +428,11 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	case f.phase == store.PhaseInitialBuild:
 		rec.Fence = repl.FenceInitialBuild
 	}
-	rec.Update = repl.Mint(f.st.Next(), f.now(), prior, rec.Update)
+	now := f.now()
+	if d.MtimeOnly && prior != nil {
+		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
+	}
+	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}

@@ -32,6 +32,7 @@ type Cluster struct {
 	now     repl.Time
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
+	deaf    map[[2]int]bool // who does not hear whom
 	still   bool            // users have gone home
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
@@ -104,7 +105,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
-	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool)}
+	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool)}
 	c.shadow.init()
 	c.habits = &ways[c.rnd.IntN(len(ways))]
 	if seed%3 == 0 {
@@ -233,9 +234,10 @@ func (c *Cluster) connect() {
 
 func (c *Cluster) byID(id repl.MemberID) *Member { return c.members[int(id[0])-1] }
 
+// reachable reports whether a can ask b.
 func (c *Cluster) reachable(a, b *Member) bool {
 	i, j := min(a.index, b.index), max(a.index, b.index)
-	return a.folder != nil && b.folder != nil && !c.cut[[2]int{i, j}]
+	return a.folder != nil && b.folder != nil && !c.cut[[2]int{i, j}] && !c.deaf[[2]int{a.index, b.index}]
 }
 
 // runTask runs one waiting action to its end; what it posts is applied later.
