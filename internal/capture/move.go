@@ -257,8 +257,11 @@ func (l *look) barred(at string) (bool, error) {
 			continue
 		}
 		up, err := l.directoryAt(path.Dir(dir))
-		if err != nil || up == nil {
+		if err != nil {
 			return false, err
+		}
+		if up == nil {
+			continue // nor has that one a record: whose place it has is seen above
 		}
 		there, taken, err := l.deps.Records.At(up.uid, path.Base(dir))
 		l.leave(up)

@@ -302,6 +302,9 @@ func (e *lookedDir) settle(f *Folder) {
 			f.dirty.markAll(rec.UID)
 		}
 	}
+	if e.work.All && !e.result.Complete && !e.result.Missing {
+		f.relook(e.work, lookRetry) // what the listing did not come to nobody else tells of
+	}
 	if e.result.AgainAll > 0 {
 		f.again(e.work.Dir, "", false, e.result.AgainAll)
 	}

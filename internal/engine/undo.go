@@ -55,6 +55,7 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		return
 	}
 	f.stats.LocalRefused += uint64(len(changes))
+	f.stats.Verdicts[repl.VerdictUndone] += uint64(len(changes))
 	f.find.Raise(finding.LocalChangeUndone, f.cfg.Name, fmt.Sprintf("%d changes since the start, the last of %q", f.stats.LocalRefused, changes[len(changes)-1].Update.Name))
 	for i := range changes { // they may have exchanged their places
 		changes[i].ViaPrivate = movers > 1 && undoRank(&changes[i]) == undoMove
