@@ -21,7 +21,7 @@ type Plan struct {
 	Steps    int
 	Faults   bool // power cuts and broken links
 	ReadOnly bool // the last member is read-only
-	Alone    bool // only the users of the first member work, and no power is lost
+	Alone    bool // only the users of the first member work, and it loses no power
 	Edits    bool // users edit few files, and contents are large enough for deltas
 	Movers   bool // users move directories into one another
 	Tenants  bool // users write into directories that others remove
@@ -99,8 +99,8 @@ func (c *Cluster) chance(faults bool) error {
 		other := c.members[c.rnd.IntN(len(c.members))]
 		c.toggle(m.index, other.index)
 	case n < 995:
-		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone || c.rnd.IntN(4) == 0
-	case n < 996 && !c.alone:
+		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone && m.index == 0 || c.rnd.IntN(4) == 0
+	case n < 996 && !(c.alone && m.index == 0):
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
 	case n < 998:
 		m.kill()

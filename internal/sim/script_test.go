@@ -113,7 +113,6 @@ type script struct {
 	c       *Cluster
 	names   map[string]int
 	members []string
-	shape   Topology
 	begun   bool
 	said    map[string]bool // what it shows
 	made    map[repl.UID]repl.Update
