@@ -22,17 +22,28 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	}
 	now := a.domain()
 	reply, next, err := planChange(a.state, now, req)
-	if err != nil || req.DryRun {
-		return reply, err
+	if err == nil {
+		err = a.mayMake(ctx, now.Domain, next.Domain)
+	}
+	if err == nil && a.refuses != nil {
+		var warnings []string
+		warnings, err = a.refuses(now.Domain, next.Domain)
+		reply.Warnings = append(reply.Warnings, warnings...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if req.DryRun {
+		return reply, nil
 	}
 	stored := now
 	switch {
 	case isOwn(a.state, string(req.Path)):
-		if _, err = a.dir.Refresh(); err == nil {
+		if _, err = a.refreshOwn(ctx, event{What: "apply"}); err == nil {
 			stored = a.domain()
 		}
 	case len(reply.Changes) > 0 || a.dir.Refused() != nil:
-		stored, err = a.dir.Update(ctx, now.Domain.Generation, next)
+		stored, err = a.update(ctx, "apply", now.Domain.Generation, next)
 	}
 	if err != nil {
 		return nil, control.Hint(err, "nothing was changed")
@@ -152,7 +163,7 @@ func (o offline) Invite(ctx context.Context, req *controlpb.InviteRequest) (*con
 // Domain is that of control.Member.
 func (a *admin) Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error) {
 	_, here := a.dir.Master()
-	return &controlpb.DomainReply{Document: a.domain().Text(), Master: here}, nil
+	return &controlpb.DomainReply{Document: a.domain().Text(), Master: here, Signed: a.dir.Signed()}, nil
 }
 
 // Domain is that of a running member. A copy will do to look at.

@@ -35,6 +35,7 @@ func present(ctx context.Context, o *options) (*directory.Document, bool, error)
 	if err != nil {
 		return nil, false, err
 	}
+	keepDomain(o, r.Signed)
 	doc, err := directory.Read(r.Document, "domain")
 	return doc, r.Master, err
 }

@@ -149,7 +149,7 @@ func (d *demo) initHub() error {
 	if err := makeSample(hub.folder, branch.folder); err != nil {
 		return fmt.Errorf("make the sample tree: %w", err)
 	}
-	_, err = initDomain(hub.state, newDomain{"demo", hub.name, []string{hub.address}, []string{hub.address}})
+	_, err = initDomain(hub.state, newDomain{"demo", hub.name, []string{hub.address}, []string{hub.address}, time.Now()})
 	return err
 }
 
@@ -176,7 +176,7 @@ func (d *demo) inviteBranch(ctx context.Context) error {
 	if _, err := hub.client.Apply(ctx, &controlpb.ApplyRequest{Document: text, Filename: []byte("domain.yaml")}); err != nil {
 		return err
 	}
-	_, _, err = joinDomain(ctx, branch.state, invitation.Token, []string{branch.address})
+	_, _, err = joinDomain(ctx, &options{state: branch.state}, invitation.Token, []string{branch.address})
 	return err
 }
 

@@ -60,9 +60,23 @@ func TestADomainByCommands(t *testing.T) {
 	if !strings.Contains(warned, "has no way back") || strings.Contains(warned, "no primary") {
 		t.Errorf("warnings:\n%s", warned)
 	}
+	hub.must("connection", "set", "projects", "hub->branch", "--compression", "off", "--rdc-min-size", "1MiB", "--cross-file=false")
+	if text := read(t, file); !strings.Contains(text, "connection-transfers") {
+		t.Errorf("how a connection brings contents is not in the file:\n%s", text)
+	}
+	if _, errs, exit := hub.dfs("connection", "set", "projects", "hub->branch", "--compression", "much"); exit == exitDone || !strings.Contains(errs, "auto, on or off") {
+		t.Errorf("an unknown way of compression: exit %d:\n%s", exit, errs)
+	}
+	if out := hub.must("connection", "list", "projects"); !strings.Contains(out, "cross-file off, rdc from 1MiB, compression off") {
+		t.Errorf("how a connection brings contents is not listed:\n%s", out)
+	}
 	hub.must("server", "set", "branch", "--name", "lab")
 	if out := hub.must("connection", "list", "projects"); !strings.Contains(out, "hub->lab") || strings.Contains(out, "branch") {
 		t.Errorf("after the renaming:\n%s", out)
+	}
+	hub.must("connection", "set", "projects", "hub->lab", "--compression", "auto", "--rdc-min-size", "64KiB", "--cross-file")
+	if text := read(t, file); strings.Contains(text, "connection-transfers") {
+		t.Errorf("defaults are written down:\n%s", text)
 	}
 	hub.must("member", "set", "projects", "lab", "--enabled=false")
 	hub.must("member", "remove", "projects", "lab")

@@ -192,6 +192,7 @@ func noun(o *options, name, short string, verbs ...interface {
 func domainCommands(o *options) []*cobra.Command {
 	return []*cobra.Command{
 		serverCommand(o), groupCommand(o), folderCommand(o), memberCommand(o), membershipCommand(o), connectionCommand(o), scheduleCommand(o),
+		grantCommand(o), ungrantCommand(o), grantsCommand(o), adminCommand(o), directoryCommand(o), caCommand(o),
 	}
 }
 
@@ -311,12 +312,18 @@ func renameServer(d *directory.Domain, s *directory.Server, name string) error {
 		}
 	}
 	eachReference(d, now)
+	d.Home.Rename(s.Name, name)
 	s.Name = name
 	return nil
 }
 
 // eachReference visits every place where a server is named.
 func eachReference(d *directory.Domain, visit func(name *string)) {
+	for i := range d.Grants {
+		if d.Grants[i].To.Kind == directory.PrincipalServer {
+			visit(&d.Grants[i].To.Name)
+		}
+	}
 	for _, g := range d.Groups {
 		for i := range g.Topology.Hubs {
 			visit(&g.Topology.Hubs[i])
@@ -328,6 +335,10 @@ func eachReference(d *directory.Domain, visit func(name *string)) {
 		for i := range g.Exceptions {
 			visit(&g.Exceptions[i].From)
 			visit(&g.Exceptions[i].To)
+		}
+		for i := range g.Transfers {
+			visit(&g.Transfers[i].From)
+			visit(&g.Transfers[i].To)
 		}
 		for _, f := range g.Folders {
 			for _, m := range f.Members {
@@ -346,6 +357,7 @@ func leaveGroup(g *directory.Group, server string) error {
 	}
 	t.Links = slices.DeleteFunc(t.Links, func(l directory.Link) bool { return l.From == server || l.To == server })
 	g.Exceptions = slices.DeleteFunc(g.Exceptions, func(e directory.Exception) bool { return e.From == server || e.To == server })
+	g.Transfers = slices.DeleteFunc(g.Transfers, func(e directory.TransferException) bool { return e.From == server || e.To == server })
 	return nil
 }
 
@@ -354,7 +366,7 @@ var errNoChange = errors.New("no change was named")
 // named refuses a set without flags.
 func named(c *cobra.Command) error {
 	given := c.Flags().NFlag()
-	for _, other := range []string{"dry-run", "json", "state"} {
+	for _, other := range []string{"dry-run", "json", "state", "socket", "server"} {
 		if c.Flags().Changed(other) {
 			given--
 		}

@@ -17,6 +17,7 @@ type folderView struct {
 	Files             []string `json:"fileFilters"`
 	Directories       []string `json:"directoryFilters"`
 	Case              string   `json:"case"`
+	DirectoryConflict string   `json:"directoryConflict"`
 	Rest              string   `json:"rest"`
 	CaptureBusy       string   `json:"captureBusy"`
 	TombstoneLifetime string   `json:"tombstoneLifetime"`
@@ -25,7 +26,7 @@ type folderView struct {
 
 func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
-		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(),
+		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(),
 		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
 		Members: []string{},
 	}
@@ -82,7 +83,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	fv := viewFolder(g, f)
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
-		{"Case", fv.Case}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
 
@@ -90,12 +91,14 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 type folderFlags struct {
 	files, directories         []string
 	caseRule, rest, busy, life string
+	clash                      string
 }
 
 func (f *folderFlags) add(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.files, "exclude-files", nil, "names of files to leave out: '*.bak,~*'; empty for none")
 	c.Flags().StringSliceVar(&f.directories, "exclude-directories", nil, "names of directories to leave out")
 	c.Flags().StringVar(&f.caseRule, "case", "", "sensitive or insensitive")
+	c.Flags().StringVar(&f.clash, "directory-conflict", "", "merge or morph: what becomes of two directories of one name")
 	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
 	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
 	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
@@ -120,6 +123,15 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 		to.Case = directory.CaseInsensitive
 	default:
 		return usageError("--case %q: it is sensitive or insensitive", f.caseRule)
+	}
+	switch f.clash {
+	case "":
+	case directory.DirectoryMerge.String():
+		to.DirectoryConflict = directory.DirectoryMerge
+	case directory.DirectoryMorph.String():
+		to.DirectoryConflict = directory.DirectoryMorph
+	default:
+		return usageError("--directory-conflict %q: it is merge or morph", f.clash)
 	}
 	for _, d := range []struct {
 		flag, text string

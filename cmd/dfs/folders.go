@@ -51,6 +51,8 @@ type membership struct {
 	Rules    filter.Rules
 	Owners   volume.Owners
 	Optional volume.Optional
+	// Packing says which upstreams send contents packed in another way than auto.
+	Packing map[repl.MemberID]peer.Packing
 }
 
 // owners are the forms of the domain as the volume has them.
@@ -76,6 +78,9 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
+				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
+				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
 			},
@@ -86,9 +91,37 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				SELinux:    slices.Contains(v.Folder.Attributes, directory.AttributeSELinux),
 				Trusted:    slices.Contains(v.Folder.Attributes, directory.AttributeTrusted),
 			},
+			Packing: packing(d, v.Folder.ID, self),
 		})
 	}
 	return on, off
+}
+
+// transfers says how a server's upstreams of a folder bring contents, where that is
+// not the default.
+func transfers(d *directory.Domain, folder, self directory.UUID) map[repl.MemberID]engine.Transfer {
+	out := make(map[repl.MemberID]engine.Transfer)
+	for _, up := range d.Upstreams(folder, self) {
+		if t := d.TransferOf(folder, up.ID, self); t != directory.DefaultTransfer() {
+			out[repl.MemberID(up.ID)] = engine.Transfer{Whole: !t.RDC, NoCrossFile: !t.CrossFile, MinDelta: int64(t.MinSize)}
+		}
+	}
+	return out
+}
+
+// packing lists the upstreams of a folder whose contents are packed in another way
+// than auto.
+func packing(d *directory.Domain, folder, self directory.UUID) map[repl.MemberID]peer.Packing {
+	out := make(map[repl.MemberID]peer.Packing)
+	for _, up := range d.Upstreams(folder, self) {
+		switch d.TransferOf(folder, up.ID, self).Compression {
+		case directory.CompressionOn:
+			out[repl.MemberID(up.ID)] = peer.PackOn
+		case directory.CompressionOff:
+			out[repl.MemberID(up.ID)] = peer.PackNever
+		}
+	}
+	return out
 }
 
 // follow starts, restarts and stops folders as the domain says.

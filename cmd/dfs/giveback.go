@@ -47,6 +47,9 @@ func (m *member) PreservedRestore(ctx context.Context, q *controlpb.PreservedRes
 	if err != nil {
 		return nil, err
 	}
+	if err := m.mayOperate(ctx, "restore to "+c.k.Name, groupOf(c.k.Name)); err != nil {
+		return nil, err
+	}
 	g := &giveBack{kept: c, q: q, dir: ".", reply: &controlpb.PreservedRestoreReply{}}
 	if err := g.target(ctx); err != nil {
 		return nil, err
@@ -67,6 +70,11 @@ func (m *member) PreservedRestore(ctx context.Context, q *controlpb.PreservedRes
 		}
 		return err
 	})
+	if g.reply.RestoredCount > 0 || err != nil {
+		e := event{What: "restore", Object: "folder " + c.k.Name, Error: errorText(err)}
+		e.Edits = []auditEdit{{Op: "restore", Object: "kept objects", Before: strings.Join(pathTexts(q.Selection.GetPaths()), ", "), After: fmt.Sprintf("%d restored to %s", g.reply.RestoredCount, orDot(string(q.To)))}}
+		m.record(ctx, e)
+	}
 	m.log.Info("kept objects restored", "folder", c.k.Name, "objects", g.reply.RestoredCount, "refused", g.reply.RefusedCount)
 	if err != nil {
 		return nil, fmt.Errorf("%w; %d objects were restored before", err, g.reply.RestoredCount)
@@ -83,6 +91,10 @@ func (g *giveBack) target(ctx context.Context) error {
 		}
 	}
 	if g.out != nil {
+		// Out there a member writes with all its rights.
+		if err := g.m.mayAdminister(ctx, "restore to "+string(g.q.To), ""); err != nil {
+			return errors.Join(err, g.out.Close())
+		}
 		g.reply.Copied = true
 		if g.q.Overwrite {
 			return &control.Problem{Err: fmt.Errorf("--overwrite does not hold outside of the folder: %s", g.q.To), Hint: "name an empty directory", Usage: true}

@@ -60,6 +60,9 @@ func groupCommand(o *options) *cobra.Command {
 Ends the replication of a group's folders. The files stay on every server.`,
 			example: "  dfs group remove projects", args: one("GROUP"), complete: first(groupNames), change: func(_ *cobra.Command, d *directory.Domain, args []string) error {
 				g, err := findGroup(d, args[0])
+				d.Ungrant(func(_ directory.Principal, r directory.Role) bool {
+					return r == directory.Role{Kind: directory.RoleGroupAdmin, Object: args[0]}
+				})
 				d.Groups = slices.DeleteFunc(d.Groups, func(o *directory.Group) bool { return o == g })
 				return err
 			}})
@@ -177,6 +180,13 @@ func setGroup() editor {
 				if d.GroupByName(name) != nil {
 					return exists("group", name)
 				}
+				for i := range d.Grants {
+					for j, r := range d.Grants[i].Roles {
+						if r == (directory.Role{Kind: directory.RoleGroupAdmin, Object: g.Name}) {
+							d.Grants[i].Roles[j].Object = name
+						}
+					}
+				}
 				g.Name = name
 			}
 			return f.set(d, g)
@@ -192,6 +202,11 @@ type connectionView struct {
 	Enabled  bool   `json:"enabled"`
 	Schedule string `json:"schedule"`
 	Own      bool   `json:"ownSchedule"` // the schedule is not the group's
+	// How TO brings contents.
+	RDC         bool   `json:"rdc"`
+	CrossFile   bool   `json:"crossFile"`
+	MinSize     string `json:"rdcMinSize"`
+	Compression string `json:"compression"` // auto, on, off
 }
 
 func connectionCommand(o *options) *cobra.Command {
@@ -218,6 +233,7 @@ dfs group set GROUP --topology connections turns any other into a list.`,
 					l := g.Topology.Links[i]
 					g.Topology.Links = slices.Delete(g.Topology.Links, i, i+1)
 					g.Exceptions = slices.DeleteFunc(g.Exceptions, func(e directory.Exception) bool { return e.From == l.From && e.To == l.To })
+					g.Transfers = slices.DeleteFunc(g.Transfers, func(e directory.TransferException) bool { return e.From == l.From && e.To == l.To })
 					return nil
 				})
 			}})
@@ -261,30 +277,15 @@ func withLink(d *directory.Domain, args []string, change func(g *directory.Group
 	return change(g, i)
 }
 
-func setConnection(pair func(*directory.Domain, []string) []string) editor {
-	enabled := true
-	return editor{
-		use: "set GROUP FROM->TO", short: "enable or disable a connection", example: "  dfs connection set projects 'hub->branch' --enabled=false",
-		args: wants(2, 2, "GROUP and FROM->TO"), complete: pair,
-		flags: func(c *cobra.Command) { c.Flags().BoolVar(&enabled, "enabled", true, "whether it replicates") },
-		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
-			if err := named(c); err != nil {
-				return err
-			}
-			return withLink(d, args, func(g *directory.Group, i int) error {
-				g.Topology.Links[i].Enabled = enabled
-				return nil
-			})
-		},
-	}
-}
-
 // connectionsOf lists a group's connections, those that are disabled too.
 func connectionsOf(d *directory.Domain, g *directory.Group) []connectionView {
 	var list []connectionView
 	add := func(from, to string, enabled bool) {
 		own := slices.ContainsFunc(g.Exceptions, func(e directory.Exception) bool { return e.From == from && e.To == to })
-		list = append(list, connectionView{g.Name, from, to, enabled, g.ScheduleOf(from, to).String(), own})
+		t := g.TransferOf(from, to)
+		list = append(list, connectionView{
+			g.Name, from, to, enabled, g.ScheduleOf(from, to).String(), own, t.RDC, t.CrossFile, t.MinSize.String(), t.Compression.String(),
+		})
 	}
 	if g.Topology.Kind == directory.Custom {
 		for _, l := range g.Topology.Links {
@@ -310,7 +311,7 @@ func listConnections(d *directory.Domain, args []string) (view, error) {
 		groups = []*directory.Group{g}
 	}
 	list := []connectionView{}
-	v := view{header: []string{"GROUP", "CONNECTION", "ENABLED", "SCHEDULE"}}
+	v := view{header: []string{"GROUP", "CONNECTION", "ENABLED", "SCHEDULE", "TRANSFER"}}
 	for _, g := range groups {
 		for _, c := range connectionsOf(d, g) {
 			if len(args) == 2 && c.From+"->"+c.To != args[1] {
@@ -321,7 +322,7 @@ func listConnections(d *directory.Domain, args []string) (view, error) {
 			if !c.Own {
 				text += " (the group's)"
 			}
-			v.rows = append(v.rows, []string{g.Name, c.From + "->" + c.To, yesNo(c.Enabled), text})
+			v.rows = append(v.rows, []string{g.Name, c.From + "->" + c.To, yesNo(c.Enabled), text, g.TransferOf(c.From, c.To).String()})
 		}
 	}
 	if len(args) == 2 && len(list) == 0 {

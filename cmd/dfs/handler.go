@@ -25,6 +25,11 @@ type handler struct {
 	// directoryNews is closed and replaced when there is a newer domain.
 	directoryNews *news
 	windows       *windows
+	// told is called with the domain that a partner has.
+	told func(partner repl.MemberID, term, generation uint64)
+	// informed waits until this member has asked its partners for a newer domain,
+	// and wait is set; whoever is revoked by that is served nothing before.
+	informed func(ctx context.Context, wait bool) bool
 }
 
 var _ peer.Handler = (*handler)(nil)
@@ -32,6 +37,9 @@ var _ peer.Handler = (*handler)(nil)
 // runner finds the folder's runner, or tells the partner to come back.
 func (h *handler) runner(folder repl.FolderID) (*engine.Runner, *keeper, error) {
 	k, r := h.folders.runner(folder)
+	if !h.informed(context.Background(), false) {
+		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the member has just started and asks for the newest domain first")
+	}
 	if r == nil {
 		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the folder does not run here at present")
 	}
@@ -53,6 +61,7 @@ func (h *handler) paused(partner repl.MemberID, folder repl.FolderID) error {
 // Diff is that of peer.Handler. The first question of an exchange tells what
 // the partner knows.
 func (h *handler) Diff(ctx context.Context, partner repl.MemberID, req *wire.DiffRequest) (*wire.DiffPage, error) {
+	h.informed(ctx, true)
 	if err := h.paused(partner, req.Folder); err != nil {
 		return nil, err
 	}
@@ -162,7 +171,8 @@ func (h *handler) Status(ctx context.Context, _ repl.MemberID, folder repl.Folde
 }
 
 // Directory is that of peer.Handler.
-func (h *handler) Directory(ctx context.Context, _ repl.MemberID, term, generation uint64) (*wire.DirectoryCopy, error) {
+func (h *handler) Directory(ctx context.Context, partner repl.MemberID, term, generation uint64) (*wire.DirectoryCopy, error) {
+	h.told(partner, term, generation)
 	doc, err := h.dir.Load(ctx)
 	if err != nil {
 		return nil, err

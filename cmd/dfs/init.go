@@ -31,7 +31,7 @@ by repeating the flag, are tried in order.`),
 		Example: "  dfs init --domain corp --server hub --address hub.example:7440",
 		Args:    cobra.NoArgs,
 		RunE: does(func(c *cobra.Command, _ []string) error {
-			state, err := initDomain(o.state, newDomain{domain, server, addresses, listen})
+			state, err := initDomain(o.state, newDomain{domain, server, addresses, listen, time.Now()})
 			if err != nil {
 				return err
 			}
@@ -72,6 +72,7 @@ func stateFlag(o *options) string {
 type newDomain struct {
 	domain, server    string
 	addresses, listen []string
+	now               time.Time
 }
 
 // initDomain makes the state directory of the first server and returns its path.
@@ -89,7 +90,7 @@ func fillState(state *stateDir, n newDomain) error {
 	}
 	d := doc.Domain
 	self := d.Servers[0].ID
-	now := time.Now()
+	now := n.now
 	ca, err := pki.CreateAuthority(state.path, repl.GUID(d.ID), d.Name, now)
 	if err != nil {
 		return err

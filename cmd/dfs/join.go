@@ -22,14 +22,18 @@ const maxTokenInput = 64 << 10
 func joinCommand(o *options) *cobra.Command {
 	var addresses []string
 	c := &cobra.Command{
-		Use:   "join TOKEN --address HOST:PORT",
-		Short: "make this server a member of a domain, by an invitation",
+		Use:   "join TOKEN [--address HOST:PORT]",
+		Short: "make this server a member of a domain, or its user an administrator, by an invitation",
 		Long: strings.TrimSpace(`
 Makes the state directory of a server that was invited (` + "`dfs invite SERVER`" + ` on the
 first server, which must be running): identity, address and the domain come from
 there. With "-" the token is read from standard input, where no other user of
-this machine can see it. Start the member afterwards with ` + "`dfs serve`" + `.`),
-		Example: "  dfs join TOKEN --address branch.example:7440",
+this machine can see it. Start the member afterwards with ` + "`dfs serve`" + `.
+
+An administrator's token (` + "`dfs invite --admin NAME`" + `) takes no address and makes no
+member: it gives an identity, kept in ~/.config/dfs or in --state, with which
+` + "`dfs --server HOST`" + ` asks members.`),
+		Example: "  dfs join TOKEN --address branch.example:7440\n  dfs join TOKEN && dfs --server hub status",
 		Args:    one("TOKEN"),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			text := args[0]
@@ -40,28 +44,40 @@ this machine can see it. Start the member afterwards with ` + "`dfs serve`" + `.
 				}
 				text = string(b)
 			}
-			t, state, err := joinDomain(c.Context(), o.state, text, addresses)
+			t, state, err := joinDomain(c.Context(), o, text, addresses)
 			if err != nil {
 				return err
 			}
 			out := c.OutOrStdout()
+			if name, ok := t.Admin(); ok {
+				fmt.Fprintf(out, "You are the administrator %q in the domain %q. Your identity is in %s.\n", name, t.DomainName, state)
+				fmt.Fprintf(out, "Next:  dfs%s --server %s status\n", stateFlag(o), t.Addresses[0])
+				return nil
+			}
 			fmt.Fprintf(out, "This server is %q in the domain %q. Its state is in %s.\n", t.Server, t.DomainName, state)
 			fmt.Fprintf(out, "Next:  dfs serve%s       (or: systemctl enable --now dfs)\n", stateFlag(o))
 			return nil
 		}),
 	}
 	c.Flags().StringArrayVar(&addresses, "address", nil, "where other servers reach this one, HOST:PORT; may be repeated")
-	must(c.MarkFlagRequired("address"))
 	return c
 }
 
-// joinDomain makes the state directory of an invited server.
-func joinDomain(ctx context.Context, path, token string, addresses []string) (_ pki.Token, _ string, err error) {
+// joinDomain makes the state directory of an invited server or administrator.
+func joinDomain(ctx context.Context, o *options, token string, addresses []string) (_ pki.Token, _ string, err error) {
 	t, err := pki.ParseToken(token)
 	if err != nil {
 		return t, "", &failure{err, exitUsage}
 	}
-	if addresses, _, err = parseAddresses(addresses, nil); err != nil {
+	path := o.state
+	if _, admin := t.Admin(); admin {
+		if len(addresses) > 0 {
+			return t, "", usageError("--address: the token is an administrator's, who is not reached by others")
+		}
+		if path, err = identityDir(o); err != nil {
+			return t, "", err
+		}
+	} else if addresses, _, err = parseAddresses(addresses, nil); err != nil {
 		return t, "", err
 	}
 	at, err := makeState(path, func(state *stateDir) error {

@@ -421,7 +421,7 @@ func (k *keeper) link(m repl.MemberID, s *peer.Session) {
 		r.SetUpstream(ctx, m, nil)
 		return
 	}
-	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g})
+	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g, k.Packing[m]})
 }
 
 // linkAll gives a new runner the sessions that stand.

@@ -208,6 +208,9 @@ func (m *member) PreservedPurge(ctx context.Context, q *controlpb.PreservedPurge
 	if err != nil {
 		return nil, err
 	}
+	if err := m.mayAdminister(ctx, "purge "+c.k.Name, groupOf(c.k.Name)); err != nil {
+		return nil, err
+	}
 	reply := &controlpb.PreservedPurgeReply{AsOf: timeText(time.Now())}
 	err = c.r.Kept(ctx, func(ctx context.Context, s *preserve.Store) error {
 		return c.choose(ctx, s, func(e *preserve.Entry) error {
@@ -223,6 +226,11 @@ func (m *member) PreservedPurge(ctx context.Context, q *controlpb.PreservedPurge
 			return nil
 		})
 	})
+	if !q.DryRun && reply.Count > 0 {
+		e := event{What: "purge", Object: "folder " + c.k.Name, Error: errorText(err)}
+		e.Edits = []auditEdit{{Op: "remove", Object: "kept objects", Before: fmt.Sprintf("%d objects, %d bytes", reply.Count, reply.Bytes)}}
+		m.record(ctx, e)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w; %d objects were purged before", err, reply.Count)
 	}

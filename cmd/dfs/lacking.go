@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"opendfs/internal/engine"
@@ -12,9 +13,15 @@ import (
 // maxNamed bounds the names in one detail.
 const maxNamed = 8
 
-// judgeOwners raises or clears that owners are not known here. When one has
-// become known, what was carried for it is set.
+// judgeOwners raises or clears that owners are not known here, and that NT ACLs
+// are not believed. When an owner has become known, what was carried for it is
+// set.
 func (k *keeper) judgeOwners(ctx context.Context, v *volume.Disk, r *engine.Runner) {
+	if n := v.DoubtedNTACLs(); n > 0 {
+		k.f.find.Raise(finding.NTACLDoubted, k.Name, fmt.Sprintf("%d set since the folder was opened", n))
+	} else {
+		k.f.find.Clear(finding.NTACLDoubted, k.Name)
+	}
 	unknown := v.UnknownOwners()
 	if len(unknown) < k.unknown {
 		r.Mend(ctx)

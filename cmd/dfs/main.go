@@ -112,8 +112,10 @@ func hintOf(err error) string {
 
 // options are what every command may be given.
 type options struct {
-	state string
-	json  bool
+	state  string
+	socket string // control socket to ask, or to serve beside the state directory's
+	server string // member to ask by its port: a server's name or HOST[:PORT]
+	json   bool
 }
 
 const defaultState = "/var/lib/dfs"
@@ -145,8 +147,10 @@ To look at it without setting anything up: dfs demo`),
 	c.CompletionOptions.HiddenDefaultCmd = true
 	c.SetVersionTemplate("dfs {{.Version}}\n")
 	c.PersistentFlags().StringVar(&o.state, "state", defaultState, "state directory of the member")
+	c.PersistentFlags().StringVar(&o.socket, "socket", "", "control socket for every user (default "+runSocket+")")
+	c.PersistentFlags().StringVar(&o.server, "server", "", "ask this member by its port: a server's name, or HOST[:PORT]")
 	c.AddGroup(&cobra.Group{ID: "setup", Title: "Set up:"}, &cobra.Group{ID: "look", Title: "Look:"})
-	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o), demoCommand(o)} {
+	for _, add := range []*cobra.Command{initCommand(o), serveCommand(o), inviteCommand(o), joinCommand(o), applyCommand(o), migrateCommand(o), demoCommand(o)} {
 		add.GroupID = "setup"
 		c.AddCommand(add)
 	}
@@ -155,6 +159,10 @@ To look at it without setting anything up: dfs demo`),
 		add.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 		c.AddCommand(add)
 	}
+	events := eventsCommand(o)
+	events.GroupID = "look"
+	events.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
+	c.AddCommand(events)
 	c.AddGroup(&cobra.Group{ID: "domain", Title: "The domain:"})
 	for _, add := range domainCommands(o) {
 		add.GroupID = "domain"

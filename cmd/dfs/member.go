@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"opendfs/internal/control"
+	"opendfs/internal/control/controlpb"
 	"opendfs/internal/directory"
 	"opendfs/internal/finding"
 	"opendfs/internal/peer"
-	"opendfs/internal/pki"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 )
@@ -32,6 +32,7 @@ type member struct {
 	folders  *folders
 	partners *partners
 	windows  *windows
+	home     *home // owned by run
 	server   peer.ServerConfig
 	api      *control.Server
 	heard    *heard
@@ -41,6 +42,8 @@ type member struct {
 	counts   backlogCounts
 	// followed is the domain that the folders and partners go by; nil at first.
 	followed atomic.Pointer[directory.Domain]
+	// knows says that informed need not be asked any more.
+	knows atomic.Bool
 
 	// Owned by run.
 	listen []string
@@ -70,6 +73,8 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { m.windows.run(ctx) })
+	defer m.home.stop()
+	work.Go(func() { m.renew(ctx) }) // it may have expired while nothing ran
 	watch := m.dir.Watch(ctx)
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
@@ -99,10 +104,13 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 			if err := m.rebuild(ctx, err); err != nil {
 				return err
 			}
+		case <-m.partners.news:
+			m.partners.follow(ctx, m.domain().Domain)
 		case <-m.hup:
 			m.refresh()
 		case <-chore.C:
 			m.renew(ctx)
+			m.noticeRefused()
 			if m.newest() {
 				m.folders.dropLeft(m.self())
 			}
@@ -119,9 +127,11 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	} else {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
+	m.noticeRefused()
 	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)
+	m.home.follow(ctx, d)
 }
 
 // shutOut closes what servers have open here whose identity is none of the domain's
@@ -141,13 +151,24 @@ func (m *member) shutOut(peers *runningPeers, d *directory.Domain) {
 
 // refresh reads domain.yaml again.
 func (m *member) refresh() {
-	changed, err := m.dir.Refresh()
+	changed, err := m.refreshOwn(context.Background(), event{Who: "unknown", From: "domain.yaml, edited by hand", What: "edit"})
 	m.log.Info("domain.yaml read again", "changed", changed, "err", err)
 	m.noticeRefused()
 }
 
-// noticeRefused raises or clears that domain.yaml is not what runs.
+// noticeRefused raises or clears that domain.yaml is not what runs, and that this
+// server has been master and is not any more.
 func (m *member) noticeRefused() {
+	if path := m.dir.Superseded(); path != "" {
+		id, here := m.dir.Master()
+		text := "master is " + serverName(m.domain().Domain, id)
+		if here {
+			text = "this server is it again"
+		}
+		m.find.Raise(finding.DirectorySuperseded, m.id.Name(), text+"; what it had is "+path)
+	} else {
+		m.find.Clear(finding.DirectorySuperseded, m.id.Name())
+	}
 	if err := m.dir.Refused(); err != nil {
 		m.find.Raise(finding.DirectoryEditRefused, "", err.Error())
 		return
@@ -360,59 +381,46 @@ func (m *member) alive() bool {
 	return true
 }
 
+// informTime is how long after its start a member may wait for partners to tell
+// of a newer domain.
+const informTime = 5 * time.Second
+
+// informed reports whether every partner that tells of newer domains has been
+// asked since the start, or could not be reached in time; with wait it waits for
+// that.
+func (m *member) informed(ctx context.Context, wait bool) bool {
+	for !m.knows.Load() {
+		if m.followed.Load() != nil && m.partners.informed() || time.Since(m.started) > informTime {
+			m.knows.Store(true)
+			break
+		}
+		if !wait || !pause(ctx, waitPoll) {
+			return false
+		}
+	}
+	return true
+}
+
+// Apply is that of control.Member. A master that has just started hears first
+// whether another was promoted.
+func (m *member) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*controlpb.ApplyReply, error) {
+	m.informed(ctx, true)
+	return m.admin.Apply(ctx, req)
+}
+
 // newest reports whether the domain that is followed is the newest: this server
-// is the master, or has a session with it and has asked.
+// is the master, or has a session with one where it is changed and has asked.
 func (m *member) newest() bool {
-	id, here := m.dir.Master()
-	if here {
+	if _, here := m.dir.Master(); here {
 		return true
 	}
-	one := m.partners.one(repl.MemberID(id))
-	return one != nil && one.asked()
-}
-
-// renew renews this server's certificate when two thirds of its life are over.
-func (m *member) renew(ctx context.Context) {
-	now := time.Now()
-	if !m.id.RenewalDue(now) {
-		m.find.Clear(finding.CertificateExpiring, m.id.Name())
-		return
-	}
-	err := m.renewNow(ctx, now)
-	if err == nil {
-		m.log.Info("certificate renewed", "until", m.id.NotAfter())
-		m.find.Clear(finding.CertificateExpiring, m.id.Name())
-		return
-	}
-	m.find.Raise(finding.CertificateExpiring, m.id.Name(), fmt.Sprintf("on %s: %v", m.id.NotAfter().Format(time.DateOnly), err))
-}
-
-func (m *member) renewNow(ctx context.Context, now time.Time) error {
-	r, err := pki.NewRequest()
-	if err != nil {
-		return err
-	}
-	var cert []byte
-	if m.ca != nil {
-		cert, err = m.ca.Issue(r.DER, m.id.Member(), m.id.Name(), now)
-	} else {
-		master, _ := m.dir.Master()
-		s := m.session(repl.MemberID(master))
-		if s == nil {
-			return errors.New("no session with the server that holds the CA")
-		}
-		ctx, cancel := context.WithTimeout(ctx, renewTime)
-		defer cancel()
-		cert, err = s.Renew(ctx, r.DER)
-	}
-	if err != nil {
-		return err
-	}
-	return m.id.Renew(r, cert)
+	return slices.ContainsFunc(m.dir.Masters(), func(id directory.UUID) bool {
+		one := m.partners.one(repl.MemberID(id))
+		return one != nil && one.asked()
+	})
 }
 
 const (
-	renewTime = 10 * time.Second
 	// loopDead is how long a loop may do nothing; it is fed each second.
 	loopDead = 30 * time.Second
 )

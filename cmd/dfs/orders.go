@@ -94,6 +94,11 @@ func writeOrders(path string, list []order) error {
 	if err != nil {
 		return fmt.Errorf("write standing orders: %w", err)
 	}
+	return syncDirectoryOf(path)
+}
+
+// syncDirectoryOf makes the name of a file durable.
+func syncDirectoryOf(path string) error {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -155,7 +160,7 @@ func orAll(object string) string {
 }
 
 // Order is that of control.Member.
-func (m *member) Order(_ context.Context, req *controlpb.OrderRequest) (*controlpb.OrderReply, error) {
+func (m *member) Order(ctx context.Context, req *controlpb.OrderRequest) (*controlpb.OrderReply, error) {
 	o := order{Verb: req.Verb}
 	usage := func(format string, args ...any) (*controlpb.OrderReply, error) {
 		return nil, &control.Problem{Err: fmt.Errorf(format, args...), Usage: true}
@@ -170,16 +175,36 @@ func (m *member) Order(_ context.Context, req *controlpb.OrderRequest) (*control
 	if err != nil {
 		return nil, err
 	}
+	what := strings.TrimSpace(o.Verb + " " + orAll(object))
+	if err := m.mayOperate(ctx, what, groupOf(object)); err != nil {
+		return nil, err
+	}
+	before := ordersText(m.windows.standing())
 	if o.Object = object; req.Seconds > 0 {
 		o.Until = time.Now().Round(0).Add(time.Duration(req.Seconds) * time.Second)
 	}
 	if err := m.windows.give(o); err != nil {
 		return nil, err
 	}
-	return &controlpb.OrderReply{Orders: reportOrders(m.windows.standing())}, nil
+	standing := m.windows.standing()
+	m.record(ctx, event{What: o.Verb, Object: orAll(object), Edits: []auditEdit{{Op: "set", Object: "orders", Before: before, After: ordersText(standing)}}})
+	return &controlpb.OrderReply{Orders: reportOrders(standing)}, nil
 }
 
 const maxOrderFor = 366 * 24 * 3600
+
+// ordersText is what stands, for the audit log.
+func ordersText(list []order) string {
+	var words []string
+	for _, o := range list {
+		text := o.Verb + " " + orAll(o.Object)
+		if !o.Until.IsZero() {
+			text += " until " + timeText(o.Until)
+		}
+		words = append(words, text)
+	}
+	return cut(orDash(strings.Join(words, "; ")))
+}
 
 func reportOrders(list []order) []*controlpb.StandingOrder {
 	var out []*controlpb.StandingOrder

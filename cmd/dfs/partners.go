@@ -37,9 +37,15 @@ type partners struct {
 	log    *slog.Logger
 	// linked is told of each session that stands, and with nil that it is lost.
 	linked func(m repl.MemberID, s *peer.Session)
+	// changes is of the domain; news says that a server has told of a newer one.
+	changes *news
+	news    chan struct{}
 
 	mu   sync.Mutex
 	list map[repl.MemberID]*partner // guarded by mu
+	// told are the terms and generations that servers have told of, and this one
+	// has not got: it asks them. Guarded by mu.
+	told map[repl.MemberID]*directory.Domain
 }
 
 // partner is one server and the session with it.
@@ -62,8 +68,9 @@ type partner struct {
 	noNewer   bool          // guarded by mu; the session has told that it has no newer domain
 }
 
-// wantedPartners are the servers to have a session with.
-func wantedPartners(d *directory.Domain, self, master directory.UUID) map[repl.MemberID]*directory.Server {
+// wantedPartners are the servers to have a session with: upstreams, and those where
+// the domain is changed.
+func wantedPartners(d *directory.Domain, self directory.UUID, masters []directory.UUID) map[repl.MemberID]*directory.Server {
 	want := make(map[repl.MemberID]*directory.Server)
 	for _, v := range d.Memberships(self) {
 		if !v.Enabled {
@@ -73,18 +80,26 @@ func wantedPartners(d *directory.Domain, self, master directory.UUID) map[repl.M
 			want[repl.MemberID(s.ID)] = s
 		}
 	}
-	if s := d.Server(master); s != nil && master != self && d.Server(self) != nil {
-		want[repl.MemberID(master)] = s
+	for _, id := range masters {
+		if s := d.Server(id); s != nil && id != self && d.Server(self) != nil {
+			want[repl.MemberID(id)] = s
+		}
 	}
 	return want
 }
 
 // follow starts and stops sessions as the domain says.
 func (p *partners) follow(ctx context.Context, d *directory.Domain) {
-	master, _ := p.admin.dir.Master()
-	want := wantedPartners(d, p.admin.self(), master)
+	want := wantedPartners(d, p.admin.self(), p.admin.dir.Masters())
 	var gone []*partner
 	p.mu.Lock()
+	for id, newer := range p.told {
+		if s := d.Server(directory.UUID(id)); s != nil && newer.Newer(d) {
+			want[id] = s
+		} else {
+			delete(p.told, id)
+		}
+	}
 	for id, one := range p.list {
 		if want[id] == nil {
 			gone = append(gone, one)
@@ -260,8 +275,7 @@ func troubleOf(err error) finding.Code {
 // session ends.
 func (p *partners) followDirectory(ctx context.Context, one *partner, s *peer.Session) {
 	for {
-		d := p.admin.domain().Domain
-		c, err := s.Directory(ctx, d.Term, d.Generation, true)
+		c, err := p.askDirectory(ctx, one, s)
 		if err == nil {
 			one.setAsked(len(c.Signed) == 0)
 			err = p.accept(one, c)
@@ -279,12 +293,34 @@ func (p *partners) followDirectory(ctx context.Context, one *partner, s *peer.Se
 	}
 }
 
+// askDirectory asks for a newer copy of the domain: at once the first time, then
+// it waits for one; less long when this server itself has a newer one, so that
+// the other hears of it.
+func (p *partners) askDirectory(ctx context.Context, one *partner, s *peer.Session) (*wire.DirectoryCopy, error) {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := p.changes.next()
+	d := p.admin.domain().Domain
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	c, err := s.Directory(waiting, d.Term, d.Generation, one.asked())
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return &wire.DirectoryCopy{}, nil
+	}
+	return c, err
+}
+
 // accept takes a newer copy, if there is one, or raises why not.
 func (p *partners) accept(one *partner, c *wire.DirectoryCopy) error {
 	if len(c.Signed) == 0 {
 		return nil
 	}
-	changed, err := p.admin.dir.Accept(c.Signed)
+	changed, err := p.admin.take(context.Background(), c.Signed)
 	if errors.Is(err, directory.ErrOlderCopy) { // another partner was faster
 		return nil
 	}
@@ -326,9 +362,48 @@ func (p *partners) all() []*partner {
 	return out
 }
 
+// heard is told which domain a server has. If it is a newer one, by a server that
+// this one asks nothing of, it is asked: a master that was away learns so that
+// another was promoted.
+func (p *partners) heard(id repl.MemberID, term, generation uint64) {
+	now, theirs := p.admin.domain().Domain, &directory.Domain{Term: term, Generation: generation}
+	if !theirs.Newer(now) || now.Server(directory.UUID(id)) == nil {
+		return
+	}
+	p.mu.Lock()
+	_, asked := p.list[id]
+	_, told := p.told[id]
+	if !asked && !told {
+		p.told[id] = theirs
+	}
+	p.mu.Unlock()
+	if !asked && !told {
+		select {
+		case p.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// informed reports whether every server that tells of newer domains has been asked
+// or could not be reached.
+func (p *partners) informed() bool {
+	for _, one := range p.all() {
+		if one.current() != nil {
+			if !one.asked() {
+				return false
+			}
+		} else if s := one.State(); s.Err == nil && s.Phase != peer.Stopped {
+			return false
+		}
+	}
+	return true
+}
+
 // greeted is told when a server has connected to this one: if a session with it
 // is wanted, now is the time.
-func (p *partners) greeted(id repl.MemberID, _ wire.Hello) {
+func (p *partners) greeted(id repl.MemberID, hello wire.Hello) {
+	p.heard(id, hello.Term, hello.Generation)
 	if one := p.one(id); one != nil {
 		one.Poke()
 	}

@@ -170,7 +170,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Files, f.Directories, f.Symlinks, f.Bytes, f.Tombstones = c.Files, c.Directories, c.Links, c.Bytes, c.Tombstones
 	f.Uncaptured, f.InFlight = int64(s.Dirty+s.Looking+s.Later), int64(s.InFlight)
 	f.Captured, f.Installed, f.InstalledBytes = s.Stats.Captured, s.Stats.Installed, s.Stats.Bytes
-	f.Conflicts, f.Open, f.RdcSavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved
+	f.Conflicts, f.Open, f.RdcSavedBytes, f.SimilaritySavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved, s.Stats.Similar
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
 	f.Vector = s.Vector.String()
 }
@@ -185,7 +185,7 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		known = known.Union(lacks)
 		link := &controlpb.Link{
 			Server: memberName(d, id), Direction: "in", Known: len(l.Known) > 0, Backlog: inbound(lacks), Held: int64(l.Held.Len()),
-			RdcSavedBytes: l.Saved,
+			RdcSavedBytes: l.Saved, SimilaritySavedBytes: l.Similar, CompressionSavedBytes: m.server.Meter.Partner(id).Packing(k.Folder),
 		}
 		win := m.windows.windowOf(k.Folder, id)
 		link.Window, link.WindowUntil = win.String(), timeText(win.until)
@@ -194,6 +194,7 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		} else if one != nil {
 			link.Heard = timeText(one.lastUp())
 		}
+		f.CompressionSavedBytes += link.CompressionSavedBytes
 		f.Links = append(f.Links, link)
 	}
 	f.In = inbound(known)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"opendfs/internal/control"
+	"opendfs/internal/directory"
 	"opendfs/internal/journal"
 	"opendfs/internal/peer"
 	"opendfs/internal/pki"
@@ -34,6 +35,7 @@ const (
 // serveOptions are what `dfs serve` is given.
 type serveOptions struct {
 	state   string
+	socket  string // one more control socket, for every user; empty: the default
 	metrics string // HOST:PORT or "off"
 	level   slog.Level
 }
@@ -56,7 +58,7 @@ Under systemd it is the service dfs (systemctl enable --now dfs).`),
 			if err := s.level.UnmarshalText([]byte(level)); err != nil {
 				return usageError("--log-level %q: use debug, info, warn or error", level)
 			}
-			s.state = o.state
+			s.state, s.socket = o.state, o.socket
 			return serve(c.Context(), s, newLog(c.ErrOrStderr(), s.level))
 		}),
 	}
@@ -123,11 +125,15 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	}
 	m.partners = &partners{
 		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
+		changes: m.news, news: make(chan struct{}, 1), told: make(map[repl.MemberID]*directory.Domain),
 	}
 	m.server = peer.ServerConfig{
-		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: admin.door(log), Greeted: m.partners.greeted,
+		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,
 	}
-	m.api = control.NewServer(m)
+	m.admin.refuses = m.caseAgrees
+	m.home = &home{m: m}
+	m.api = control.NewServer(m, admin.may)
+	m.server.Control = m.api.ServeConn
 	return m, nil
 }
 
@@ -141,10 +147,11 @@ func servedAlready(err error) error {
 
 // door lets newcomers in, on the server that holds the CA.
 func (a *admin) door(log *slog.Logger) *pki.Door {
-	if a.ca == nil {
+	ca := a.ca.Load()
+	if ca == nil {
 		return nil
 	}
-	return &pki.Door{Authority: a.ca, Invitations: a.invites, Accept: a.accept, Now: time.Now, Log: log}
+	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
 }
 
 // faces are where a member is reached: by partners, by this machine's commands
@@ -166,13 +173,15 @@ func openFaces(m *member, o serveOptions) (_ *faces, err error) {
 		}
 	}()
 	paths := []string{socketOf(m.state.path)}
-	if m.state.path == defaultState {
+	if o.socket != "" {
+		paths = append(paths, o.socket)
+	} else if m.state.path == defaultState {
 		if st, err := os.Stat(filepath.Dir(runSocket)); err == nil && st.IsDir() {
 			paths = append(paths, runSocket)
 		}
 	}
-	for _, path := range paths {
-		l, err := control.Listen(path)
+	for i, path := range paths {
+		l, err := control.Listen(path, i > 0) // who calls on the others is known by the kernel's word
 		if err != nil {
 			return nil, err
 		}

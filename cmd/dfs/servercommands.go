@@ -154,6 +154,7 @@ func removeServer(_ *cobra.Command, d *directory.Domain, args []string) error {
 		}
 	}
 	d.Servers = slices.DeleteFunc(d.Servers, func(o *directory.Server) bool { return o == s })
+	forget(d, directory.Principal{Kind: directory.PrincipalServer, Name: s.Name})
 	return nil
 }
 

@@ -82,12 +82,14 @@ func (s *site) refused(exit int, words string, args ...string) {
 }
 
 // serve starts the member and returns when it answers.
-func (s *site) serve() {
+func (s *site) serve() { s.t.Helper(); s.serveWith() }
+
+func (s *site) serveWith(flags ...string) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"--state", s.state, "serve", "--metrics", "off"}, nil, new(logBuffer), s.log)
+		ended <- run(ctx, append([]string{"--state", s.state, "serve", "--metrics", "off"}, flags...), nil, new(logBuffer), s.log)
 	}()
 	s.stop = func() int {
 		s.stop = nil

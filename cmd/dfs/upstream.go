@@ -18,6 +18,7 @@ type upstream struct {
 	s    *peer.Session
 	w    *windows
 	gate *gate
+	pack peer.Packing
 }
 
 // within gives a context that ends with the window, too.
@@ -83,7 +84,7 @@ func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wir
 	defer u.w.use(u.gate)()
 	for base := 0; base < len(items); base += wire.MaxItems {
 		some := items[base:min(base+wire.MaxItems, len(items))]
-		err := u.s.Content(ctx, folder, some, func(d peer.Delivery, r io.Reader) error {
+		err := u.s.PackedContent(ctx, folder, u.pack, some, func(d peer.Delivery, r io.Reader) error {
 			return sink(base+d.Index, &d.Head, r)
 		})
 		if err != nil {

@@ -97,13 +97,16 @@ func tellWaiting(ctx context.Context, waiters []*waiter, all <-chan struct{}, te
 // waitDomain makes sure that this member goes by the newest domain that the
 // master has, if the master can be asked.
 func (m *member) waitDomain(ctx context.Context) error {
-	id, here := m.dir.Master()
-	if !here {
-		if s := m.firstSession(ctx, repl.MemberID(id)); s != nil {
+	if _, here := m.dir.Master(); !here {
+		for _, id := range m.dir.Masters() {
+			s := m.firstSession(ctx, repl.MemberID(id))
+			if s == nil {
+				continue
+			}
 			d := m.domain().Domain
 			c, err := s.Directory(ctx, d.Term, d.Generation, false)
 			if err == nil && len(c.Signed) > 0 {
-				if _, err := m.dir.Accept(c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
+				if _, err := m.take(ctx, c.Signed); err != nil && !errors.Is(err, directory.ErrOlderCopy) {
 					return err
 				}
 			}

@@ -92,6 +92,10 @@ func (w *walk) run(ctx context.Context) error {
 		w.elsewhere(ctx)
 		return nil
 	}
+	if info != nil && !rec.Parent.IsZero() && rec.Name != info.Name() {
+		w.step("name", "stop", "%q is on record, and in this folder both are one name; this one stays where it is, and does not replicate", rec.Name)
+		return nil
+	}
 	w.record(&rec)
 	w.captured(&rec, info)
 	w.partners(ctx, &rec)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,6 +156,25 @@ func TestAClosingWindowStopsATransfer(t *testing.T) {
 	branch.eventually("has it", func() bool { return branch.has("big.bin") })
 	if took := time.Since(began); took > 6*time.Second {
 		t.Errorf("without a limit it took %v", took)
+	}
+}
+
+// A transfer that a closing window cuts goes on at the byte where it was.
+func TestAClosedWindowIsNoLoss(t *testing.T) {
+	hub, branch := pair(t)
+	hub.must("schedule", "set", "projects", "hub->branch", "16mbps") // 2 MB/s
+	branch.eventually("is limited", func() bool { w, _ := branch.window("in"); return w == "16mbps" })
+	content := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{5}).Read(content)
+	hub.write("big.bin", string(content))
+	served := func() uint64 { return hub.status().Folders[0].ServedBytes }
+	hub.eventually("sends the half", func() bool { return served() > 4<<20 })
+	branch.must("pause", "hub->branch")
+	branch.eventually("is paused", func() bool { w, _ := branch.window("in"); return w == "paused" })
+	branch.must("resume", "--all")
+	branch.eventually("has it", func() bool { return branch.has("big.bin") })
+	if n := served(); n > 9<<20 {
+		t.Errorf("%d bytes were served of a file of %d", n, len(content))
 	}
 }
 

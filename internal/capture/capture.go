@@ -17,8 +17,12 @@ type Records interface {
 	// Get returns the record of an object, dead or alive.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record that claims a place. dir is canonical; records
-	// whose parent was merged into dir count.
+	// whose parent was merged into dir count. With Deps.Fold it may spell the name
+	// differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
+	// Named calls fn for each of names, which are in order, with what At returns,
+	// nil for what is not there. fn may have the records written.
+	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records of a canonical directory whose
 	// names follow after, in the order of the names' bytes, until fn returns
 	// false. The record is fn's only during the call.
@@ -37,18 +41,24 @@ type Deps struct {
 	Volume  volume.Volume
 	Records Records
 	Filter  *filter.Set
-	Root    repl.UID // the folder's root directory
-	Now     func() repl.Time
+	// Fold: the folder compares names folded (filter.Fold), and so does At of the
+	// records.
+	Fold bool
+	Root repl.UID // the folder's root directory
+	Now  func() repl.Time
 	// Rest is how long a file that is open for writing must have been left alone
 	// before it is read; 0: it is read at once.
 	Rest time.Duration
 	// Racy is how young a ctime may be for a further change to leave it as it
 	// is: two clock ticks on kernels before 6.13, 0 from there on.
 	Racy time.Duration
-	// Sign takes a content of size bytes while it is read: end is called once, with
-	// ok if it was read whole and its hash is content. w may be nil: not this one.
-	// Nil: nobody wants to.
-	Sign func(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Sign takes a content of size bytes while it is read, of which like is a
+	// version before it, if it is not zero: end is called once, with ok if it was
+	// read whole and its hash is content. w may be nil: not this one. Nil: nobody
+	// wants to.
+	Sign func(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Apart has a large file read, hashed and signed side by side.
+	Apart bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }
@@ -182,6 +192,7 @@ type Skipped struct {
 	Others   int // sockets, pipes, devices
 	Mounts   int
 	Filtered int
+	Collided int // another spelling of the name is on record
 }
 
 // The bounds on what one result may hold; more is counted or left to a look at

@@ -54,6 +54,12 @@
 //     deleted. Something that appears where a live record is not on this disk
 //     becomes that record if type and content agree, else a new object whose
 //     draft names the record as Rival: the caller settles the name conflict.
+//   - Where the folder folds names (Deps.Fold), another spelling of a name on
+//     record is that record, given another spelling, if nothing lies at the
+//     record's own: a rename. If something does, the other spelling is left
+//     alone and counts as not there, with a finding; it is captured when the
+//     place is free. A directory takes its record along to another spelling;
+//     with files the recorded spelling keeps the record.
 //   - Names that the filter keeps out, sockets, pipes, devices and mount points
 //     are counted and count as not there. What moved on to such a name is gone.
 //

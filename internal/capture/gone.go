@@ -127,7 +127,8 @@ func (l *look) kill(rec *repl.Record) error {
 
 // sawAt has a path looked at where an object was seen.
 func (l *look) sawAt(at string) error {
-	s, _, err := l.recorded(at)
+	s, held, err := l.recorded(at)
+	l.blocked = l.blocked || held
 	if err != nil || s == nil {
 		return err
 	}

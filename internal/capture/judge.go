@@ -41,8 +41,13 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	if l.deps.Racy > 0 {
 		l.began = l.deps.Now()
 	}
+	l.prior = rec
 	st, err := l.here.dir.Lookup(n.Name)
 	l.single = st.Links <= 1
+	other := rec != nil && rec.Name != n.Name // its own name is judged by itself
+	if other && (err != nil || l.keptOut(n.Name, &st)) {
+		rec, other = nil, false
+	}
 	switch {
 	case errors.Is(err, volume.ErrNotExist):
 		if rec != nil {
@@ -69,6 +74,11 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		if _, left := l.moved[rec.UID]; left {
 			l.again(l.here, n, Unsettled, 0)
 			return nil
+		}
+	}
+	if other && seen(rec) {
+		if is, err := l.spelt(n, &st, rec); err != nil || !is {
+			return err
 		}
 	}
 	switch {
@@ -99,13 +109,14 @@ func (l *look) hidden(name string, rec *repl.Record, err error) error {
 	return nil
 }
 
-// stands judges an object that lies at its recorded place.
+// stands judges an object that lies at its recorded place, perhaps under another
+// spelling.
 func (l *look) stands(n Name, st *volume.Stat, rec *repl.Record) error {
 	if st.Type == repl.Directory && (n.Wrote || rec.Presence != repl.OnDisk) {
 		l.descend(n.Name)
 	}
 	if st.Print == rec.Print && !l.deps.Doubt.of(rec) && !(n.Wrote && st.Type == repl.File && l.tooYoung(st)) {
-		if rec.Presence == repl.OnDisk {
+		if rec.Presence == repl.OnDisk && rec.Name == n.Name {
 			return nil
 		}
 		d := l.turn(rec, l.here, n.Name, &found{stat: *st, print: st.Print, content: rec.Content, target: rec.Target, meta: rec.Meta, shown: rec.Shown}, rec)
@@ -173,6 +184,10 @@ func (l *look) appeared(n Name, st *volume.Stat, rival *repl.Record) error {
 // arrive drafts an object that takes a place: the move of a known one or a new
 // one. room is what must be stored with it. Nothing is drafted if that loops.
 func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, room []Draft) (loops bool, err error) {
+	if name, is := l.taken(room, n.Name); is {
+		l.collide(n.Name, name)
+		return false, l.send(room...)
+	}
 	if o.rec != nil && l.wroteAt(o.rec) {
 		n.Wrote = true
 	}

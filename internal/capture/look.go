@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
@@ -64,6 +65,7 @@ type look struct {
 	ctx    context.Context
 	deps   *Deps
 	emit   func(Draft) error
+	fold   func(name string) string // the form by which names are compared
 	work   Work
 	here   *spot // the directory looked at, nil in Gone
 	other  *spot // the last other directory that was opened
@@ -80,14 +82,15 @@ type look struct {
 	blocked bool
 	// asked holds what Gone was asked about and whether its deletion was drafted.
 	asked map[repl.UID]bool
-	meta  []byte    // the metadata read last: most objects of a directory have the same
-	began repl.Time // when the look at the present name began; only with Racy
+	meta  []byte       // the metadata read last: most objects of a directory have the same
+	began repl.Time    // when the look at the present name began; only with Racy
+	prior *repl.Record // of the place of the present name, nil if there is none
 	// single: the present name is its object's only one.
 	single bool
 }
 
 func newLook(ctx context.Context, deps *Deps, emit func(Draft) error) *look {
-	return &look{ctx: ctx, deps: deps, emit: emit}
+	return &look{ctx: ctx, deps: deps, emit: emit, fold: filter.Folder(deps.Fold)}
 }
 
 // forget closes what is open. Directories are only read: nothing is lost.
@@ -171,8 +174,11 @@ func (l *look) open(uid repl.UID) (s *spot, missing bool, err error) {
 	if errors.Is(err, volume.ErrUnmounted) {
 		return nil, false, err
 	}
-	if err != nil || path == "." || l.deps.Filter.MatchPath(path, true) {
+	if err != nil || path == "." {
 		return nil, true, nil
+	}
+	if out, err := l.unreplicated(path, true); err != nil || out {
+		return nil, true, err
 	}
 	s, missing, err = l.openAt(uid, path, &rec)
 	if s != nil {
@@ -215,23 +221,16 @@ func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, mis
 
 // named looks at the names that were asked for.
 func (l *look) named() error {
-	for _, n := range l.work.Names {
+	names := make([]string, len(l.work.Names))
+	for i := range names {
+		names[i] = l.work.Names[i].Name
+	}
+	return l.deps.Records.Named(l.here.uid, names, func(i int, rec *repl.Record) error {
 		if err := l.ctx.Err(); err != nil {
 			return err
 		}
-		rec, ok, err := l.deps.Records.At(l.here.uid, n.Name)
-		if err != nil {
-			return err
-		}
-		var at *repl.Record
-		if ok {
-			at = &rec
-		}
-		if err := l.judge(n, at); err != nil {
-			return err
-		}
-	}
-	return nil
+		return l.judge(l.work.Names[i], rec)
+	})
 }
 
 // pageSize is how many records are read at once.
@@ -312,6 +311,15 @@ func (l *look) all() error {
 func (l *look) listed(name string, rec *repl.Record) error {
 	if err := l.ctx.Err(); err != nil {
 		return err
+	}
+	if rec == nil && l.deps.Fold { // by another spelling it may be on record
+		there, ok, err := l.deps.Records.At(l.here.uid, name)
+		if err != nil {
+			return err
+		}
+		if ok {
+			rec = &there
+		}
 	}
 	return l.judge(Name{Name: name, Wrote: l.wrote(name)}, rec)
 }

@@ -130,8 +130,12 @@ func (l *look) lostParent(rec *repl.Record) (holding, error) {
 	switch {
 	case errors.Is(err, volume.ErrStale), errors.Is(err, volume.ErrOutside):
 		return placeEmpty, nil
-	case err == nil && l.deps.Filter.MatchPath(at, true):
-		return placeEmpty, nil
+	case err == nil:
+		out, err := l.unreplicated(at, true)
+		if err == nil && out {
+			return placeEmpty, nil
+		}
+		return placeUnseen, err
 	}
 	return placeUnseen, nil
 }
@@ -261,7 +265,7 @@ func (l *look) barred(at string) (bool, error) {
 			return false, err
 		}
 		if up == nil {
-			continue // nor has that one a record: whose place it has is seen above
+			continue // nor has the one above it
 		}
 		there, taken, err := l.deps.Records.At(up.uid, path.Base(dir))
 		l.leave(up)
@@ -324,7 +328,7 @@ func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([
 	if err != nil {
 		return nil, false, err
 	}
-	if taken && there.UID != taker {
+	if taken && there.UID != taker && there.UID != rec.UID {
 		if !seen(&there) {
 			rival = copied(&there)
 		} else {
@@ -435,8 +439,8 @@ func (l *look) fate(rec *repl.Record) (fate, string, error) {
 		l.raise(finding.FileUnreadable, rec.Name, err.Error())
 		return obscured, "", nil
 	}
-	if l.deps.Filter.MatchPath(at, rec.Type == repl.Directory) {
-		return dead, "", nil
+	if out, err := l.unreplicated(at, rec.Type == repl.Directory); err != nil || out {
+		return dead, "", err
 	}
 	// A file's other name is another object's place. A directory has one name; if
 	// that is another record's, a crash left it two.

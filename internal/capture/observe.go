@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"opendfs/internal/finding"
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 
@@ -57,7 +58,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		f.content = HashTarget(f.target)
 	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.of(known)):
 		var ok bool
-		if ok, err = l.read(s, n, st, f); err == nil && !ok {
+		if ok, err = l.read(s, n, st, f, l.before(known)); err == nil && !ok {
 			return nil, false, nil
 		}
 	case st.Type == repl.File:
@@ -159,6 +160,7 @@ func (l *look) unread(s *spot, n Name, st *volume.Stat, err error) error {
 const (
 	bufferSize = 256 << 10
 	checkEvery = 64 << 20
+	apartFrom  = 1 << 20 // read, hashed and signed side by side
 )
 
 var (
@@ -168,7 +170,7 @@ var (
 
 // read hashes a file and reads its metadata. Without ok it is being written,
 // which is noted.
-func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err error) {
+func (l *look) read(s *spot, n Name, st *volume.Stat, f *found, like repl.Hash) (ok bool, err error) {
 	file, err := s.dir.OpenFile(n.Name)
 	if err != nil {
 		return false, err
@@ -192,7 +194,7 @@ func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err er
 			}
 		}
 	}
-	whole, err := l.hash(file, st, &f.content)
+	whole, err := l.hash(file, st, &f.content, like)
 	if err == nil && !whole {
 		l.again(s, n, Changing, changingAfter)
 	}
@@ -204,60 +206,103 @@ func (l *look) read(s *spot, n Name, st *volume.Stat, f *found) (ok bool, err er
 
 // hash hashes an open file like Hash, and signs it on the way where signatures
 // are wanted.
-func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash) (whole bool, err error) {
-	signed := io.Discard
+func (l *look) hash(file volume.File, st *volume.Stat, sum *repl.Hash, like repl.Hash) (whole bool, err error) {
+	var signed io.Writer
 	if l.deps.Sign != nil {
-		if w, end := l.deps.Sign(st.Print.Size); w != nil {
+		if w, end := l.deps.Sign(st.Print.Size, like); w != nil {
 			signed = w
 			defer func() { end(*sum, whole && err == nil) }()
 		}
 	}
-	*sum, whole, err = hash(l.ctx, file, st, signed)
+	*sum, whole, err = hash(l.ctx, file, st, signed, l.deps.Apart)
 	return whole, err
+}
+
+// before is the content that the present name had, or its object: what is read
+// there now is likely another version of it.
+func (l *look) before(known *repl.Record) repl.Hash {
+	for _, rec := range []*repl.Record{known, l.prior} {
+		if rec != nil && rec.Type == repl.File {
+			return rec.Content
+		}
+	}
+	return repl.Hash{}
 }
 
 // Hash hashes the st.Print.Size bytes of an open file, which st describes as it
 // was before: the content hash of an update. It is not whole if the file got
 // shorter or changed meanwhile; that it got longer the caller sees by its size.
 func Hash(ctx context.Context, file volume.File, st *volume.Stat) (sum repl.Hash, whole bool, err error) {
-	return hash(ctx, file, st, io.Discard)
+	return hash(ctx, file, st, nil, false)
 }
 
-// hash is Hash; what is read goes to signed too, which takes everything.
-func hash(ctx context.Context, file volume.File, st *volume.Stat, signed io.Writer) (sum repl.Hash, whole bool, err error) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+// hash is Hash; what is read goes to signed too, which takes everything, if it is
+// not nil.
+func hash(ctx context.Context, file volume.File, st *volume.Stat, signed io.Writer, apart bool) (sum repl.Hash, whole bool, err error) {
 	size := st.Print.Size
 	if size <= bufferSize {
-		if _, err := io.ReadFull(file, buf[:size]); err != nil {
-			return sum, false, unlessShort(err)
-		}
-		_, _ = signed.Write(buf[:size])
-		return repl.Hash(blake3.Sum256(buf[:size])), true, nil
+		return hashSmall(file, size, signed)
 	}
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	for done, check := int64(0), int64(checkEvery); done < size; {
-		if err := ctx.Err(); err != nil {
-			return sum, false, err
-		}
-		n, err := io.ReadFull(file, buf[:min(bufferSize, size-done)])
-		if err != nil {
-			return sum, false, unlessShort(err)
-		}
-		_, _ = h.Write(buf[:n]) // a hasher takes everything
-		_, _ = signed.Write(buf[:n])
-		if done += int64(n); done >= check {
-			now, err := file.Stat()
-			if err != nil || !still(st, &now) {
-				return sum, false, err
-			}
-			check += checkEvery
-		}
+	takers := []io.Writer{h}
+	if signed != nil {
+		takers = append(takers, signed)
+	}
+	r := &stillReader{ctx: ctx, file: file, st: st, left: size, check: checkEvery}
+	n, err := rdc.Feed(r, apart && size >= apartFrom, takers...)
+	if err != nil || n < size {
+		return sum, false, unlessShort(err)
 	}
 	h.Sum(sum[:0])
 	return sum, true, nil
+}
+
+func hashSmall(file volume.File, size int64, signed io.Writer) (sum repl.Hash, whole bool, err error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	if _, err := io.ReadFull(file, buf[:size]); err != nil {
+		return sum, false, unlessShort(err)
+	}
+	if signed != nil {
+		if _, err := signed.Write(buf[:size]); err != nil {
+			return sum, false, err
+		}
+	}
+	return repl.Hash(blake3.Sum256(buf[:size])), true, nil
+}
+
+// stillReader reads what a file held when it was described, and ends early when
+// the file is seen to be another by now.
+type stillReader struct {
+	ctx   context.Context
+	file  volume.File
+	st    *volume.Stat
+	left  int64
+	check int64 // bytes until the file is looked at again
+}
+
+// Read reads on.
+func (r *stillReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.check <= 0 {
+		r.check = checkEvery
+		if now, err := r.file.Stat(); err != nil {
+			return 0, err
+		} else if !still(r.st, &now) {
+			return 0, io.EOF
+		}
+	}
+	n, err := r.file.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	r.check -= int64(n)
+	return n, err
 }
 
 // HashTarget is the content hash of a symbolic link: of its target.

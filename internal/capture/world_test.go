@@ -58,6 +58,25 @@ func (l *ledger) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	return l.Get(uid)
 }
 
+func (l *ledger) Named(dir repl.UID, names []string, fn func(int, *repl.Record) error) error {
+	recs := make([]*repl.Record, len(names)) // all before the first fn, as a page is
+	for i, name := range names {
+		rec, ok, err := l.At(dir, name)
+		if err != nil {
+			return err
+		}
+		if ok {
+			recs[i] = &rec
+		}
+	}
+	for i, rec := range recs {
+		if err := fn(i, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (l *ledger) Children(dir repl.UID, after string, fn func(*repl.Record) bool) error {
 	var names []string
 	for p := range l.at {

@@ -25,6 +25,8 @@ type Client struct {
 	rpc  controlpbconnect.ControlClient
 	http *http.Client
 	path string
+	// remote is a member that is not asked on a socket of this machine.
+	remote bool
 }
 
 // NewClient makes a client of the socket at path; it connects when it is asked.
@@ -32,7 +34,16 @@ func NewClient(path string) *Client {
 	h := &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(path) },
 	}}
-	return &Client{controlpbconnect.NewControlClient(h, "http://dfs"), h, path}
+	return &Client{rpc: controlpbconnect.NewControlClient(h, "http://dfs"), http: h, path: path}
+}
+
+// NewRemoteClient makes a client of a member that dial connects to; name is for
+// messages.
+func NewRemoteClient(name string, dial func(context.Context) (net.Conn, error)) *Client {
+	h := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}
+	return &Client{rpc: controlpbconnect.NewControlClient(h, "http://dfs"), http: h, path: name, remote: true}
 }
 
 // Close lets the connection go.
@@ -43,7 +54,9 @@ func (c *Client) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case c.remote && connect.CodeOf(err) == connect.CodeUnavailable:
+		return &Problem{Err: fmt.Errorf("ask the member at %s: %w", c.path, errors.Unwrap(err)), Hint: "`dfs serve` must run there, and this computer's identity must be of the domain"}
+	case !c.remote && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return fmt.Errorf("ask the member at %s: %w", c.path, ErrNotRunning)
 	case connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the daemon noticed first
 		return fmt.Errorf("ask the member at %s: %w", c.path, context.DeadlineExceeded)
@@ -136,6 +149,26 @@ func (c *Client) Apply(ctx context.Context, q *controlpb.ApplyRequest) (*control
 // Invite is that of Member.
 func (c *Client) Invite(ctx context.Context, q *controlpb.InviteRequest) (*controlpb.InviteReply, error) {
 	return ask(ctx, c, c.rpc.Invite, q)
+}
+
+// Promote is that of Member.
+func (c *Client) Promote(ctx context.Context, q *controlpb.PromoteRequest) (*controlpb.PromoteReply, error) {
+	return ask(ctx, c, c.rpc.Promote, q)
+}
+
+// CaExport is that of Member.
+func (c *Client) CaExport(ctx context.Context, q *controlpb.CaExportRequest) (*controlpb.CaExportReply, error) {
+	return ask(ctx, c, c.rpc.CaExport, q)
+}
+
+// CaImport is that of Member.
+func (c *Client) CaImport(ctx context.Context, q *controlpb.CaImportRequest) (*controlpb.CaImportReply, error) {
+	return ask(ctx, c, c.rpc.CaImport, q)
+}
+
+// Events is that of Member.
+func (c *Client) Events(ctx context.Context, q *controlpb.EventsRequest) (*controlpb.EventsReply, error) {
+	return ask(ctx, c, c.rpc.Events, q)
 }
 
 // Domain is that of Member.

@@ -1,13 +1,15 @@
 // Package control is the management API of a member: one server in front of a
 // running daemon, and the typed client that every command of `dfs` uses. It
-// speaks Connect over HTTP/1.1 on a unix socket, so that curl can ask too;
+// speaks Connect over HTTP/1.1 on a unix socket or on TLS, so that curl can ask too;
 // controlpb/control.proto is its specification.
 //
 // # Contract
 //
-// The socket has mode 0600. Beside that, each connection is believed for the
-// kernel's word about who made it: root and the user that runs the daemon may
-// do everything, anybody else gets CodePermissionDenied.
+// Each connection has a Caller: on a socket the kernel's word about who made it,
+// on the members' port whom its certificate names. What a caller may do the
+// member says, once before a request is read and again by what it touches;
+// anybody else gets CodePermissionDenied. The socket in the state directory has
+// mode 0600, another may be open to every user of the machine.
 //
 // An error carries a Hint, what to do about it, where there is something to be
 // done, and says whether the caller's words were wrong (Usage) or the state of
@@ -46,6 +48,10 @@ type Member interface {
 	PreservedPurge(context.Context, *controlpb.PreservedPurgeRequest) (*controlpb.PreservedPurgeReply, error)
 	Apply(context.Context, *controlpb.ApplyRequest) (*controlpb.ApplyReply, error)
 	Invite(context.Context, *controlpb.InviteRequest) (*controlpb.InviteReply, error)
+	Promote(context.Context, *controlpb.PromoteRequest) (*controlpb.PromoteReply, error)
+	CaExport(context.Context, *controlpb.CaExportRequest) (*controlpb.CaExportReply, error)
+	CaImport(context.Context, *controlpb.CaImportRequest) (*controlpb.CaImportReply, error)
+	Events(context.Context, *controlpb.EventsRequest) (*controlpb.EventsReply, error)
 	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
 	Order(context.Context, *controlpb.OrderRequest) (*controlpb.OrderReply, error)
 }
@@ -82,6 +88,9 @@ func toWire(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &p):
 		info.Hint, info.Usage = strings.ToValidUTF8(p.Hint, "\uFFFD"), p.Usage // a hint may name a file
+		if errors.Is(err, ErrDenied) {
+			code = connect.CodePermissionDenied
+		}
 		if p.Usage {
 			code = connect.CodeInvalidArgument
 		}
@@ -171,6 +180,22 @@ func (h handler) Apply(ctx context.Context, r *connect.Request[controlpb.ApplyRe
 
 func (h handler) Invite(ctx context.Context, r *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error) {
 	return unary(ctx, r, h.m.Invite)
+}
+
+func (h handler) Promote(ctx context.Context, r *connect.Request[controlpb.PromoteRequest]) (*connect.Response[controlpb.PromoteReply], error) {
+	return unary(ctx, r, h.m.Promote)
+}
+
+func (h handler) CaExport(ctx context.Context, r *connect.Request[controlpb.CaExportRequest]) (*connect.Response[controlpb.CaExportReply], error) {
+	return unary(ctx, r, h.m.CaExport)
+}
+
+func (h handler) CaImport(ctx context.Context, r *connect.Request[controlpb.CaImportRequest]) (*connect.Response[controlpb.CaImportReply], error) {
+	return unary(ctx, r, h.m.CaImport)
+}
+
+func (h handler) Events(ctx context.Context, r *connect.Request[controlpb.EventsRequest]) (*connect.Response[controlpb.EventsReply], error) {
+	return unary(ctx, r, h.m.Events)
 }
 
 func (h handler) Domain(ctx context.Context, r *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {

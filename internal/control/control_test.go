@@ -36,11 +36,11 @@ func serve(t *testing.T, m Member, deep int) (*Client, string) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, SocketName)
-	l, err := Listen(path)
+	l, err := Listen(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(m)
+	s := NewServer(m, func(context.Context, *Caller, string) error { return nil })
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	c := NewClient(path)
@@ -115,7 +115,7 @@ func TestNobodyListens(t *testing.T) {
 	if _, err := NewClient(path).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("no socket: %v", err)
 	}
-	l, err := Listen(path)
+	l, err := Listen(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestNobodyListens(t *testing.T) {
 	if _, err := NewClient(path).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("left-over socket: %v", err)
 	}
-	if l, err = Listen(path); err != nil {
+	if l, err = Listen(path, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -134,22 +134,8 @@ func TestNobodyListens(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "something else is there") {
+	if _, err := Listen(path, false); err == nil || !strings.Contains(err.Error(), "something else is there") {
 		t.Errorf("listen over a file: %v", err)
-	}
-}
-
-// Root and the daemon's own user may call, nobody else.
-func TestMayCall(t *testing.T) {
-	own := uint32(os.Geteuid())
-	for uid, may := range map[uint32]bool{0: true, own: true, own + 4711: false} {
-		err := mayCall{}.check(context.WithValue(t.Context(), callerKey{}, identified{uid: uid}))
-		if (err == nil) != may {
-			t.Errorf("user %d: %v", uid, err)
-		}
-	}
-	if err := (mayCall{}).check(context.WithValue(t.Context(), callerKey{}, identified{err: errors.New("unknown")})); err == nil {
-		t.Error("a caller that is not known may call")
 	}
 }
 

@@ -31,9 +31,14 @@ func within(path string, do func(short string) error) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// Listen makes the control socket, mode 0600. A socket that is there already
-// is taken for left over: the caller holds the state directory's lock.
-func Listen(path string) (net.Listener, error) {
+// Listen makes a control socket: mode 0600, or, if it is for every user of this
+// machine, 0666. A socket that is there already is taken for left over: the
+// caller holds the state directory's lock.
+func Listen(path string, everybody bool) (net.Listener, error) {
+	mask := 0o177
+	if everybody {
+		mask = 0o111
+	}
 	if st, err := os.Lstat(path); err == nil {
 		if st.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("make control socket %s: something else is there; move it away", path)
@@ -44,7 +49,7 @@ func Listen(path string) (net.Listener, error) {
 	}
 	var l *net.UnixListener
 	err := within(path, func(short string) (err error) {
-		old := unix.Umask(0o177) // never, not even for a moment, open to others
+		old := unix.Umask(mask) // never, not even for a moment, more open than it is to be
 		defer unix.Umask(old)
 		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
 		return err
@@ -82,23 +87,4 @@ func dial(path string) (net.Conn, error) {
 		return err
 	})
 	return c, err
-}
-
-// caller returns the user that made a connection, by the kernel's word.
-func caller(c net.Conn) (uid uint32, err error) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return 0, fmt.Errorf("tell who calls: a connection of type %T", c)
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return 0, fmt.Errorf("tell who calls: %w", err)
-	}
-	var cred *unix.Ucred
-	var cerr error
-	err = raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(err, cerr); err != nil {
-		return 0, fmt.Errorf("tell who calls: %w", err)
-	}
-	return cred.Uid, nil
 }

@@ -16,6 +16,8 @@ func (r *reader) check(d *Domain) {
 		known[s.Name] = true
 	}
 	r.checkAddresses(d)
+	r.checkHome(d, known, servers)
+	r.checkGrants(d, servers)
 	for _, g := range d.Groups {
 		r.checkTopology(g, known, servers)
 		r.checkExceptions(g, known, servers)

@@ -20,6 +20,13 @@ func (d *Domain) Complete(prior *Domain, rand io.Reader) (*Domain, error) {
 	for _, s := range d.Servers {
 		c.fill(&s.ID, idOf(prior.ServerByName(s.Name)))
 	}
+	for _, a := range d.Admins {
+		if old := prior.AdminByName(a.Name); old != nil {
+			c.fill(&a.ID, old.ID)
+		} else {
+			c.fill(&a.ID, UUID{})
+		}
+	}
 	for _, g := range d.Groups {
 		og := prior.group(g.ID, g.Name)
 		c.fill(&g.ID, og.ID)

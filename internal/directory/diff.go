@@ -32,8 +32,8 @@ type Change struct {
 	// that is not a default: "path /srv/a; primary yes"; the new name of a
 	// Rename. It may be empty.
 	Detail string
-	// value is the Detail of a Set as one of a new object: "path /srv/b".
-	value string
+	// Property, Before and After are the Detail of a Set in parts.
+	Property, Before, After string
 }
 
 // String gives the line of `dfs apply --dry-run`.
@@ -64,14 +64,19 @@ func Diff(old, new *Domain) []Change {
 	if old.ID != new.ID && !old.ID.IsZero() && !new.ID.IsZero() {
 		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
 	}
+	d.set("domain "+new.Name, "directory", old.Home.String(), new.Home.String())
 	matched(d, "server ", old.Servers, new.Servers,
 		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
+	matched(d, "admin ", old.Admins, new.Admins,
+		func(a *Admin) (string, UUID) { return a.Name, a.ID }, func(string, *Admin, *Admin) {})
+	d.grants(old, new)
 	matched(d, "group ", old.Groups, new.Groups,
 		func(g *Group) (string, UUID) { return g.Name, g.ID },
 		func(name string, o, n *Group) {
 			d.set("group "+name, "topology", topologyText(o), topologyText(n))
 			d.set("group "+name, "schedule", o.Schedule.String(), n.Schedule.String())
 			d.exceptions(name, o, n)
+			d.transfers(name, o, n)
 			d.folders(name, o, n)
 		})
 	return d.changes
@@ -95,10 +100,22 @@ func underNewNames(old, new *Domain) *Domain {
 		}
 	}
 	old = old.Clone()
+	for was, is := range names {
+		old.Home.Rename(was, is)
+	}
+	for i := range old.Grants {
+		if old.Grants[i].To.Kind == PrincipalServer {
+			now(&old.Grants[i].To.Name)
+		}
+	}
 	for _, g := range old.Groups {
 		for i := range g.Exceptions {
 			now(&g.Exceptions[i].From)
 			now(&g.Exceptions[i].To)
+		}
+		for i := range g.Transfers {
+			now(&g.Transfers[i].From)
+			now(&g.Transfers[i].To)
 		}
 		for i := range g.Topology.Hubs {
 			now(&g.Topology.Hubs[i])
@@ -130,8 +147,10 @@ func (d *differ) add(op Op, object, detail string) {
 // "none".
 func (d *differ) set(object, property, old, new string) {
 	if old != new {
-		d.changes = append(d.changes, Change{Set, object,
-			fmt.Sprintf("%s %s -> %s", property, orNone(old), orNone(new)), property + " " + orNone(new)})
+		d.changes = append(d.changes, Change{
+			Op: Set, Object: object, Detail: fmt.Sprintf("%s %s -> %s", property, orNone(old), orNone(new)),
+			Property: property, Before: orNone(old), After: orNone(new),
+		})
 	}
 }
 
@@ -182,7 +201,7 @@ func (d *differ) fold(at int) {
 	var has []string
 	for _, c := range d.changes[at+1:] {
 		if c.Op == Set && c.Object == added.Object {
-			has = append(has, c.value)
+			has = append(has, c.Property+" "+c.After)
 		}
 	}
 	added.Detail = strings.Join(has, "; ")
@@ -194,6 +213,25 @@ func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "address", strings.Join(o.Addresses, ", "), strings.Join(n.Addresses, ", "))
 	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
 	d.set("server "+name, "max-rate", maxRateText(o), maxRateText(n))
+}
+
+// grants lists whose roles change.
+func (d *differ) grants(old, new *Domain) {
+	var all []Grant
+	for _, g := range slices.Concat(old.Grants, new.Grants) {
+		all = append(all, Grant{To: g.To})
+	}
+	slices.SortFunc(all, compareGrants)
+	all = slices.CompactFunc(all, func(a, b Grant) bool { return a.To == b.To })
+	text := func(d *Domain, to Principal) string {
+		if r := d.RightsOf(to); len(r) > 0 {
+			return r.String()
+		}
+		return ""
+	}
+	for _, g := range all {
+		d.set("grant to "+g.To.String(), "roles", text(old, g.To), text(new, g.To))
+	}
 }
 
 func maxRateText(s *Server) string {
@@ -221,6 +259,18 @@ func (d *differ) exceptions(group string, o, n *Group) {
 	}
 }
 
+// transfers lists the connections of a group that bring contents in another way.
+func (d *differ) transfers(group string, o, n *Group) {
+	var links []Link
+	for _, e := range slices.Concat(o.Transfers, n.Transfers) {
+		links = append(links, Link{From: e.From, To: e.To})
+	}
+	slices.SortFunc(links, compareLinks)
+	for _, l := range slices.Compact(links) {
+		d.set("connection "+group+" "+l.From+"->"+l.To, "transfer", o.TransferOf(l.From, l.To).String(), n.TransferOf(l.From, l.To).String())
+	}
+}
+
 func (d *differ) folders(group string, o, n *Group) {
 	prefix := "folder " + group + "/"
 	matched(d, prefix, o.Folders, n.Folders,
@@ -233,6 +283,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "file filter", strings.Join(o.Filters.Files, ", "), strings.Join(n.Filters.Files, ", "))
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
 			d.set(object, "case", o.Case.String(), n.Case.String())
+			d.set(object, "directory-conflict", o.DirectoryConflict.String(), n.DirectoryConflict.String())
 			d.set(object, "owners", o.Owners.String(), n.Owners.String())
 			d.set(object, "attributes", strings.Join(o.Attributes, ", "), strings.Join(n.Attributes, ", "))
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))

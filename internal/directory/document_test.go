@@ -244,6 +244,13 @@ func genDomain(t *rapid.T) *Domain {
 			if rapid.Bool().Draw(t, "exception") {
 				g.Exceptions = []Exception{{servers[0], servers[1], genSchedule(t)}}
 			}
+			tr := Transfer{
+				rapid.Bool().Draw(t, "rdc"), rapid.Bool().Draw(t, "cross-file"), Size(rapid.SampledFrom([]Size{DefaultMinSize, 1 << 20, LeastMinSize}).Draw(t, "min-size")),
+				Compression(rapid.IntRange(0, 2).Draw(t, "compression")),
+			}
+			if tr != DefaultTransfer() {
+				g.Transfers = []TransferException{{servers[0], servers[1], tr}}
+			}
 			switch g.Topology.Kind = TopologyKind(rapid.IntRange(0, 2).Draw(t, "topology")); g.Topology.Kind {
 			case HubAndSpoke:
 				g.Topology.Hubs = servers[:1]
@@ -255,6 +262,7 @@ func genDomain(t *rapid.T) *Domain {
 			f := NewFolder(fname)
 			f.ID = id()
 			f.Case = Case(rapid.IntRange(0, 1).Draw(t, "case"))
+			f.DirectoryConflict = DirectoryConflict(rapid.IntRange(0, 1).Draw(t, "directory conflict"))
 			f.CaptureBusy = time.Duration(rapid.IntRange(0, 100).Draw(t, "busy")) * time.Second
 			f.Filters.Files = rapid.SliceOfNDistinct(word, 0, 3, rapid.ID[string]).Draw(t, "files")
 			if len(f.Filters.Files) == 0 {
@@ -358,11 +366,12 @@ func TestTheDocumentedFormatIsTheCode(t *testing.T) {
 		}
 	}
 	for section, text := range map[string]string{
-		"At the top":               "nonsense: 1",
-		"servers/NAME":             "servers: {x: {nonsense: 1}}",
-		"groups/NAME":              "groups: {x: {nonsense: 1}}",
-		"groups/NAME/folders/NAME": "groups: {x: {folders: {y: {nonsense: 1}}}}",
-		"groups/NAME/folders/NAME/members/SERVER": "groups: {x: {folders: {y: {members: {z: {nonsense: 1}}}}}}",
+		"At the top":   "nonsense: 1",
+		"servers/NAME": "servers: {x: {nonsense: 1}}",
+		"groups/NAME":  "groups: {x: {nonsense: 1}}",
+		"groups/NAME/connection-transfers/\"FROM->TO\"": `groups: {x: {connection-transfers: {"a->b": {nonsense: 1}}}}`,
+		"groups/NAME/folders/NAME":                      "groups: {x: {folders: {y: {nonsense: 1}}}}",
+		"groups/NAME/folders/NAME/members/SERVER":       "groups: {x: {folders: {y: {members: {z: {nonsense: 1}}}}}}",
 	} {
 		_, err := Parse([]byte(text), "x")
 		_, list, ok := strings.Cut(fmt.Sprint(err), "unknown key \"nonsense\"; remove it, or use one of ")

@@ -20,6 +20,8 @@ const (
 	DefaultRest              = 60 * time.Second
 	DefaultTombstoneLifetime = 60 * day
 	DefaultStagingQuota      = 4 * GiB
+	DefaultMinSize           = 64 * KiB
+	LeastMinSize             = 16 * KiB // of Transfer.MinSize: below, asking costs more than sending
 	DefaultConflictQuota     = 4 * GiB
 	DefaultConflictRetention = 7 * day
 )
@@ -39,9 +41,15 @@ type Domain struct {
 	Generation uint64
 	// Term counts the masters: it rises when a survivor is promoted. A domain
 	// is newer than another if (Term, Generation) is greater.
-	Term    uint64
+	Term uint64
+	// Home is where the domain lives.
+	Home    Home
 	Servers []*Server
-	Groups  []*Group
+	// Admins are the identities of administrators, Grants who may do what. Root
+	// of a server may do on it whatever it likes, without a grant.
+	Admins []*Admin
+	Grants []Grant
+	Groups []*Group
 }
 
 // Server is one member machine.
@@ -69,7 +77,10 @@ type Group struct {
 	// Exceptions are the connections with a schedule of their own, in the order
 	// of from and to.
 	Exceptions []Exception
-	Folders    []*Folder
+	// Transfers are the connections that do not bring contents as DefaultTransfer
+	// says, in the order of from and to.
+	Transfers []TransferException
+	Folders   []*Folder
 }
 
 // Exception is a connection whose schedule is not the group's. From and To are
@@ -135,6 +146,24 @@ func (c Case) String() string {
 	return "sensitive"
 }
 
+// DirectoryConflict says what becomes of two directories that were given one name
+// apart from one another.
+type DirectoryConflict uint8
+
+// What becomes of them.
+const (
+	DirectoryMerge DirectoryConflict = iota // they become one, as in DFSR
+	DirectoryMorph                          // both stay, one renamed, as in FRS
+)
+
+// String gives the word of the document.
+func (c DirectoryConflict) String() string {
+	if c == DirectoryMorph {
+		return "morph"
+	}
+	return "merge"
+}
+
 // Owners says in which form owners and groups replicate.
 type Owners uint8
 
@@ -175,7 +204,9 @@ type Folder struct {
 	ID      UUID
 	Filters Filters
 	Case    Case
-	Owners  Owners
+	// DirectoryConflict is what becomes of directories that meet under one name.
+	DirectoryConflict DirectoryConflict
+	Owners            Owners
 	// Attributes are the kinds of extended attributes that replicate besides those
 	// that always do, in order.
 	Attributes []string
@@ -231,14 +262,21 @@ func NewMembership(server, path string) *Membership {
 // Clone gives a deep copy, to change.
 func (d *Domain) Clone() *Domain {
 	c := *d
+	c.Home = d.Home.clone()
 	c.Servers = cloneAll(d.Servers, func(s *Server) {
 		s.Addresses = slices.Clone(s.Addresses)
 		s.Listen = slices.Clone(s.Listen)
 	})
+	c.Admins = cloneAll(d.Admins, func(*Admin) {})
+	c.Grants = slices.Clone(d.Grants)
+	for i := range c.Grants {
+		c.Grants[i].Roles = slices.Clone(c.Grants[i].Roles)
+	}
 	c.Groups = cloneAll(d.Groups, func(g *Group) {
 		g.Topology.Hubs = slices.Clone(g.Topology.Hubs)
 		g.Topology.Links = slices.Clone(g.Topology.Links)
 		g.Exceptions = slices.Clone(g.Exceptions)
+		g.Transfers = slices.Clone(g.Transfers)
 		g.Folders = cloneAll(g.Folders, func(f *Folder) {
 			f.Filters.Files = slices.Clone(f.Filters.Files)
 			f.Filters.Directories = slices.Clone(f.Filters.Directories)
@@ -274,18 +312,29 @@ func compareExceptions(a, b Exception) int {
 	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 }
 
+func compareTransfers(a, b TransferException) int {
+	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+}
+
 func compareLinks(a, b Link) int {
 	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 }
 
 // sort puts everything that has no order of its own in the order of names.
 func (d *Domain) sort() {
+	slices.Sort(d.Home.Servers)
 	slices.SortFunc(d.Servers, func(a, b *Server) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Admins, func(a, b *Admin) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Grants, compareGrants)
+	for _, g := range d.Grants {
+		slices.SortFunc(g.Roles, compareRoles)
+	}
 	slices.SortFunc(d.Groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range d.Groups {
 		slices.Sort(g.Topology.Hubs)
 		slices.SortFunc(g.Topology.Links, compareLinks)
 		slices.SortFunc(g.Exceptions, compareExceptions)
+		slices.SortFunc(g.Transfers, compareTransfers)
 		slices.SortFunc(g.Folders, func(a, b *Folder) int { return cmp.Compare(a.Name, b.Name) })
 		for _, f := range g.Folders {
 			slices.SortFunc(f.Members, func(a, b *Membership) int { return cmp.Compare(a.Server, b.Server) })

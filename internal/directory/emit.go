@@ -76,6 +76,9 @@ func canonical(d *Domain) *node {
 	if d.Term > 1 {
 		b.put("term", number(d.Term))
 	}
+	if d.Home.Kind != HomeFile {
+		b.put("directory", canonicalHome(&d.Home))
+	}
 	if len(d.Servers) > 0 {
 		list := block()
 		for _, s := range d.Servers {
@@ -90,6 +93,7 @@ func canonical(d *Domain) *node {
 		}
 		b.put("servers", list.n)
 	}
+	canonicalGrants(b, d)
 	if len(d.Groups) > 0 {
 		list := block()
 		for _, g := range d.Groups {
@@ -98,6 +102,30 @@ func canonical(d *Domain) *node {
 		b.put("groups", list.n)
 	}
 	return b.n
+}
+
+func canonicalGrants(b builder, d *Domain) {
+	if len(d.Admins) > 0 {
+		list := block()
+		for _, a := range d.Admins {
+			e := flow()
+			e.id(a.ID)
+			list.put(a.Name, e.n)
+		}
+		b.put("admins", list.n)
+	}
+	if len(d.Grants) == 0 {
+		return
+	}
+	list := block()
+	for _, g := range d.Grants {
+		var roles []string
+		for _, r := range g.Roles {
+			roles = append(roles, r.String())
+		}
+		list.put(g.To.String(), values(roles))
+	}
+	b.put("grants", list.n)
 }
 
 func canonicalGroup(g *Group) *node {
@@ -143,14 +171,37 @@ func canonicalSchedules(b builder, g *Group) {
 	if !g.Schedule.AlwaysOpen() {
 		b.put("schedule", value(g.Schedule.String()))
 	}
-	if len(g.Exceptions) == 0 {
-		return
+	if len(g.Exceptions) > 0 {
+		list := block()
+		for _, e := range g.Exceptions {
+			list.put(e.From+"->"+e.To, value(e.Schedule.String()))
+		}
+		b.put("connection-schedules", list.n)
 	}
-	list := block()
-	for _, e := range g.Exceptions {
-		list.put(e.From+"->"+e.To, value(e.Schedule.String()))
+	if len(g.Transfers) > 0 {
+		list := block()
+		for _, e := range g.Transfers {
+			list.put(e.From+"->"+e.To, canonicalTransfer(e.Transfer))
+		}
+		b.put("connection-transfers", list.n)
 	}
-	b.put("connection-schedules", list.n)
+}
+
+func canonicalTransfer(t Transfer) *node {
+	b := flow()
+	if !t.RDC {
+		b.put("rdc", word("false"))
+	}
+	if !t.CrossFile {
+		b.put("cross-file", word("false"))
+	}
+	if t.MinSize != DefaultMinSize {
+		b.put("rdc-min-size", word(t.MinSize.String()))
+	}
+	if t.Compression != CompressionAuto {
+		b.put("compression", value(t.Compression.String()))
+	}
+	return b.n
 }
 
 func canonicalFolder(f *Folder) *node {
@@ -168,6 +219,9 @@ func canonicalFolder(f *Folder) *node {
 	}
 	if f.Case != CaseSensitive {
 		b.put("case", word(f.Case.String()))
+	}
+	if f.DirectoryConflict != DirectoryMerge {
+		b.put("directory-conflict", word(f.DirectoryConflict.String()))
 	}
 	if f.Owners != OwnersNumeric {
 		b.put("owners", word(f.Owners.String()))

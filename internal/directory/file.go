@@ -24,6 +24,10 @@ type FileOptions struct {
 	// Signer is the private key of the CA; nil on a server that does not have
 	// it, which then can hold copies only.
 	Signer crypto.Signer
+	// Deputy gives this server's certificate (DER) and its key, with which it
+	// signs what it reads where the domain lives if that is no file; nil if it
+	// never does.
+	Deputy func() ([]byte, crypto.Signer)
 	// Rand draws ids and signs.
 	Rand io.Reader
 }
@@ -37,7 +41,7 @@ type FileOptions struct {
 // a higher term and the CA's key at hand (a promotion that was interrupted).
 type File struct {
 	options  FileOptions
-	watchers watchers
+	watchers Watchers
 
 	mu   sync.Mutex
 	disk disk
@@ -51,6 +55,9 @@ type File struct {
 	// refused says why domain.yaml is not what runs; nil if it is, or if this
 	// is a copy without one.
 	refused error
+	// home is where the domain is changed while that is no file; nil while it
+	// cannot be reached.
+	home Store
 }
 
 var _ Store = (*File)(nil)
@@ -145,7 +152,7 @@ func openFile(o FileOptions, step func(string) error) (*File, error) {
 	// From here on a good domain is at hand: what goes wrong is told by Refused.
 	var err error
 	switch {
-	case signed.Signer != o.Self:
+	case !f.masterLocked():
 		err = f.settleCopyLocked(mine, yamlErr)
 	case info == nil: // a master whose file was deleted: the copy has it
 		err = f.publishLocked(doc)
@@ -204,7 +211,7 @@ func (f *File) settleCopyLocked(mine *Document, yamlErr error) error {
 			return f.publishLocked(mine) // Promote was interrupted
 		case mine.Domain.Term < f.signed.Term:
 			f.yaml = nil // another was promoted, and putting ours aside was interrupted
-			return f.disk.rename(yamlName, supersededName)
+			return f.disk.rename(yamlName, f.asideLocked(f.signed))
 		}
 	}
 	f.refused = fmt.Errorf("%s is not used: %w", f.disk.path(yamlName), f.notMasterLocked())
@@ -239,16 +246,16 @@ func (f *File) takeEditLocked(mine *Document, yamlErr error) (bool, error) {
 	return true, f.publishLocked(next)
 }
 
-// successorLocked is successor on the master, which stays in the domain.
+// successorLocked is Successor on the master, which stays in the domain.
 func (f *File) successorLocked(next *Document, base uint64) (*Document, error) {
-	doc, err := successor(f.doc, next, base, f.options.Rand)
+	doc, err := Successor(f.doc, next, base, f.options.Rand)
 	if err != nil {
 		return nil, err
 	}
 	if doc.Domain.Server(f.options.Self) == nil {
 		return nil, fmt.Errorf("change domain %q: the change removes this server, which is the master; run `dfs directory promote` on another first", doc.Domain.Name)
 	}
-	return doc, nil
+	return doc, f.stays(doc.Domain)
 }
 
 // publishLocked makes a complete document the domain on the master: both files,
@@ -263,6 +270,9 @@ func (f *File) publishLocked(doc *Document) error {
 	}
 	if _, err := s.Open(f.options.Key); err != nil {
 		return fmt.Errorf("change domain %q: the CA's private key does not fit its certificate: %w", doc.Domain.Name, err)
+	}
+	if doc.Domain.Home.Kind != HomeFile {
+		return f.leaveLocked(doc, s)
 	}
 	if f.refused != nil { // what the administrator wrote there is kept
 		if err := f.disk.keepOld(yamlName, refusedName); err != nil {
@@ -288,13 +298,19 @@ func (f *File) storeCopyLocked(doc *Document, s *Signed) error {
 		return err
 	}
 	f.doc, f.signed, f.damaged = doc, s, false
-	f.watchers.tell(doc.Domain)
+	f.watchers.Tell(doc.Domain)
 	return nil
 }
 
-func (f *File) masterLocked() bool { return f.signed.Signer == f.options.Self }
+// masterLocked says that domain.yaml is here.
+func (f *File) masterLocked() bool {
+	return f.signed.Signer == f.options.Self && f.doc.Domain.Home.Kind == HomeFile
+}
 
 func (f *File) notMasterLocked() error {
+	if f.doc.Domain.Home.Kind != HomeFile {
+		return f.awayError(f.doc.Domain)
+	}
 	e := &NotMasterError{Master: f.signed.Signer.String()}
 	if s := f.doc.Domain.Server(f.signed.Signer); s != nil {
 		e.Master = s.Name
@@ -316,14 +332,21 @@ func (f *File) Load(context.Context) (*Document, error) {
 func (f *File) Watch(ctx context.Context) <-chan *Domain {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.watchers.add(ctx, f.doc.Domain)
+	return f.watchers.Add(ctx, f.doc.Domain)
 }
 
 // Update is that of Store. On a server that is not the master it is refused
 // with a *NotMasterError. An edit of domain.yaml that Refresh has not seen yet
 // comes first: it is a change like another.
-func (f *File) Update(_ context.Context, base uint64, next *Document) (*Document, error) {
+//
+// A change of where the domain lives begins a new term. While that is no file,
+// changes are made there; an *AwayError says that this server cannot.
+func (f *File) Update(ctx context.Context, base uint64, next *Document) (*Document, error) {
 	f.mu.Lock()
+	if f.doc.Domain.Home.Kind != HomeFile {
+		f.mu.Unlock()
+		return f.updateAway(ctx, base, next)
+	}
 	defer f.mu.Unlock()
 	if !f.masterLocked() {
 		return nil, f.notMasterLocked()
@@ -341,12 +364,12 @@ func (f *File) Update(_ context.Context, base uint64, next *Document) (*Document
 	return doc, nil
 }
 
-// Master gives the id of the server where the domain is changed, and whether
-// that is this one.
+// Master gives the id of the server that signed the domain, and whether the domain
+// is changed on this one.
 func (f *File) Master() (UUID, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.signed.Signer, f.masterLocked()
+	return f.signed.Signer, f.masterLocked() || f.home != nil && f.doc.Domain.Home.Kind != HomeFile
 }
 
 // Refused says why the domain.yaml in the state directory is not what runs,
@@ -355,4 +378,15 @@ func (f *File) Refused() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.refused
+}
+
+// ReadCopy reads the newest good copy in a state directory and changes nothing:
+// what the domain was before OpenFile takes an edit into it.
+func ReadCopy(o FileOptions) (*Document, error) {
+	f := &File{options: o, disk: disk{dir: o.Dir}}
+	doc, _, err := f.readCopy()
+	if doc == nil {
+		return nil, err
+	}
+	return doc, nil
 }

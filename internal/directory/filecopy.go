@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 )
@@ -54,35 +55,39 @@ func (f *File) Accept(copied []byte) (changed bool, err error) {
 	if err != nil {
 		return fail(err)
 	}
+	// In a file one server signs a term; elsewhere each that reads it there may.
+	other := s.Signer != f.signed.Signer && (doc.Domain.Home.Kind == HomeFile || f.doc.Domain.Home.Kind == HomeFile)
 	switch {
-	case order == 0 && bytes.Equal(doc.Text(), f.doc.Text()) && s.Signer == f.signed.Signer:
+	case order == 0 && bytes.Equal(doc.Text(), f.doc.Text()) && !other:
 		return false, nil
-	case order == 0 || s.Term == f.signed.Term && s.Signer != f.signed.Signer:
+	case order == 0 || s.Term == f.signed.Term && other:
 		return fail(ErrDiverged)
 	case !f.masterLocked():
 		return true, f.storeCopyLocked(doc, s)
-	case s.Signer == f.options.Self:
+	case s.Signer == f.options.Self && doc.Domain.Home.Kind == HomeFile:
 		if err := f.disk.keepOld(yamlName, supersededName); err != nil {
 			return fail(err)
 		}
 		return true, f.publishLocked(doc)
 	}
-	// The copy first: from then on a crash finds a domain.yaml of a lower term
-	// than the copy, and puts it aside.
-	if err := f.storeCopyLocked(doc, s); err != nil {
+	if err := f.leaveLocked(doc, s); err != nil {
 		return fail(err)
 	}
-	f.yaml, f.refused = nil, nil
-	if _, there := f.disk.exists(yamlName); !there {
-		return true, nil
-	}
-	return true, f.disk.rename(yamlName, supersededName)
+	return true, nil
+}
+
+// UseSigner gives the private key of the CA to a server that did not have it.
+func (f *File) UseSigner(key crypto.Signer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.options.Signer = key
 }
 
 // Promote makes this server the master, in a new term; nothing if it is. It
 // needs the private key of the CA. If the old master lives it becomes a copy
 // when it hears of the new term; changes that it made and nobody saw are then
-// in its domain.yaml.superseded.
+// in its domain.yaml.superseded. A domain that lived elsewhere lives in a file
+// from then on, for the day on which that place is gone for good.
 func (f *File) Promote() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,6 +100,7 @@ func (f *File) Promote() error {
 	}
 	d.Term++
 	d.Generation++
+	d.Home = Home{}
 	doc, err := f.doc.With(d)
 	if err != nil {
 		return err
@@ -129,4 +135,13 @@ func (f *File) refreshLocked() (updated bool, err error) {
 		return false, f.publishLocked(f.doc)
 	}
 	return f.takeEditLocked(mine, yamlErr)
+}
+
+// Superseded gives the path of the domain.yaml that this server had as master
+// when another was promoted; empty if there is none any more.
+func (f *File) Superseded() string {
+	if _, there := f.disk.exists(supersededName); !there {
+		return ""
+	}
+	return f.disk.path(supersededName)
 }

@@ -15,6 +15,7 @@ const (
 	copyName       = "domain.copy"            // the newest signed copy
 	oldCopyName    = "domain.copy.old"        // the one before, for a damaged disk
 	supersededName = "domain.yaml.superseded" // a master's, when another became master
+	movedName      = "domain.yaml.moved"      // a master's, when it moved the domain elsewhere
 	refusedName    = "domain.yaml.refused"    // a hand-made change that was not used
 	tempSuffix     = ".new"
 )

@@ -30,9 +30,14 @@ func (r *reader) domain(root *node) *Domain {
 		"id":         r.id(&d.ID),
 		"generation": r.uint(&d.Generation, 0),
 		"term":       r.uint(&d.Term, 1),
+		"directory":  func(n *node, p string) { r.home(n, p, &d.Home) },
 		"servers": func(n *node, p string) {
 			r.names(n, p, "server", func(name string, n *node, p string) { d.Servers = append(d.Servers, r.server(name, n, p)) })
 		},
+		"admins": func(n *node, p string) {
+			r.names(n, p, "admin", func(name string, n *node, p string) { d.Admins = append(d.Admins, r.admin(name, n, p)) })
+		},
+		"grants": func(n *node, p string) { r.grants(n, p, d) },
 		"groups": func(n *node, p string) {
 			r.names(n, p, "group", func(name string, n *node, p string) { d.Groups = append(d.Groups, r.group(name, n, p)) })
 		},
@@ -114,6 +119,7 @@ func (r *reader) group(name string, n *node, path string) *Group {
 		"connections":          once(r.connections),
 		"schedule":             func(n *node, p string) { r.schedule(n, p, &g.Schedule) },
 		"connection-schedules": func(n *node, p string) { r.exceptions(n, p, g) },
+		"connection-transfers": func(n *node, p string) { r.transfers(n, p, g) },
 		"folders": func(n *node, p string) {
 			r.names(n, p, "folder", func(name string, n *node, p string) { g.Folders = append(g.Folders, r.folder(name, n, p)) })
 		},
@@ -225,6 +231,7 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 			})
 		},
 		"case":               func(n *node, p string) { r.caseRule(n, p, &f.Case) },
+		"directory-conflict": func(n *node, p string) { r.directoryConflict(n, p, &f.DirectoryConflict) },
 		"owners":             func(n *node, p string) { r.owners(n, p, &f.Owners) },
 		"attributes":         func(n *node, p string) { r.attributes(n, p, &f.Attributes) },
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
@@ -246,6 +253,18 @@ func (r *reader) caseRule(n *node, path string, to *Case) {
 		*to = CaseInsensitive
 	default:
 		r.bad(n, path, fmt.Sprintf("case is %s", quote(s)), "write sensitive or insensitive"+didYouMean(s, []string{"sensitive", "insensitive"}))
+	}
+}
+
+func (r *reader) directoryConflict(n *node, path string, to *DirectoryConflict) {
+	switch s, ok := r.str(n, path, "merge"); {
+	case !ok:
+	case s == "merge":
+		*to = DirectoryMerge
+	case s == "morph":
+		*to = DirectoryMorph
+	default:
+		r.bad(n, path, fmt.Sprintf("directory-conflict is %s", quote(s)), "write merge or morph"+didYouMean(s, []string{"merge", "morph"}))
 	}
 }
 

@@ -46,6 +46,43 @@ func (r *reader) schedule(n *node, path string, to **schedule.Schedule) {
 
 // exceptions reads the schedules of single connections.
 func (r *reader) exceptions(n *node, path string, g *Group) {
+	r.eachLink(n, path, func(n *node, sub, from, to string) {
+		e := Exception{From: from, To: to}
+		if r.schedule(n, sub, &e.Schedule); e.Schedule != nil {
+			g.Exceptions = append(g.Exceptions, e)
+		}
+	})
+}
+
+// transfers reads how single connections bring contents.
+func (r *reader) transfers(n *node, path string, g *Group) {
+	r.eachLink(n, path, func(n *node, sub, from, to string) {
+		e := TransferException{From: from, To: to, Transfer: DefaultTransfer()}
+		t := &e.Transfer
+		r.fields(n, sub, map[string]func(*node, string){
+			"rdc":          r.boolean(&t.RDC),
+			"cross-file":   r.boolean(&t.CrossFile),
+			"rdc-min-size": r.size(&t.MinSize, LeastMinSize),
+			"compression": func(n *node, p string) {
+				s, ok := r.str(n, p, "auto")
+				if !ok {
+					return
+				}
+				v, err := ParseCompression(s)
+				if err != nil {
+					r.bad(n, p, fmt.Sprintf("compression is %s", quote(s)), "write auto, on or off"+didYouMean(s, compressions))
+				}
+				t.Compression = v
+			},
+		})
+		if e.Transfer != DefaultTransfer() {
+			g.Transfers = append(g.Transfers, e)
+		}
+	})
+}
+
+// eachLink reads a mapping of connections.
+func (r *reader) eachLink(n *node, path string, read func(n *node, sub, from, to string)) {
 	for _, p := range r.pairs(n, path) {
 		sub := join(path, p.key.text)
 		key := p.key
@@ -59,10 +96,7 @@ func (r *reader) exceptions(n *node, path string, g *Group) {
 			continue
 		}
 		r.nodes[path+"/"+from+"->"+to] = &key
-		e := Exception{From: from, To: to}
-		if r.schedule(p.value, sub, &e.Schedule); e.Schedule != nil {
-			g.Exceptions = append(g.Exceptions, e)
-		}
+		read(p.value, sub, from, to)
 	}
 }
 
@@ -73,14 +107,26 @@ func splitLink(s string) (from, to string, ok bool) {
 	return from, to, ok && validName(from) && validName(to)
 }
 
-// checkExceptions reports schedules of connections that are none.
+// checkExceptions reports settings of connections that are none.
 func (r *reader) checkExceptions(g *Group, known map[string]bool, servers []string) {
-	path := "groups/" + g.Name + "/connection-schedules"
+	var schedules, transfers []Link
+	for _, e := range g.Exceptions {
+		schedules = append(schedules, Link{From: e.From, To: e.To})
+	}
+	for _, e := range g.Transfers {
+		transfers = append(transfers, Link{From: e.From, To: e.To})
+	}
+	r.checkLinks(g, "schedule", schedules, known, servers)
+	r.checkLinks(g, "transfer", transfers, known, servers)
+}
+
+func (r *reader) checkLinks(g *Group, what string, links []Link, known map[string]bool, servers []string) {
+	path := "groups/" + g.Name + "/connection-" + what + "s"
 	members := make(map[string]bool)
 	for _, name := range g.members() {
 		members[name] = true
 	}
-	for _, e := range g.Exceptions {
+	for _, e := range links {
 		name := e.From + "->" + e.To
 		n := r.nodes[path+"/"+name]
 		unknown := false
@@ -91,7 +137,7 @@ func (r *reader) checkExceptions(g *Group, known map[string]bool, servers []stri
 			}
 		}
 		if !unknown && (!members[e.From] || !members[e.To] || !g.Topology.Linked(e.From, e.To)) {
-			r.warn(n, path, fmt.Sprintf("the schedule of %q is of no connection of group %q", name, g.Name), "remove it, or add the connection")
+			r.warn(n, path, fmt.Sprintf("the %s of %q is of no connection of group %q", what, name, g.Name), "remove it, or add the connection")
 		}
 	}
 }

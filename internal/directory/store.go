@@ -17,8 +17,8 @@ type Store interface {
 
 	// Update replaces the domain, which must be at generation base, and gives
 	// what was stored: next, with ids completed, generation base+1 and the
-	// term unchanged; what next itself says of generation and term is ignored.
-	// When it returns without an error the change is durable.
+	// term unchanged, or one more if next says that the domain shall live
+	// elsewhere; what next itself says of generation and term is ignored. When it returns without an error the change is durable.
 	//
 	// Errors: a *ConflictError if the domain is not at base; a
 	// *NotMasterError if it is changed on another server; ErrForeign if next
@@ -60,8 +60,9 @@ func (e *NotMasterError) Error() string {
 	return fmt.Sprintf("change domain: this server holds a copy, the master is %s; run the command there, or `dfs directory promote` here if it is gone for good", at)
 }
 
-// successor gives the document that Update stores in the place of now.
-func successor(now, next *Document, base uint64, rand io.Reader) (*Document, error) {
+// Successor gives the document that an Update of now at generation base stores in
+// its place. Its errors are those of Store.Update.
+func Successor(now, next *Document, base uint64, rand io.Reader) (*Document, error) {
 	if base != now.Domain.Generation {
 		return nil, &ConflictError{base, now.Domain.Generation}
 	}
@@ -73,18 +74,21 @@ func successor(now, next *Document, base uint64, rand io.Reader) (*Document, err
 		return nil, err
 	}
 	d.ID, d.Term, d.Generation = now.Domain.ID, now.Domain.Term, base+1
+	if !d.Home.Equal(&now.Domain.Home) {
+		d.Term++
+	}
 	return next.With(d)
 }
 
-// watchers tells those who watch. The zero value is ready.
-type watchers struct {
+// Watchers tells those who watch a Store. The zero value is ready.
+type Watchers struct {
 	mu   sync.Mutex
 	list map[chan *Domain]struct{}
 }
 
-// add gives a channel that has d at once and ends with ctx.
-func (w *watchers) add(ctx context.Context, d *Domain) <-chan *Domain {
-	// One slot: tell replaces what was not fetched by what is newer.
+// Add gives a channel that has d at once and ends with ctx.
+func (w *Watchers) Add(ctx context.Context, d *Domain) <-chan *Domain {
+	// One slot: Tell replaces what was not fetched by what is newer.
 	c := make(chan *Domain, 1)
 	c <- d
 	w.mu.Lock()
@@ -102,7 +106,8 @@ func (w *watchers) add(ctx context.Context, d *Domain) <-chan *Domain {
 	return c
 }
 
-func (w *watchers) tell(d *Domain) {
+// Tell gives d to all.
+func (w *Watchers) Tell(d *Domain) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.list {
@@ -110,7 +115,7 @@ func (w *watchers) tell(d *Domain) {
 		case <-c:
 		default:
 		}
-		c <- d // the slot is free: only tell sends, under mu
+		c <- d // the slot is free: only Tell sends, under mu
 	}
 }
 
@@ -118,7 +123,7 @@ func (w *watchers) tell(d *Domain) {
 // simulated clusters.
 type Memory struct {
 	rand     io.Reader
-	watchers watchers
+	watchers Watchers
 
 	mu sync.Mutex
 	// doc is complete; its generation never sinks.
@@ -150,12 +155,12 @@ func (m *Memory) Load(context.Context) (*Document, error) {
 func (m *Memory) Update(_ context.Context, base uint64, next *Document) (*Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	doc, err := successor(m.doc, next, base, m.rand)
+	doc, err := Successor(m.doc, next, base, m.rand)
 	if err != nil {
 		return nil, err
 	}
 	m.doc = doc
-	m.watchers.tell(doc.Domain)
+	m.watchers.Tell(doc.Domain)
 	return doc, nil
 }
 
@@ -163,5 +168,5 @@ func (m *Memory) Update(_ context.Context, base uint64, next *Document) (*Docume
 func (m *Memory) Watch(ctx context.Context) <-chan *Domain {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.watchers.add(ctx, m.doc.Domain)
+	return m.watchers.Add(ctx, m.doc.Domain)
 }

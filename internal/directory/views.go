@@ -68,6 +68,27 @@ func (g *Group) ScheduleOf(from, to string) *schedule.Schedule {
 	return g.Schedule
 }
 
+// TransferOf says how a connection between two servers, by name, brings contents.
+func (g *Group) TransferOf(from, to string) Transfer {
+	for _, e := range g.Transfers {
+		if e.From == from && e.To == to {
+			return e.Transfer
+		}
+	}
+	return DefaultTransfer()
+}
+
+// TransferOf says how the downstream brings a folder's contents from the upstream.
+// All three are ids.
+func (d *Domain) TransferOf(folder, upstream, downstream UUID) Transfer {
+	up, down := d.Server(upstream), d.Server(downstream)
+	g, f := d.Folder(folder)
+	if up == nil || down == nil || f == nil {
+		return DefaultTransfer()
+	}
+	return g.TransferOf(up.Name, down.Name)
+}
+
 func (g *Group) exception(from, to string) *schedule.Schedule {
 	for _, e := range g.Exceptions {
 		if e.From == from && e.To == to {
@@ -130,6 +151,9 @@ func (d *Domain) objects(visit func(name string, id *UUID)) {
 	visit("domain "+d.Name, &d.ID)
 	for _, s := range d.Servers {
 		visit("server "+s.Name, &s.ID)
+	}
+	for _, a := range d.Admins {
+		visit("admin "+a.Name, &a.ID)
 	}
 	for _, g := range d.Groups {
 		visit("group "+g.Name, &g.ID)

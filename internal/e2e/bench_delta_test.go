@@ -76,6 +76,7 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			editLarge(t, a.path("large"), aside, "", insert)
 			must(t, "sync")
 			before, reads := b.host.wireBytes(), [2]int64{a.reads(), b.reads()}
+			cpu := [2]float64{a.cpu(), b.cpu()}
 			ours = append(ours, timed(func() {
 				if err := os.Rename(aside, a.path("large")); err != nil {
 					t.Fatal(err)
@@ -86,7 +87,8 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			readA = append(readA, float64(a.reads()-reads[0])/float64(size))
 			readB = append(readB, float64(b.reads()-reads[1])/float64(size))
 			c.converged()
-			t.Logf("%.2f s, %.3f MB on the wire, read %.2f and %.2f of the file", ours[run], wire[run], readA[run], readB[run])
+			t.Logf("%.2f s (%.2f and %.2f s of processor), %.3f MB on the wire, read %.2f and %.2f of the file",
+				ours[run], a.cpu()-cpu[0], b.cpu()-cpu[1], wire[run], readA[run], readB[run])
 		})
 	}
 	if len(ours) < benchRuns || len(theirs) < benchRuns {
@@ -121,6 +123,26 @@ func (m *member) reads() int64 {
 	}
 	m.t.Fatal("/proc/PID/io has no rchar")
 	return 0
+}
+
+// cpu is the processor's seconds that the daemon has had so far.
+func (m *member) cpu() float64 {
+	m.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.status().PID))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks float64
+	for _, f := range fields[11:13] { // utime and stime
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks / 100
 }
 
 // writeLarge writes a file of size random bytes.

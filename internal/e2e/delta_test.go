@@ -83,3 +83,41 @@ func TestCutTransferGoesOn(t *testing.T) {
 		t.Errorf("what had come was sent again: %d bytes on the wire", wire)
 	}
 }
+
+// TestKilledReceiverGoesOn: the daemon that receives a large file is killed in the middle, once while all of it is new and once while half of it
+// is; when it is back only the rest is sent.
+func TestKilledReceiverGoesOn(t *testing.T) {
+	c := newCluster(t, plan{})
+	a, b := c.members[0], c.members[1]
+	c.apply()
+	c.wait(patience)
+	data := make([]byte, 150_000_000)
+	rng := random(66, "killed")
+	scribble(rng, data)
+	b.host.shape("400mbit")
+	for _, step := range []struct {
+		what      string
+		new       int64 // bytes
+		kill, cap int64
+	}{
+		{"a new file", 150_000_000, 90_000_000, 175_000_000},
+		{"a file of which half is new", 75_000_000, 45_000_000, 95_000_000},
+	} {
+		before := b.host.wireBytes()
+		scribble(rng, data[:step.new])
+		if err := os.WriteFile(a.path("large"), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, patience, "most of what is new has come", func() bool { return b.host.wireBytes()-before > step.kill })
+		b.kill()
+		b.start()
+		c.wait(patience)
+		c.converged()
+		wire := b.host.wireBytes() - before
+		t.Logf("%s: %d bytes on the wire for %d new ones, cut after %d", step.what, wire, step.new, step.kill)
+		if wire > step.cap {
+			t.Errorf("%s: what had come was sent again: %d bytes on the wire", step.what, wire)
+		}
+	}
+	c.calm()
+}

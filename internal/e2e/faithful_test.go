@@ -18,7 +18,7 @@ func TestSoakFaithful(t *testing.T) {
 	if !soaking() {
 		t.Skip("SKIPPED: takes minutes; run `make soak`")
 	}
-	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
+	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
 		t.Run(kind, func(t *testing.T) { faithful(t, 20_000, kind) })
 	}
 }

@@ -25,11 +25,18 @@ const (
 	gib = int64(1) << 30
 )
 
-// newImage makes a filesystem (ext4, xfs, btrfs; mkfs defaults) of size bytes in file and mounts it at point.
+// newImage makes a filesystem (ext4, xfs, btrfs; mkfs defaults) of size bytes in file and mounts it at point. A tmpfs has no file.
 func newImage(t testing.TB, kind, file, point string, size int64) *image {
 	t.Helper()
-	needRoot(t, "losetup", "mkfs."+kind)
 	im := &image{t: t, file: file, point: point, kind: kind}
+	if kind == "tmpfs" {
+		needRoot(t)
+		must(t, "mkdir", "-p", point)
+		must(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs", point)
+		t.Cleanup(im.discard)
+		return im
+	}
+	needRoot(t, "losetup", "mkfs."+kind)
 	for _, dir := range []string{filepath.Dir(file), point} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -71,6 +78,9 @@ func (im *image) mount() {
 
 // discard unmounts, whoever still stands in it, and removes the file.
 func (im *image) discard() {
+	if im.kind == "tmpfs" {
+		_, _ = try("umount", "-l", im.point)
+	}
 	if im.loop != "" {
 		_, _ = try("umount", "-l", im.point)
 		_, _ = try("losetup", "-d", im.loop)

@@ -15,20 +15,21 @@ import (
 type samba struct {
 	m    *member
 	conf string
+	cmd  *exec.Cmd // nil: it was stopped
 }
 
 // sambaUser is who all clients are: root, so that no right stands between a story and what it looks at.
 const sambaUser = "root%secret"
 
 // newSamba starts an smbd whose share "docs" is the member's folder, as file servers have it: NT ACLs, streams and DOS attributes in extended
-// attributes.
-func newSamba(t testing.TB, m *member) *samba {
+// attributes. options are further lines of the share.
+func newSamba(t testing.TB, m *member, options ...string) *samba {
 	t.Helper()
 	needRoot(t, "smbd", "smbclient", "smbcacls", "smbpasswd")
 	if modules, _ := filepath.Glob("/usr/lib/*/samba/vfs/acl_xattr.so"); len(modules) == 0 {
 		t.Skip("SKIPPED: samba's module acl_xattr is not installed; `make deps` installs it")
 	}
-	dir := filepath.Join(workDir(t), "samba")
+	dir := filepath.Join(workDir(t), fmt.Sprintf("samba-%s-%d", m.name, len(options)))
 	text := "[global]\nserver role = standalone server\nserver string = dfs test\nnetbios name = " + m.name + "\nworkgroup = CORP\n" +
 		"disable netbios = yes\nload printers = no\nprintcap name = /dev/null\ndisable spoolss = yes\nmap to guest = never\nlog level = 1\nsmb2 leases = yes\n"
 	for _, what := range []string{"private dir", "lock directory", "state directory", "cache directory", "pid directory", "ncalrpc dir"} {
@@ -40,21 +41,20 @@ func newSamba(t testing.TB, m *member) *samba {
 	}
 	text += "log file = " + filepath.Join(dir, "log") + "\npassdb backend = tdbsam:" + filepath.Join(dir, "passdb.tdb") + "\n" +
 		"[docs]\npath = " + m.root + "\nread only = no\nveto files = /.dfsr/\nvfs objects = acl_xattr streams_xattr\nstore dos attributes = yes\n" +
-		"map archive = no\nmap hidden = no\nmap system = no\nmap readonly = no\nea support = yes\n"
+		"map archive = no\nmap hidden = no\nmap system = no\nmap readonly = no\nea support = yes\n" + strings.Join(options, "\n") + "\n"
 	s := &samba{m: m, conf: filepath.Join(dir, "smb.conf")}
 	if err := os.WriteFile(s.conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	must(t, "sh", "-c", `printf 'secret\nsecret\n' | smbpasswd -c "$1" -s -a root`, "sh", s.conf)
 	args := m.host.command("smbd", "--foreground", "--no-process-group", "-s", s.conf)
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	s.cmd = exec.Command(args[0], args[1:]...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		_ = cmd.Wait()
+		s.stop()
 		if t.Failed() {
 			said, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Logf("smbd of %s said:\n%s", m.name, shorten(string(said), 30))
@@ -65,6 +65,22 @@ func newSamba(t testing.TB, m *member) *samba {
 		return err == nil
 	})
 	return s
+}
+
+// stop ends the smbd.
+func (s *samba) stop() {
+	if s.cmd != nil {
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// maps gives a SID to a group of the server's.
+func (s *samba) maps(sid, group string) {
+	s.m.t.Helper()
+	args := s.m.host.command("net", "-s", s.conf, "groupmap", "add", "sid="+sid, "unixgroup="+group, "ntgroup="+group, "type=builtin")
+	must(s.m.t, args[0], args[1:]...)
 }
 
 // command is the command line of a client of this server.

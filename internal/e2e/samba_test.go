@@ -140,3 +140,86 @@ func TestSambaHolds(t *testing.T) {
 	}
 	b.clears("install-waits-open-file", patience)
 }
+
+// TestSambaOtherNumbers: two servers that map one SID to other numbers. With owners by name the POSIX side is each server's own, so Samba does not
+// believe the NT ACL's hash on the other one: a finding says so and what to configure, and with that the ACL is the same on both.
+func TestSambaOtherNumbers(t *testing.T) {
+	c := newCluster(t, plan{options: "owners: name", family: byName})
+	needRoot(t, "getfacl", "net")
+	a, b := c.members[0], c.members[1]
+	const users = "S-1-5-32-545"
+	c.stop()
+	a.host.people("staff 5001")
+	b.host.people("staff 6001")
+	c.start()
+	c.apply()
+	c.wait(patience)
+	here, there := newSamba(t, a), newSamba(t, b)
+	for _, s := range []*samba{here, there} {
+		s.maps(users, "staff")
+	}
+	path := filepath.Join(workDir(t), "data")
+	if err := os.WriteFile(path, []byte("the plan"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	here.client("put " + path + " plan.txt")
+	const given = "ACL:" + users + ":0/0x0/0x0012008f" // no set of POSIX permissions says this
+	here.acl("plan.txt", "-a", given)
+	c.wait(patience)
+	for root, group := range map[string]string{a.root: "group:5001:", b.root: "group:6001:"} {
+		if acl := must(t, "getfacl", "-n", "-c", filepath.Join(root, "plan.txt")); !strings.Contains(acl, group) {
+			t.Errorf("the POSIX ACL in %s lacks %s:\n%s", root, group, acl)
+		}
+	}
+	if x := here.acl("plan.txt"); !strings.Contains(x, given) {
+		t.Errorf("the ACL here lacks what was given:\n%s", x)
+	}
+	if x := there.acl("plan.txt"); strings.Contains(x, given) {
+		t.Errorf("Samba believes the NT ACL without being told to:\n%s", x)
+	}
+	if f := b.finds("nt-acl-doubted", 20*time.Second); !strings.Contains(f.Remedy, "ignore system acls") {
+		t.Errorf("finding %+v", f)
+	}
+	if said := a.must("status"); strings.Contains(said, "nt-acl-doubted") {
+		t.Errorf("where the ACL was set nothing is wrong:\n%s", said)
+	}
+
+	here.stop()
+	there.stop()
+	const believe = "acl_xattr:ignore system acls = yes"
+	here, there = newSamba(t, a, believe), newSamba(t, b, believe)
+	for _, s := range []*samba{here, there} {
+		s.maps(users, "staff")
+	}
+	if x, y := aces(here.acl("plan.txt")), aces(there.acl("plan.txt")); x != y || !strings.Contains(x, given) {
+		t.Errorf("the ACL is\n%s\nthere\n%s", x, y)
+	}
+	there.acl("plan.txt", "-D", given)
+	c.wait(patience)
+	if x, y := aces(here.acl("plan.txt")), aces(there.acl("plan.txt")); x != y || strings.Contains(x, given) {
+		t.Errorf("changed there, the ACL here is\n%s\nthere\n%s", x, y)
+	}
+	equalNTACLs(t, a.root, b.root)
+}
+
+// aces are the entries of an ACL as smbcacls says it.
+func aces(acl string) string {
+	var out []string
+	for line := range strings.Lines(acl) {
+		if strings.HasPrefix(line, "ACL:") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
+}
+
+// equalNTACLs compares the NT ACLs of two trees.
+func equalNTACLs(t testing.TB, a, b string) {
+	t.Helper()
+	dump := func(root string) string {
+		return must(t, "sh", "-c", `cd "$1" && getfattr -R -P -h -m security.NTACL -e hex --absolute-names .`, "sh", root)
+	}
+	if x, y := dump(a), dump(b); x != y || x == "" {
+		t.Errorf("NT ACLs\n%s\nthere\n%s", x, y)
+	}
+}

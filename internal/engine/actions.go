@@ -95,7 +95,7 @@ func (c *chunks) add(d capture.Draft) error {
 }
 
 func (e *Env) captureDeps(cfg *Config) *capture.Deps {
-	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy}
+	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Fold: e.Store.State().Folds, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0}
 }
 
 // LookGone looks into names that were not there.
@@ -226,7 +226,7 @@ func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := ctx.stager(a.cfg)
+	s := ctx.stager(a.cfg, a.batch.link.member)
 	return s.Stage(ctx, up, wanted)
 }
 
@@ -275,9 +275,10 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},
-		Replicates: func(e volume.Entry) bool {
-			return e.Type != repl.Other && !a.cfg.Filter.Match(e.Name, e.Type == repl.Directory)
-		},
+		Replicates: spelling{ctx.Env, a.cfg}.replicates,
+	}
+	if ctx.Store.State().Folds {
+		b.Clear = spelling{ctx.Env, a.cfg}.clear
 	}
 	b.Outcomes = make([]install.Outcome, len(b.Items))
 	for i := range b.Items {

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"opendfs/internal/fetch"
 	"opendfs/internal/finding"
@@ -224,6 +225,10 @@ func (f *Folder) startInstall() {
 	if len(f.fifo) > 0 && f.fifo[0].state == batchStaged {
 		next = f.fifo[0]
 		f.fifo = f.fifo[1:]
+		for len(f.fifo) > 0 && next.takes(f.fifo[0]) {
+			next.join(f.fifo[0])
+			f.fifo = f.fifo[1:]
+		}
 	} else {
 		for i, b := range f.big {
 			if b.state == batchStaged && (len(f.fifo) == 0 || f.fifo[0].seq > b.after) {
@@ -239,6 +244,26 @@ func (f *Folder) startInstall() {
 		next.bulk = len(next.changes) >= bulkItems
 		f.do(&Install{batch: next, cfg: &f.cfg})
 	}
+}
+
+// takes reports whether what follows a batch can be made durable with it: both
+// set metadata alone, each object by itself.
+func (b *batch) takes(next *batch) bool {
+	return next.state == batchStaged && b.link == next.link && b.diff == next.diff &&
+		len(b.changes)+len(next.changes) <= maxOutstanding && b.metaAlone() && next.metaAlone()
+}
+
+func (b *batch) metaAlone() bool {
+	return !slices.ContainsFunc(b.changes, func(c repl.Change) bool {
+		return c.Content || !c.Meta || c.Group != 0 || c.From != c.To || c.Update.Type == repl.Directory
+	})
+}
+
+func (b *batch) join(next *batch) {
+	b.changes = append(b.changes, next.changes...)
+	b.settles = append(b.settles, next.settles...)
+	b.staged = append(b.staged, next.staged...)
+	b.failures = min(b.failures, next.failures)
 }
 
 // recheck marks the changes that no longer follow from the records, because one

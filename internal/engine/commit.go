@@ -30,13 +30,14 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	all := drafts
 	var refusals []capture.Draft
-	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID)}
+	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID), places: make(map[repl.Place]repl.UID)}
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
 		writes, how := f.prepare(drafts[:n], &g)
 		switch how {
 		case ready:
 			g.add(writes)
+			f.claim(writes, &g)
 		case overtaken:
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
@@ -65,11 +66,15 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	f.notify = f.notify || updates(b.Writes)
 	f.stats.captured(b.Writes, f.now())
 	for i := range b.Writes {
+		f.moves = f.moves || b.Writes[i].Record.Type == repl.Directory
 		f.waitOver(b.Writes[i].Record.UID)
 	}
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
 			f.trail(&all[i])
+			if p := all[i].Prior; p != nil && all[i].Kind != capture.KindAdopt {
+				f.vacated(p.Parent, p.Name)
+			}
 		}
 	}
 }
@@ -162,6 +167,9 @@ type gathered struct {
 	uids    map[repl.UID]bool
 	dirs    map[repl.Identity]bool // directories on disk
 	parents map[repl.UID]repl.UID  // of directories, as they will be
+	// places are those of live objects, the names folded: two that fold to one
+	// may have been found at once.
+	places map[repl.Place]repl.UID
 }
 
 func (g *gathered) add(writes []store.Write) {
@@ -181,11 +189,12 @@ func (g *gathered) add(writes []store.Write) {
 
 // prepare makes the writes of one group of drafts, which join what is gathered.
 func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
+	f.reanimate(group, g)
 	freed, parents := make(map[repl.UID]bool), make(map[repl.UID]repl.UID)
 	for i := range group {
 		d := &group[i]
 		p := d.Prior
-		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && p.Name == d.Update.Name {
+		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name) {
 			continue
 		}
 		freed[p.UID] = true // dead, or gone from where it was
@@ -210,6 +219,9 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 			return nil, refused
 		}
 		writes = append(writes, w)
+	}
+	if !f.free(writes, g) {
+		return nil, overtaken
 	}
 	return writes, ready
 }
@@ -326,8 +338,8 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 			return false
 		}
 	}
-	if !u.Present {
-		return true
+	if !u.Present || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
+		return true // the place is its own as long as its record stands
 	}
 	if d.Prior != nil && d.Prior.Type == repl.Directory &&
 		(f.within(f.st.Get, dir, d.Prior.UID, parents...) || f.within(f.flight.Get, dir, d.Prior.UID, parents...)) {
@@ -440,7 +452,7 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	if f.unclean && prior != nil && !repl.SameContent(prior, &rec.Update) {
+	if f.unclean && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
 		// Whether a user or the crash made this content cannot be told: the
 		// history owns up to nothing, so whoever installs it keeps what it
 		// replaces (rule 19).

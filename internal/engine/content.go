@@ -27,10 +27,25 @@ func (s *Served) Content(ctx context.Context, item *wire.ContentItem) (*Content,
 	if len(c.ranges) == 0 {
 		c.ranges = []rdc.Range{{Off: item.Offset, Len: left}}
 	}
-	if len(item.Seeds) > 0 {
-		s.delta(ctx, c, item.Seeds)
+	if len(item.Seeds) > 0 || item.Similar {
+		s.delta(ctx, c, item)
+	}
+	if c.head.Form == wire.FormWhole && item.Offset == 0 && len(item.Ranges) == 0 {
+		s.signSent(c)
 	}
 	return c, wire.StatusOK
+}
+
+// signSentFrom is the size from which on a content that is sent whole is signed on
+// its way: whoever gets it will be sent the next version by what differs.
+const signSentFrom = 1 << 20
+
+func (s *Served) signSent(c *Content) {
+	kept := s.env.Staging
+	if kept == nil || c.rec.Size < signSentFrom || s.env.Workers == 0 || kept.Has(c.rec.Content) {
+		return
+	}
+	c.signed, c.signEnd = kept.Sign(c.rec.Size, repl.Hash{})
 }
 
 // Content is an open version of a file: what of it one item asks for.
@@ -41,6 +56,9 @@ type Content struct {
 	lead   []byte      // what is sent before bytes of the file
 	ranges []rdc.Range // of the file, to be sent; the first is what is left of it
 	done   bool        // read to its end and found unchanged
+
+	signed  io.Writer // takes what is sent; nil: nobody wants it
+	signEnd func(content repl.Hash, ok bool)
 }
 
 // Head is what is said of the content before its bytes.
@@ -61,6 +79,9 @@ func (c *Content) Read(p []byte) (int, error) {
 		r.Len -= int64(n)
 		switch {
 		case n > 0:
+			if c.signed != nil {
+				_, _ = c.signed.Write(p[:n]) // a signer takes everything
+			}
 			return n, nil
 		case errors.Is(err, io.EOF):
 			return 0, ErrChanged
@@ -87,6 +108,10 @@ func (c *Content) left() bool {
 // the version, or is not all that was asked for.
 func (c *Content) Close() error {
 	ok := c.done || len(c.lead) == 0 && !c.left() && c.unchanged()
+	if c.signed != nil {
+		c.signEnd(c.rec.Content, ok)
+		c.signed = nil
+	}
 	if err := c.File.Close(); err != nil {
 		return err
 	}

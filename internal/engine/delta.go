@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 
 	"opendfs/internal/fetch"
+	"opendfs/internal/preserve"
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/staging"
@@ -36,11 +38,16 @@ type signed struct {
 }
 
 // delta makes c what its content lacks of the seeds, where the signature of the
-// first of them is kept; an offer of its own signature where it is not; and
-// leaves it whole where that would not pay.
-func (s *Served) delta(ctx context.Context, c *Content, seeds []repl.Hash) {
+// first of them is kept; an offer of its own signature where it is not, or where
+// files like it may be looked for; and leaves it whole where that would not pay.
+func (s *Served) delta(ctx context.Context, c *Content, item *wire.ContentItem) {
 	if s.env.Staging == nil || c.rec.Size == 0 {
 		return
+	}
+	traits := s.env.Staging.Traits(c.rec.Content)
+	similar := item.Similar && traits != (rdc.Traits{})
+	if len(item.Seeds) == 0 && !similar {
+		return // nothing is read only to find out that nothing is like it
 	}
 	select {
 	case s.signing <- struct{}{}:
@@ -52,31 +59,46 @@ func (s *Served) delta(ctx context.Context, c *Content, seeds []repl.Hash) {
 	if err != nil {
 		return
 	}
-	kept, release, ok := s.kept(seeds)
+	kept, release, ok := s.kept(item.Seeds)
 	defer release()
-	if !ok {
-		c.head.Form, c.head.Offer = wire.FormOffer, target.tree.Offer().Encode(nil)
-		c.ranges = nil
+	if ok && s.match(c, target, kept, item.Needs) {
 		return
 	}
+	if !ok && len(item.Seeds) > 0 || similar {
+		c.head.Form, c.head.Offer = wire.FormOffer, target.tree.Offer().Encode(nil)
+		c.ranges = nil
+		if item.Similar {
+			c.head.Traits = traits
+		}
+	}
+}
+
+// match makes c what its content lacks of seeds, or only the needs, and reports
+// whether that pays.
+func (s *Served) match(c *Content, target signed, seeds []rdc.Seed, only bool) bool {
 	pieces, done := s.pieces(c, target.sig)
 	defer done()
-	needs, err := rdc.Match(rdc.Seed{Sig: target.sig, Pieces: pieces}, kept)
+	needs, err := rdc.Match(rdc.Seed{Sig: target.sig, Pieces: pieces}, seeds)
 	if err != nil {
-		return
+		return false
 	}
 	raw := needs.Encode(nil)
 	carries := int64(len(raw)) + needs.Missing()
 	if len(raw) > wire.MaxNeeds || carries > c.rec.Size/10*9 {
-		return
+		return false
 	}
 	c.head.Form, c.head.Needs, c.head.Carries = wire.FormDelta, len(raw), carries
 	c.lead, c.ranges = raw, nil
+	if only {
+		c.head.Carries = int64(len(raw))
+		return true
+	}
 	for _, r := range needs.Runs {
 		if r.Seed == rdc.Fetch {
 			c.ranges = append(c.ranges, rdc.Range{Off: r.Off, Len: r.Len})
 		}
 	}
+	return true
 }
 
 // kept finds the signatures of seeds; without ok that of the first is not kept.
@@ -88,8 +110,15 @@ func (s *Served) kept(seeds []repl.Hash) (out []rdc.Seed, release func(), ok boo
 			f()
 		}
 	}
+	if len(seeds) == 0 {
+		return nil, release, false
+	}
 	for i, h := range seeds {
 		seed, f, found := s.env.Staging.Get(h)
+		if found && seed.Pieces == nil { // they can only be cut from the file
+			f()
+			found = false
+		}
 		switch {
 		case found:
 			held = append(held, f)
@@ -151,7 +180,10 @@ func (u *untilDone) Read(p []byte) (int, error) {
 // pieces are those kept of a content, or cut again from its file.
 func (s *Served) pieces(c *Content, sig *rdc.Signature) (rdc.PieceFunc, func()) {
 	if seed, release, ok := s.env.Staging.Get(c.rec.Content); ok {
-		return seed.Pieces, release
+		if seed.Pieces != nil {
+			return seed.Pieces, release
+		}
+		release()
 	}
 	return rdc.CutPieces(c.File, sig), func() {}
 }
@@ -195,25 +227,85 @@ func (s *Served) answer(ctx context.Context, c *Content, req *wire.RdcRequest) (
 }
 
 // signer signs contents of at least least bytes on their way past.
-func signer(kept *staging.Store, least int64) func(size int64) (io.Writer, func(repl.Hash, bool)) {
+func signer(kept *staging.Store, least int64) func(size int64, like repl.Hash) (io.Writer, func(repl.Hash, bool)) {
 	if kept == nil {
 		return nil
 	}
-	return func(size int64) (io.Writer, func(repl.Hash, bool)) {
+	return func(size int64, like repl.Hash) (io.Writer, func(repl.Hash, bool)) {
 		if size < least {
 			return nil, nil
 		}
-		return kept.Sign(size)
+		return kept.Sign(size, like)
 	}
 }
 
 // stager makes what brings contents.
-func (e *Env) stager(cfg *Config) fetch.Stager {
-	s := fetch.Stager{Volume: e.Volume, Folder: cfg.Folder, Workers: e.Workers, MinDelta: cfg.minDelta()}
+func (e *Env) stager(cfg *Config, up repl.MemberID) fetch.Stager {
+	t := cfg.Transfers[up]
+	s := fetch.Stager{Volume: e.Volume, Folder: cfg.Folder, Workers: e.Workers, MinDelta: cfg.minDelta(), Whole: t.Whole}
+	if t.MinDelta > 0 {
+		s.MinDelta = t.MinDelta
+	}
 	if e.Staging != nil {
 		s.Signatures, s.Parts = e.Staging, e.Staging
+		if !t.NoCrossFile {
+			s.Find = e.find
+		}
 	}
 	return s
+}
+
+// maxKeptLooked is how many kept objects are looked at for a content.
+const maxKeptLooked = 4096
+
+// find finds a file with a content of which the signature is kept: one of the
+// tree, or one that was kept aside when it was deleted or had lost.
+func (e *Env) find(content repl.Hash) (fetch.Old, bool) {
+	seed, release, ok := e.Staging.Get(content)
+	if !ok {
+		return fetch.Old{}, false
+	}
+	release()
+	size := seed.Sig.Size
+	recs, err := e.Store.ByContent(content, size)
+	if err != nil {
+		return fetch.Old{}, false
+	}
+	for i := range recs {
+		if l, err := e.localOf(&recs[i]); err == nil {
+			return fetch.Old{Local: l, Content: content}, true
+		}
+	}
+	return e.findKept(content, size)
+}
+
+var errEnough = errors.New("looked at enough")
+
+func (e *Env) findKept(content repl.Hash, size int64) (old fetch.Old, found bool) {
+	looked := 0
+	_ = e.Keep.List(func(k preserve.Entry) error { // what cannot be listed is not found
+		if k.Type == repl.File && k.Size == size && k.Record.Content == content {
+			old, found = e.keptFile(&k)
+		}
+		if looked++; found || looked == maxKeptLooked {
+			return errEnough
+		}
+		return nil
+	})
+	return old, found
+}
+
+// keptFile says where a kept file lies and what it is.
+func (e *Env) keptFile(k *preserve.Entry) (fetch.Old, bool) {
+	area, err := e.Volume.Private(k.Area)
+	if err != nil {
+		return fetch.Old{}, false
+	}
+	st, err := area.Lookup(k.Name)
+	if err = errors.Join(err, area.Close()); err != nil || st.Type != repl.File {
+		return fetch.Old{}, false
+	}
+	return fetch.Old{Local: fetch.Local{Area: k.Area, Name: k.Name, Identity: st.Identity, Print: st.Print}, Content: k.Record.Content}, true
 }
 
 // old lists the file of this member that holds another version of a content.

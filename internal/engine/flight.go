@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 )
@@ -16,17 +17,18 @@ import (
 // other partners until its plan is done.
 type flight struct {
 	st      *store.Folder
+	fold    func(name string) string // the form by which names are compared
 	records map[repl.UID]repl.Record // as they will be
 	dropped map[repl.UID]bool
 	changes map[repl.UID]int        // how many changes of the object are under way
-	places  map[repl.Place]repl.UID // live records of the flight by their place
+	places  map[repl.Place]repl.UID // live records of the flight by their place, the name folded
 	merging bool                    // directories were merged, or not: places must be found anew
-	locked  map[repl.Place]int      // places that plans leave or take
+	locked  map[repl.Place]int      // places that plans leave or take, the name folded
 	touched map[repl.UID]int        // directories whose entries plans change, and with them the mtime
 }
 
 func (v *flight) init(st *store.Folder) {
-	v.st = st
+	v.st, v.fold = st, filter.Folder(st.State().Folds)
 	v.records = make(map[repl.UID]repl.Record)
 	v.dropped = make(map[repl.UID]bool)
 	v.changes = make(map[repl.UID]int)
@@ -41,7 +43,12 @@ func (v *flight) holds(uid repl.UID) bool {
 	return ok || v.dropped[uid]
 }
 
-func (v *flight) holdsPlace(p repl.Place) bool { return v.locked[p] > 0 }
+func (v *flight) holdsPlace(p repl.Place) bool { return v.locked[v.folded(p)] > 0 }
+
+// folded is the key of a place: names that fold to the same are one.
+func (v *flight) folded(p repl.Place) repl.Place {
+	return repl.Place{Dir: p.Dir, Name: v.fold(p.Name)}
+}
 
 // touches reports whether a plan under way changes entries of the directory.
 func (v *flight) touches(uid repl.UID) bool { return v.touched[uid] > 0 }
@@ -66,7 +73,7 @@ func (v *flight) add(c *repl.Change) {
 	}
 	for _, p := range []repl.Place{c.From, c.To} {
 		if !p.IsZero() {
-			v.locked[p]++
+			v.locked[v.folded(p)]++
 			v.touched[p.Dir]++
 		}
 	}
@@ -84,8 +91,9 @@ func (v *flight) remove(c *repl.Change) {
 		if p.IsZero() {
 			continue
 		}
-		if v.locked[p]--; v.locked[p] <= 0 {
-			delete(v.locked, p)
+		key := v.folded(p)
+		if v.locked[key]--; v.locked[key] <= 0 {
+			delete(v.locked, key)
 		}
 		if v.touched[p.Dir]--; v.touched[p.Dir] <= 0 {
 			delete(v.touched, p.Dir)
@@ -128,13 +136,13 @@ func (v *flight) settle() {
 	}
 }
 
-// key is the place of a record with its directory's heir.
+// key is the key of a record's place, in its directory's heir.
 func (v *flight) key(rec *repl.Record) repl.Place {
 	dir, err := v.Canonical(rec.Parent)
 	if err != nil { // the store's error comes back with the next look-up
 		dir = rec.Parent
 	}
-	return repl.Place{Dir: dir, Name: rec.Name}
+	return v.folded(repl.Place{Dir: dir, Name: rec.Name})
 }
 
 // Get returns the record as it will be.
@@ -151,7 +159,7 @@ func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
 // At returns the live record that will hold the place.
 func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	v.settle()
-	if uid, ok := v.places[repl.Place{Dir: dir, Name: name}]; ok {
+	if uid, ok := v.places[v.folded(repl.Place{Dir: dir, Name: name})]; ok {
 		return v.records[uid], true, nil
 	}
 	rec, ok, err := v.st.At(dir, name)
@@ -191,7 +199,7 @@ func (v *flight) under(dir repl.UID, after string) []repl.UID {
 	v.settle()
 	var uids []repl.UID
 	for p, uid := range v.places {
-		if p.Dir == dir && p.Name > after {
+		if p.Dir == dir && v.records[uid].Name > after {
 			uids = append(uids, uid)
 		}
 	}

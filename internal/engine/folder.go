@@ -34,11 +34,20 @@ type Config struct {
 	Primary     bool
 	ReadOnly    bool
 	Filter      *filter.Set
-	Rest        time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta    int64           // size from which on deltas travel; 0: 64 KiB
-	Reserve     uint64          // free bytes below which no content is brought here
-	Upstreams   []repl.MemberID // whom this member asks
-	Downstreams []repl.MemberID // who may ask this member
+	Insensitive bool // names that fold to the same are one (filter.Fold)
+	Morph       bool // of two directories of one name both stay, one renamed
+	// TombstoneLifetime is how long a deleted object may come back to life under
+	// its name; 0: for ever.
+	TombstoneLifetime time.Duration
+	Rest              time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta          int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve           uint64          // free bytes below which no content is brought here
+	Upstreams         []repl.MemberID // whom this member asks
+	Downstreams       []repl.MemberID // who may ask this member
+
+	// Transfers say how contents are brought from upstreams, where that is not as
+	// the zero Transfer says.
+	Transfers map[repl.MemberID]Transfer
 
 	// StagingQuota is what kept signatures may take, a target.
 	StagingQuota int64
@@ -46,6 +55,13 @@ type Config struct {
 	// without a quota nothing is evicted.
 	ConflictQuota     int64
 	ConflictRetention time.Duration
+}
+
+// Transfer says how contents are brought from one upstream.
+type Transfer struct {
+	Whole       bool  // never by what differs
+	NoCrossFile bool  // files like a new one are not looked for
+	MinDelta    int64 // size from which on deltas travel; 0: Config.MinDelta
 }
 
 // Findings is where bad conditions are raised and cleared.
@@ -108,6 +124,7 @@ type Folder struct {
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
 	raised  map[spot]capture.Raised // by names that were looked at
+	moves   bool                    // directories have moved since their findings were last retitled
 	opened  map[spot]int            // how often a name was found open for writing, in a row
 	goneRun bool
 	walking bool // a Gap is being walked
@@ -130,8 +147,10 @@ type Folder struct {
 	evacuating bool
 	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
 	mending    bool
-	mendAt     repl.Time // when carried metadata are tried again
-	carried    int64     // objects whose metadata were said to be carried
+	mendAt     repl.Time                      // when carried metadata are tried again
+	carried    int64                          // objects whose metadata were said to be carried
+	seconds    map[repl.Place]map[string]bool // names left alone because of another spelling, by folded place
+	foldAt     repl.Time                      // when folding names is tried again
 	syncing    bool
 	rebuild    bool
 	partner    map[repl.MemberID]version.Vector
@@ -153,6 +172,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
+		seconds: make(map[repl.Place]map[string]bool),
 	}
 	f.dirty.init()
 	f.flight.init(st)
@@ -190,6 +210,8 @@ func (f *Folder) schedule() {
 	f.advancePhase()
 	f.startLagging()
 	f.startMending()
+	f.retryFold()
+	f.retitle()
 	f.startAsking()
 	f.setWake()
 }

@@ -42,6 +42,7 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	saved     uint64 // bytes of content that did not have to come
+	similar   uint64 // of them, those that other files held
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -92,7 +93,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase()}}
+		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
 		switch d := l.diff; {
 		case d == nil:
 			// A member in initial sync may have all and not know it: it was stopped
@@ -194,6 +195,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {

@@ -53,13 +53,13 @@ func (e installed) apply(f *Folder) {
 		f.cleared(c)
 		delete(f.refused, c.Update.UID)
 		if c.Content {
-			f.stats.Bytes += uint64(c.Update.Size)
-			saved := uint64(b.staged[i].Delta.Saved)
-			f.stats.Saved += saved
-			b.link.saved += saved
+			f.brought(b, i)
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
+		f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
+		f.vacated(c.From.Dir, c.From.Name)
+		f.vacated(c.To.Dir, c.To.Name)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			if c.Verdict == repl.VerdictUndone {
@@ -89,6 +89,18 @@ func (e installed) apply(f *Folder) {
 		f.settleDiff(b.link)
 	} else {
 		b.link.retryAt = f.now() // to join it
+	}
+}
+
+// brought counts a content that came, and what of it did not travel.
+func (f *Folder) brought(b *batch, i int) {
+	f.stats.Bytes += uint64(b.changes[i].Update.Size)
+	saved := uint64(b.staged[i].Delta.Saved)
+	f.stats.Saved += saved
+	b.link.saved += saved
+	if b.staged[i].Delta.Similar {
+		f.stats.Similar += saved
+		b.link.similar += saved
 	}
 }
 

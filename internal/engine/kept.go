@@ -48,6 +48,7 @@ type evicted struct {
 
 func (e evicted) apply(f *Folder) {
 	e.r.evicting.running = false
+	e.r.judgeStaging(f)
 	if e.out.Objects > 0 {
 		e.r.log.Info("kept objects evicted", "objects", e.out.Objects, "bytes", e.out.Bytes, "left", e.out.After.Bytes)
 	}
@@ -62,6 +63,19 @@ func (e evicted) apply(f *Folder) {
 	}
 	f.find.Raise(finding.ConflictStoreOverQuota, f.cfg.Name,
 		fmt.Sprintf("%d objects of %d bytes are kept, the quota is %d bytes", e.out.After.Objects, e.out.After.Bytes, f.cfg.ConflictQuota))
+}
+
+// judgeStaging says whether the signatures that are needed have room.
+func (r *Runner) judgeStaging(f *Folder) {
+	if r.env.Staging == nil {
+		return
+	}
+	u := r.env.Staging.Usage()
+	if !u.Small {
+		f.find.Clear(finding.StagingSmall, f.cfg.Name)
+		return
+	}
+	f.find.Raise(finding.StagingSmall, f.cfg.Name, fmt.Sprintf("%d signatures take %d bytes; %d were removed, and some of them were needed again", u.Entries, u.Used, u.Evicted))
 }
 
 // changedHere are places that this process itself has changed, which the

@@ -34,8 +34,14 @@ type goneMark struct {
 type Journaled struct{ Batch journal.Batch }
 
 func (e Journaled) apply(f *Folder) {
+	var last *repl.Record // the directory of the name before
 	for i := range e.Batch.Dirty {
-		f.journalled(&e.Batch.Dirty[i])
+		d := &e.Batch.Dirty[i]
+		if last != nil && d.Name != "." && d.Name != "" && !d.Tree && path.Base(d.Path) == last.Name && last.Identity.Handle == string(d.Dir) {
+			f.dirty.mark(last.UID, d.Name, d.Wrote) // and the directory itself is
+			continue
+		}
+		last = f.journalled(d)
 	}
 	if g := e.Batch.Gap; g != nil {
 		if !g.Planned {
@@ -55,34 +61,43 @@ func (f *Folder) walk() {
 
 func (f *Folder) root() repl.UID { return repl.RootUID(f.cfg.Folder) }
 
-// journalled marks one name that the journal reported.
-func (f *Folder) journalled(d *journal.Dirty) {
+// journalled marks one name that the journal reported. It returns the record of
+// the directory that it is in, if that is marked too.
+func (f *Folder) journalled(d *journal.Dirty) *repl.Record {
 	if d.Name == "" {
 		f.markHandle(string(d.Child), d.Wrote)
-		return
+		return nil
 	}
 	dir, ok := f.directoryOf(d)
 	if !ok {
-		return
+		return nil
 	}
 	f.markDirectory(dir)
-	if rec, ok, err := f.st.Get(dir); !f.storeFailed(err) && ok && dir != f.root() && path.Base(d.Path) != rec.Name {
+	in, known, err := f.st.Get(dir)
+	if f.storeFailed(err) {
+		return nil
+	}
+	if known && dir != f.root() && path.Base(d.Path) != in.Name {
 		f.dirty.at(dir).self = true // it is on the move: its place on record may tell nothing of it
 	}
 	if d.Name != "." {
 		f.dirty.mark(dir, d.Name, d.Wrote)
 	}
 	if !d.Tree {
-		return
+		if known && dir != f.root() {
+			return &in
+		}
+		return nil
 	}
 	if d.Name != "." { // what lies below is in doubt as well
 		rec, ok, err := f.st.At(dir, d.Name)
 		if f.storeFailed(err) || !ok || rec.Type != repl.Directory {
-			return // not on record: it is looked at whole when it is found
+			return nil // not on record: it is looked at whole when it is found
 		}
 		dir = rec.UID
 	}
 	f.dirty.markAll(dir)
+	return nil
 }
 
 // markDirectory marks a directory whose entries changed: its mtime did too.
@@ -381,30 +396,39 @@ func (f *Folder) raise(raised []capture.Raised) {
 // same names had found and this one has not.
 func (f *Folder) reraise(w *capture.Work, raised []capture.Raised) {
 	f.raise(raised)
+	dir, err := f.st.Canonical(w.Dir)
+	if f.storeFailed(err) {
+		return
+	}
 	now := make(map[spot]capture.Raised, len(raised))
 	for _, r := range raised {
-		now[spot{w.Dir, path.Base(r.Object)}] = r
+		now[spot{dir, path.Base(r.Object)}] = r
 	}
 	over := func(at spot) {
 		old, was := f.raised[at]
 		if r, is := now[at]; was && (!is || r.Code != old.Code) {
 			f.find.Clear(old.Code, f.cfg.Name+":"+old.Object)
 			delete(f.raised, at)
+			f.noteSecond(at, false)
 		}
 	}
 	if w.All {
 		for at := range f.raised {
-			if at.dir == w.Dir {
+			if at.dir == dir {
 				over(at)
 			}
 		}
 	}
 	for _, n := range w.Names {
-		over(spot{w.Dir, n.Name})
+		over(spot{dir, n.Name})
 	}
 	for at, r := range now {
+		if old, was := f.raised[at]; was && old.Object != r.Object {
+			f.find.Clear(old.Code, f.cfg.Name+":"+old.Object)
+		}
 		if len(f.raised) < maxRaised {
 			f.raised[at] = r
+			f.noteSecond(at, r.Code == finding.NameCollides)
 		}
 	}
 }

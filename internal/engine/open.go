@@ -65,6 +65,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := settle(ctx, &cfg, env); err != nil {
 		return nil, err
 	}
+	if err := followCase(&cfg, env.Store, find); err != nil {
+		return nil, err
+	}
 	f := New(cfg, env.Store, env.Now, find)
 	f.phase, f.unclean = st.Phase, unclean
 	if st.Phase == store.PhaseNew {

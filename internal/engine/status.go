@@ -15,7 +15,9 @@ type Stats struct {
 	Installed    uint64 // updates of others
 	Bytes        uint64 // content installed
 	Saved        uint64 // of it, what did not have to come because old versions held it
+	Similar      uint64 // of that, what files like it held
 	LocalRefused uint64 // changes on a read-only member
+	Reanimated   uint64 // deleted objects that came back under their names here
 	Redecided    uint64 // installs that met a changed tree
 	Kept         uint64 // objects put into the conflict store
 	Verdicts     [repl.Verdicts]uint64
@@ -53,6 +55,7 @@ type LinkStatus struct {
 	Held    version.Vector // what could not be committed yet
 	Pending int            // updates on their way
 	Saved   uint64         // bytes of content from it that did not have to come
+	Similar uint64         // of them, those that other files held
 }
 
 // Status is a picture of the folder after a step.
@@ -97,7 +100,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"opendfs/internal/rdc"
@@ -19,11 +20,18 @@ import (
 type Signatures interface {
 	// Get returns a kept one; release lets go of its pieces.
 	Get(content repl.Hash) (seed rdc.Seed, release func(), ok bool)
+	// Similar finds contents with kept signatures that are like one with those
+	// traits, at most n.
+	Similar(traits rdc.Traits, n int) []repl.Hash
 	// Make signs what r holds, which must be the content.
 	Make(r io.Reader, content repl.Hash, size int64) (*rdc.Signature, error)
-	// Sign signs a content on its way past. end is called once, with ok if it was
-	// written whole.
-	Sign(size int64) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Sign signs a content on its way past, of which like is another version. end
+	// is called once, with ok if it was written whole.
+	Sign(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
+	// Assembled is Sign for a content that is put together of like and others as
+	// runs say; with coarse without pieces, which would take more room than the
+	// content itself.
+	Assembled(size int64, like repl.Hash, runs *rdc.Needs, coarse bool) (w io.Writer, end func(content repl.Hash, ok bool))
 }
 
 // Old is a file of this member that may hold most of a content: another version
@@ -39,7 +47,8 @@ var errSeed = errors.New("the old version has changed")
 
 // Delta is what assembling from old versions came to.
 type Delta struct {
-	Saved int64 // bytes of the content that did not come
+	Saved   int64 // bytes of the content that did not come
+	Similar bool  // the old versions were files like it, not itself before
 	// Broken is why what was assembled is not the content, which was then fetched
 	// whole.
 	Broken error
@@ -64,10 +73,42 @@ func (s *Stager) seeds(w *Wanted) []repl.Hash {
 	return out
 }
 
+// refineFrom is how many runs make a content one with many small changes, such as an
+// archive: those are looked at once more, closer.
+const refineFrom = 512
+
+// maxSimilar is how many files like a content are made use of.
+const maxSimilar = 5
+
+// similar reports whether a content may be offered to be looked for in files like
+// it.
+func (s *Stager) similar(w *Wanted) bool {
+	return s.Find != nil && s.Signatures != nil && w.Update.Size >= s.MinDelta
+}
+
+// like finds files that are like a content with those traits, other than those
+// that are known already.
+func (s *Stager) like(w *Wanted, traits rdc.Traits) []Old {
+	if !s.similar(w) || traits == (rdc.Traits{}) {
+		return nil
+	}
+	var out []Old
+	for _, h := range s.Signatures.Similar(traits, maxSimilar+len(w.Old)) {
+		if len(out) == maxSimilar || slices.ContainsFunc(w.Old, func(o Old) bool { return o.Content == h }) {
+			continue
+		}
+		if old, ok := s.Find(h); ok {
+			out = append(out, old)
+		}
+	}
+	return out
+}
+
 // olds are the files that a content is assembled from, open.
 type olds struct {
 	files []volume.File
 	from  []Old
+	part  volume.File // the beginning of the content itself, numbered behind them; nil: there is none
 }
 
 // openOlds opens the seeds of a wanted content; errSeed if one is not what it was.
@@ -85,7 +126,13 @@ func (s *Stager) openOlds(from []Old) (*olds, error) {
 }
 
 func (s *Stager) openLocal(l *Local) (volume.File, error) {
-	d, err := s.Volume.OpenDir(l.Dir)
+	var d volume.Dir
+	var err error
+	if l.Area != "" {
+		d, err = s.Volume.Private(l.Area)
+	} else {
+		d, err = s.Volume.OpenDir(l.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +170,20 @@ func (o *olds) sizes() []int64 {
 	return out
 }
 
+func (o *olds) readers() []io.ReaderAt {
+	var out []io.ReaderAt
+	for _, f := range o.files {
+		out = append(out, f)
+	}
+	return out
+}
+
 func (o *olds) close() {
 	for _, f := range o.files {
 		_ = f.Close() // it was only read
+	}
+	if o.part != nil {
+		_ = o.part.Close() // it was only read
 	}
 }
 
@@ -179,7 +237,7 @@ func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) err
 		err = fmt.Errorf("%d bytes come for %d that are needed: %w", head.Carries-int64(head.Needs), needs.Missing(), rdc.ErrFormat)
 	}
 	if err == nil {
-		err = s.assemble(&w.Update, o, needs, r, out)
+		err = s.assemble(w, o, needs, r, out)
 	}
 	if err == nil {
 		out.Delta.Saved = w.Update.Size - head.Carries
@@ -187,10 +245,51 @@ func (s *Stager) delta(w *Wanted, out *Staged, head *wire.Head, r io.Reader) err
 	return err
 }
 
+// lacks is a content that comes as needs, without the bytes that they lack.
+type lacks struct {
+	index int
+	raw   []byte
+	err   error
+}
+
+func (s *Stager) receiveNeeds(index int, head *wire.Head, r io.Reader) lacks {
+	l := lacks{index: index, raw: make([]byte, head.Needs)}
+	_, l.err = io.ReadFull(r, l.raw)
+	return l
+}
+
+// bringLacking assembles a content from needs and what is missing here by them.
+func (s *Stager) bringLacking(ctx context.Context, up Upstream, w *Wanted, out *Staged, l *lacks) error {
+	if l.err != nil {
+		return l.err
+	}
+	o, err := s.openOlds(w.Old)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	needs, err := rdc.DecodeNeeds(l.raw, o.sizes())
+	if err == nil {
+		err = s.complete(ctx, up, w, o, needs, out)
+	}
+	if err == nil {
+		out.Delta.Saved = max(0, w.Update.Size-needs.Missing()-int64(len(l.raw)))
+	}
+	return err
+}
+
+// complete brings what needs lack, but for what an earlier transfer brought, and
+// assembles the content.
+func (s *Stager) complete(ctx context.Context, up Upstream, w *Wanted, o *olds, needs *rdc.Needs, out *Staged) error {
+	needs, o.part = s.begun(&w.Update, needs, len(o.files))
+	return s.literals(ctx, up, &w.Update, needs, func(r io.Reader) error { return s.assemble(w, o, needs, r, out) })
+}
+
 // offered is a content whose signature the partner lets this member look at.
 type offered struct {
-	index int
-	offer []byte
+	index  int
+	offer  []byte
+	traits rdc.Traits
 }
 
 // syncers is how many offers are followed at once, each a row of questions.
@@ -201,7 +300,7 @@ const syncers = 4
 func (s *Stager) follow(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, offers []offered) {
 	one := func(o offered) {
 		w := &wanted[o.index]
-		out[o.index].set(w, s.sync(ctx, up, w, &out[o.index], o.offer))
+		out[o.index].set(w, s.sync(ctx, up, w, &out[o.index], &o))
 	}
 	if s.Workers == 0 {
 		for _, o := range offers {
@@ -225,13 +324,36 @@ func (s *Stager) follow(ctx context.Context, up Upstream, wanted []Wanted, out [
 	done.Wait()
 }
 
-// sync brings one offered content.
-func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, raw []byte) error {
-	u := &w.Update
-	offer, err := rdc.DecodeOffer(raw)
-	if err != nil || offer.Size != u.Size {
+// sync brings one offered content: from old versions of it, and where there is
+// none or little of it in them, from files like it.
+func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, about *offered) error {
+	offer, err := rdc.DecodeOffer(about.offer)
+	if err != nil || offer.Size != w.Update.Size {
 		return fmt.Errorf("offer of %d bytes: %w", offer.Size, errors.Join(err, rdc.ErrFormat))
 	}
+	err = errSeed
+	if len(w.Old) > 0 {
+		err = s.syncFrom(ctx, up, w, out, offer)
+	}
+	if !errors.Is(err, errSeed) {
+		return err
+	}
+	like := s.like(w, about.traits)
+	if len(like) == 0 {
+		return err
+	}
+	more := *w
+	more.Old = append(like, w.Old...)
+	more.Old = more.Old[:min(len(more.Old), rdc.MaxSeeds)]
+	err = s.syncFrom(ctx, up, &more, out, offer)
+	out.Delta.Similar = err == nil
+	return err
+}
+
+// syncFrom brings one offered content from the old versions it is wanted with;
+// errSeed if they have too little of it.
+func (s *Stager) syncFrom(ctx context.Context, up Upstream, w *Wanted, out *Staged, offer rdc.Offer) error {
+	u := &w.Update
 	o, err := s.openOlds(w.Old)
 	if err != nil {
 		return err
@@ -240,14 +362,24 @@ func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, 
 	var asked int64
 	var lost error // of the partner, not of what it said
 	about := wire.RdcRequest{Folder: s.Folder, UID: u.UID, GVSN: u.GVSN}
-	needs, err := s.needs(o, offer, func(q rdc.Request) ([]byte, error) {
-		req := about
-		req.Question = q
+	ask := func(req wire.RdcRequest) ([]byte, error) {
 		reply, err := up.Rdc(ctx, &req)
 		asked += int64(len(reply))
 		lost = err
 		return reply, err
+	}
+	needs, err := s.needs(o, offer, func(q rdc.Request) ([]byte, error) {
+		req := about
+		req.Question = q
+		return ask(req)
 	})
+	if err == nil && len(needs.Runs) >= refineFrom {
+		needs, err = rdc.Refine(needs, o.readers(), o.sizes(), func(q rdc.GrainRequest) ([]byte, error) {
+			req := about
+			req.Grains = q
+			return ask(req)
+		})
+	}
 	if err != nil && lost == nil && !errors.Is(err, rdc.ErrFormat) {
 		err = errors.Join(errSeed, err) // no match could be made of what is here
 	}
@@ -255,7 +387,7 @@ func (s *Stager) sync(ctx context.Context, up Upstream, w *Wanted, out *Staged, 
 		err = errSeed // nothing to speak of is here
 	}
 	if err == nil {
-		err = s.literals(ctx, up, u, needs, func(r io.Reader) error { return s.assemble(u, o, needs, r, out) })
+		err = s.complete(ctx, up, w, o, needs, out)
 	}
 	if err == nil {
 		out.Delta.Saved = max(0, u.Size-needs.Missing()-asked)
@@ -270,6 +402,9 @@ func (s *Stager) needs(o *olds, offer rdc.Offer, ask rdc.Asker) (*rdc.Needs, err
 		old := &o.from[i]
 		if seed, release, ok := s.Signatures.Get(old.Content); ok {
 			defer release()
+			if seed.Pieces == nil {
+				seed.Pieces = rdc.CutPieces(f, seed.Sig)
+			}
 			seeds = append(seeds, seed)
 			continue
 		}

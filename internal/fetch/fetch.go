@@ -17,8 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
@@ -41,7 +43,8 @@ type Upstream interface {
 
 // Local names a file of this member that had the content when it was recorded.
 type Local struct {
-	Dir      string // path of its directory
+	Area     volume.Private // of the private area that it lies in; "": it lies in the tree
+	Dir      string         // path of its directory in the tree
 	Name     string
 	Identity repl.Identity
 	Print    repl.Print
@@ -53,6 +56,15 @@ type Wanted struct {
 	Update repl.Update
 	Local  []Local
 	Old    []Old // at most wire.MaxSeeds
+}
+
+// like is the content of which the wanted one is likely another version; zero if
+// there is none.
+func (w *Wanted) like() repl.Hash {
+	if len(w.Old) == 0 {
+		return repl.Hash{}
+	}
+	return w.Old[0].Content
 }
 
 // Staged is what became of one Wanted.
@@ -82,6 +94,11 @@ type Stager struct {
 	// MinDelta is the size from which on a content is signed and its old versions
 	// are made use of.
 	MinDelta int64
+	// Whole: contents are brought whole all the same.
+	Whole bool
+	// Find finds a file here, in the tree or kept aside, with a content of which
+	// the signature is kept; nil: no files but older versions are made use of.
+	Find func(content repl.Hash) (Old, bool)
 }
 
 // small is the size up to which a content is buffered and written by a worker
@@ -98,7 +115,7 @@ func (s *Stager) Stage(ctx context.Context, up Upstream, wanted []Wanted) ([]Sta
 			index = append(index, i)
 		}
 	}
-	err := s.bring(ctx, up, wanted, out, index, true)
+	err := s.bring(ctx, up, wanted, out, index, !s.Whole)
 	if err == nil {
 		var again []int
 		for _, i := range index {
@@ -128,12 +145,16 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		if deltas {
 			items[n].Seeds = s.seeds(&wanted[i])
 		}
-		if len(items[n].Seeds) > 0 {
-			continue
+		if len(items[n].Seeds) == 0 {
+			if f, size, ok := s.part(u); ok {
+				items[n].Offset, out[i].begun = size, f
+				continue
+			}
+		} else if f, _, ok := s.part(u); ok {
+			items[n].Needs = true
+			_ = f.Close() // it is opened when it is wanted
 		}
-		if f, size, ok := s.part(u); ok {
-			items[n].Offset, out[i].begun = size, f
-		}
+		items[n].Similar = deltas && s.similar(&wanted[i])
 	}
 	defer func() {
 		for _, i := range index {
@@ -145,34 +166,44 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 	}()
 	pool := newPool(s.Workers)
 	var offers []offered
+	var lacking []lacks
 	err := up.Content(ctx, s.Folder, items, func(n int, head *wire.Head, r io.Reader) error {
 		i := index[n]
 		switch {
 		case head.Status != wire.StatusOK:
 			out[i].Status, out[i].Err = head.Status, fmt.Errorf("content of %v: partner says %v", wanted[i].Update.UID, head.Status)
 		case head.Form == wire.FormDelta:
+			if items[n].Needs && int64(head.Needs) == head.Carries {
+				lacking = append(lacking, s.receiveNeeds(i, head, r))
+				break
+			}
 			s.receiveDelta(pool, &wanted[i], &out[i], head, r)
 		case head.Form == wire.FormOffer:
-			offers = append(offers, offered{i, bytes.Clone(head.Offer)})
+			offers = append(offers, offered{i, bytes.Clone(head.Offer), head.Traits})
 		default:
-			s.receive(pool, &wanted[i].Update, &out[i], r)
+			s.receive(pool, &wanted[i], &out[i], r)
 		}
 		return nil
 	})
 	pool.wait()
+	for k := 0; k < len(lacking) && err == nil; k++ {
+		i := lacking[k].index
+		out[i].set(&wanted[i], s.bringLacking(ctx, up, &wanted[i], &out[i], &lacking[k]))
+	}
 	if err == nil && len(offers) > 0 {
 		s.follow(ctx, up, wanted, out, offers)
 	}
 	return err
 }
 
-func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
+func (s *Stager) receive(pool *pool, w *Wanted, out *Staged, r io.Reader) {
+	u := &w.Update
 	if out.begun != nil {
-		s.resume(u, out, r)
+		s.resume(w, out, r)
 		return
 	}
 	if u.Size > small || pool == nil {
-		s.write(u, out, r, true)
+		s.write(w, out, r, true)
 		return
 	}
 	buf := buffers.Get().(*bytes.Buffer)
@@ -183,7 +214,7 @@ func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
 		return
 	}
 	pool.do(func() {
-		s.write(u, out, buf, true)
+		s.write(w, out, buf, true)
 		buffers.Put(buf)
 	})
 }
@@ -191,17 +222,28 @@ func (s *Stager) receive(pool *pool, u *repl.Update, out *Staged, r io.Reader) {
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // write makes a Temp of what r holds, and signs it on the way if it is to.
-func (s *Stager) write(u *repl.Update, out *Staged, r io.Reader, sign bool) {
+func (s *Stager) write(w *Wanted, out *Staged, r io.Reader, sign bool) {
+	u := &w.Update
 	t, err := s.Volume.NewTemp(u.Size)
 	if err != nil {
 		out.Err = fmt.Errorf("stage %v: %w", u.UID, err)
 		return
 	}
-	signed, end := io.Discard, func(repl.Hash, bool) {}
-	if sign && s.Signatures != nil && u.Size >= s.MinDelta {
-		signed, end = s.Signatures.Sign(u.Size)
+	if sign {
+		s.begin(u, t)
 	}
-	err = fill(t, signed, u, r)
+	s.fillTemp(w, out, t, r, sign)
+}
+
+// fillTemp is write, into a Temp that was made for it.
+func (s *Stager) fillTemp(w *Wanted, out *Staged, t volume.Temp, r io.Reader, sign bool) {
+	u := &w.Update
+	var signed io.Writer
+	end := func(repl.Hash, bool) {}
+	if sign && s.Signatures != nil && u.Size >= s.MinDelta {
+		signed, end = s.Signatures.Sign(u.Size, w.like())
+	}
+	err := s.fill(t, signed, u, r)
 	end(u.Content, err == nil)
 	if err == nil {
 		out.Lacks, out.Stat, err = dress(t, u)
@@ -222,11 +264,11 @@ func dress(t volume.Temp, u *repl.Update) (lacks []string, st volume.Stat, err e
 	return lacks, st, err
 }
 
-func fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
+func (s *Stager) fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	n, err := io.Copy(io.MultiWriter(t, h, signed), io.LimitReader(r, u.Size+1))
+	n, err := s.feed(u, io.LimitReader(r, u.Size+1), h, t, signed)
 	if err != nil {
 		return err
 	}
@@ -238,6 +280,19 @@ func fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
 	return nil
 }
 
+// apartFrom is the size from which on a content is received, hashed, written and
+// signed side by side.
+const apartFrom = 1 << 20
+
+// feed gives a content to those who take it; a nil one is left out.
+func (s *Stager) feed(u *repl.Update, r io.Reader, takers ...io.Writer) (int64, error) {
+	takers = slices.DeleteFunc(takers, func(w io.Writer) bool { return w == nil })
+	if s.Workers > 0 && u.Size >= apartFrom {
+		return rdc.Feed(r, true, takers...)
+	}
+	return io.Copy(io.MultiWriter(takers...), r)
+}
+
 var hashers = sync.Pool{New: func() any { return blake3.New() }}
 
 // local stages the content from a file that is already here and still has it.
@@ -247,7 +302,7 @@ func (s *Stager) local(w *Wanted, out *Staged) bool {
 		if err != nil {
 			continue
 		}
-		s.write(&w.Update, out, f, false)
+		s.write(w, out, f, false)
 		if err := f.Close(); err == nil && out.Temp != nil {
 			out.Copied = true
 			return true

@@ -9,16 +9,16 @@
 // exactly one; nothing else is special, so that `*.*` wants a dot, as it does
 // in DFSR. Letters are compared without regard to case by their simple upper
 // case, one character for one, as NTFS does: `ß` is not `ss`. A byte that is
-// not UTF-8 is a character that equals only itself.
+// not UTF-8 is a character that equals only itself. The table of upper cases is
+// frozen (docs/formats/names.md): every version of the program judges alike.
 //
 // The verdict depends on the name and the lists alone, so that every member of
 // a folder judges alike. The work of one verdict is bounded: at most
 // MaxPatterns patterns of at most MaxPattern bytes, each matched in at most
 // (length of the name) x (length of the pattern) steps.
 //
-// The package also is the place for the folding table of folders whose names
-// are compared without regard to case as a whole (Samba's usual setting). That
-// table is not here yet: names of a folder are told apart byte by byte.
+// The same table folds the names of folders that compare them without regard to
+// case as a whole (`case: insensitive`, what SMB clients expect): see Fold.
 package filter
 
 import (

@@ -74,7 +74,7 @@ func fold(out []rune, name string) []rune {
 		if r == utf8.RuneError && n == 1 {
 			r = stray + rune(b)
 		} else {
-			r = unicode.ToUpper(r)
+			r = upper(r)
 		}
 		out = append(out, r)
 		i += n

@@ -82,8 +82,20 @@ var kinds = []Kind{
 	{
 		NameUnstorable, Warning,
 		"the name cannot be stored here",
-		"Rename the file on a member that has it; names that differ only by case collide in a case-insensitive folder.",
+		"Rename the file on a member that has it.",
 		"The update is kept and passed on to other members under its true name, but is not on this disk. A name is never mangled.",
+	},
+	{
+		NameCollides, Warning,
+		"the name differs only by case from another one, and does not replicate",
+		"Rename or remove one of the two on this server; what is left replicates at once.",
+		"The folder is case-insensitive: names that fold to the same are one, and this disk has two. The one on record replicates; this one is left where it is, for this server alone. If a partner gives its own object exactly this name, this one goes to the conflict store.",
+	},
+	{
+		CaseRefused, Warning,
+		"the folder stays case-sensitive here, because names would collide",
+		"Rename or remove one of each pair, on any member; it is tried again every hour and when the member starts.",
+		"The domain says `case: insensitive`, but this member has names on record that would be one. Until they are not, it tells names apart byte by byte, as before.",
 	},
 	{
 		FileOpenSince, Warning,
@@ -126,6 +138,12 @@ var kinds = []Kind{
 		"the owner or group is not known on this server",
 		"Create the user or group here, or join the server to the same user directory.",
 		"The file is installed and its owner is carried in the record for other members; it is set here as soon as it is known.",
+	},
+	{
+		NTACLDoubted, Warning,
+		"Samba does not believe NT ACLs that came from another server",
+		"Set `acl_xattr:ignore system acls = yes` for the share on every server; or let the idmap ranges and the numbers of users and groups agree, with `owners: numeric`.",
+		"Samba keeps a hash of owner, mode and POSIX ACL in the NT ACL. With `owners: name` they have other numbers here, so smbd takes the NT ACL for outdated and shows what the POSIX permissions say. The attribute itself is the same on every server.",
 	},
 	{
 		MetadataCarried, Warning,
@@ -238,6 +256,12 @@ var kinds = []Kind{
 
 	// The directory.
 	{
+		DirectoryUnreachable, Warning,
+		"the directory that the domain lives in cannot be reached from here",
+		"Correct the named error: servers that are down, an address, a password. If it is gone for good run `dfs directory promote` on a server that holds the CA's key.",
+		"The member replicates by the last domain it knows. Changes made here are refused, and those made elsewhere come by partners.",
+	},
+	{
 		DirectoryCopyStale, Warning,
 		"the copy of the domain is older than a partner's",
 		"Check that this server reaches the master or a partner; if the master is gone for good run `dfs directory promote` on a survivor.",
@@ -248,6 +272,12 @@ var kinds = []Kind{
 		"a hand-made change of the domain file is not used",
 		"Correct the named error, or make the change on the master with `dfs apply -f domain.yaml`.",
 		"The file in the state directory is invalid, out of date, or on a server that is not the master. The member goes on with the last good domain.",
+	},
+	{
+		DirectorySuperseded, Warning,
+		"this server was the master of the domain; another was promoted",
+		"Look whether `domain.yaml.superseded` in the state directory has changes that the domain lacks; repeat them on the new master, then remove the file.",
+		"Changes of the domain are refused here. What this server had as master is kept; a change that it made alone is not in the domain.",
 	},
 
 	// Initial sync, what is kept, what waits.
@@ -292,6 +322,12 @@ var kinds = []Kind{
 		"the conflict store is over its quota",
 		"Raise conflict-quota or shorten conflict-retention in the domain file, or run `dfs preserved purge GROUP/FOLDER --before 3d`.",
 		"Losers are promised for the retention, so the quota is a target and never blocks. It is held again when the oldest may go.",
+	},
+	{
+		StagingSmall, Info,
+		"staging is too small for the files that change",
+		"Raise staging-quota in the domain file, or make room on the disk.",
+		"Signatures of files go when staging is full and are made again when they are needed, by reading the file. Staging has grown by itself as far as the disk allows. Nothing waits for it.",
 	},
 	{
 		ParkedUpdate, Warning,

@@ -19,6 +19,9 @@ func (b *Batch) create(i int) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
+	if err := b.clear(i, to); err != nil {
+		return err
+	}
 	switch c.Update.Type {
 	case repl.File:
 		if err := it.link(to, c.To.Name); err != nil {
@@ -214,7 +217,7 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	}
 	replicable := 0
 	err = d.List(func(e volume.Entry) error {
-		if b.Replicates(e) {
+		if b.Replicates(c.Object.UID, e) {
 			replicable++
 			if len(b.Outcomes[i].Dirty) < maxLeftOvers {
 				b.Outcomes[i].Dirty = append(b.Outcomes[i].Dirty, repl.Place{Dir: c.Object.UID, Name: e.Name})
@@ -287,6 +290,9 @@ func (b *Batch) fromPark(i int, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
+	if err := b.clear(i, to); err != nil {
+		return err
+	}
 	if err := b.rename(i, b.installing, repl.Place{Name: TempName(&c.Update) + ParkedSuffix}, to, c.To); err != nil {
 		return err
 	}
@@ -346,4 +352,26 @@ func writable(d volume.Dir, name string, t repl.Type) error {
 		return ErrBusy
 	}
 	return nil
+}
+
+// clear makes room where the item's object is to lie.
+func (b *Batch) clear(i int, to volume.Dir) error {
+	if b.Clear == nil {
+		return nil
+	}
+	c := &b.Items[i].Change
+	dir := c.To.Dir
+	for old, by := range b.taken { // its record is the old one's, until the batch is stored
+		if by == dir {
+			dir = old
+		}
+	}
+	return b.Clear(to, dir, c, func(uid repl.UID) bool {
+		for k := range b.Items {
+			if o := &b.Items[k].Change.Object; o.UID == uid && (b.parked[k] || k < i && b.Outcomes[k].Err == nil) {
+				return true
+			}
+		}
+		return false
+	})
 }

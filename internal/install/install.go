@@ -76,8 +76,13 @@ type Batch struct {
 	// Touched holds for each directory of the tree in which entries changed its
 	// state after SyncDirs.
 	Touched map[repl.UID]volume.Stat
-	// Replicates says whether an entry that no record knows would replicate.
-	Replicates func(e volume.Entry) bool
+	// Replicates says whether an entry of a directory that no record knows would
+	// replicate.
+	Replicates func(dir repl.UID, e volume.Entry) bool
+	// Clear keeps what lies where a change's object is to lie, if that is there
+	// for this member alone; d is the directory, dir its record. gone says whether
+	// this batch took an object from its place. nil: nothing is.
+	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change
@@ -253,6 +258,11 @@ func (b *Batch) alter(i int) error {
 		if err := b.move(i, from, to); err != nil {
 			return err
 		}
+	case c.Meta && !c.Content: // setting them looks, and nothing else is done
+		if err := b.setMeta(i, to); err != nil {
+			return err
+		}
+		return b.reach(i, to)
 	default:
 		if err := expect(to, c.To.Name, &c.Object, true); err != nil {
 			return err
@@ -317,6 +327,9 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
 	switch {
 	case errors.Is(err, volume.ErrChanged):
+		if why := expect(to, c.To.Name, &c.Object, true); why != nil {
+			return why
+		}
 		return fmt.Errorf("%w: %w", ErrMoved, err)
 	case errors.Is(err, volume.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -324,9 +337,11 @@ func (b *Batch) setMeta(i int, to volume.Dir) error {
 		return err
 	}
 	o.Identity, o.Print = st.Identity, st.Print
+	o.Unsure = true // a user's change since cannot be told from this one
 	b.Items[i].Lacks = lacks
 	b.given(i, st)
-	return nil
+	o.Shown, err = b.shown(i, to)
+	return err
 }
 
 // describe records what now lies at the item's place, as far as this batch
@@ -341,8 +356,7 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		return err
 	}
 	switch {
-	case c.Meta && !c.Content && !c.From.IsZero():
-		o.Unsure = true // setMeta described it
+	case c.Meta && !c.Content && !c.From.IsZero(): // setMeta described it
 	case !staged.Identity.IsZero():
 		if st.Identity != staged.Identity {
 			return fmt.Errorf("%w: another object took the place", ErrMoved)
@@ -408,6 +422,9 @@ func (b *Batch) move(i int, from, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
+	if err := b.clear(i, to); err != nil {
+		return err
+	}
 	if err := b.rename(i, from, c.From, to, c.To); err != nil {
 		return err
 	}
@@ -424,65 +441,4 @@ func (b *Batch) rename(i int, from volume.Dir, old repl.Place, to volume.Dir, pl
 		b.moved(i, st.Identity, old, place)
 	}
 	return err
-}
-
-// dir returns the open directory of a UID, verified against its record.
-func (b *Batch) dir(uid repl.UID) (volume.Dir, error) {
-	if by, ok := b.taken[uid]; ok {
-		uid = by
-	}
-	if d, ok := b.dirs[uid]; ok {
-		return d, nil
-	}
-	path, id, ok, err := b.Directories(uid)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: directory %v is not here", ErrMoved, uid)
-	}
-	d, err := b.open(path, id)
-	if err != nil { // something above it was moved, by this batch or a user
-		at, rerr := b.Volume.Resolve(id)
-		if rerr != nil {
-			return nil, err
-		}
-		if d, err = b.open(at, id); err != nil {
-			return nil, err
-		}
-	}
-	b.dirs[uid] = d
-	return d, nil
-}
-
-// open opens the directory at a path if it has that identity.
-func (b *Batch) open(path string, id repl.Identity) (volume.Dir, error) {
-	d, err := b.Volume.OpenDir(path)
-	if err != nil {
-		return nil, err
-	}
-	st, err := d.Stat()
-	if err == nil && st.Identity != id {
-		err = fmt.Errorf("%w: %q is another directory", ErrMoved, path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return d, nil
-}
-
-// touch remembers a directory's state before its entries change.
-func (b *Batch) touch(uid repl.UID, d volume.Dir) error {
-	if by, ok := b.taken[uid]; ok {
-		uid = by
-	}
-	if _, ok := b.touched[uid]; ok {
-		return nil
-	}
-	st, err := d.Stat()
-	if err != nil {
-		return err
-	}
-	b.touched[uid] = st
-	return nil
 }

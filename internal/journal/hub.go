@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,9 +124,40 @@ func newGroup(t *tree) (*group, error) {
 	return g, nil
 }
 
+// How the reader lets events gather. One that comes alone is read at once; a
+// stream of them, and what this process does itself, costs a wake-up each only
+// if it is read as it comes.
+const (
+	gather     = time.Millisecond     // the rest between two reads of a stream
+	gatherOwn  = 2 * time.Millisecond // after a read of nothing but this process's events
+	streamFrom = 4                    // reads in a row, each within gather of the one before, that are a stream
+)
+
+// pace tells how long to rest after a read.
+type pace struct {
+	last time.Time
+	row  int
+}
+
+func (p *pace) rest(now time.Time, own bool) time.Duration {
+	if now.Sub(p.last) > 2*gather {
+		p.row = 0
+	}
+	p.last = now
+	p.row++
+	switch {
+	case own:
+		return gatherOwn
+	case p.row >= streamFrom:
+		return gather
+	}
+	return 0
+}
+
 // read reads and delivers until the file is closed.
 func (g *group) read() {
 	buf := make([]byte, readSize)
+	var p pace
 	for {
 		n, err := g.file.Read(buf)
 		if errors.Is(err, os.ErrClosed) {
@@ -141,23 +173,29 @@ func (g *group) read() {
 			g.mu.Unlock()
 			return
 		}
-		g.deliverAll(buf[:n])
+		own := g.deliverAll(buf[:n])
 		g.mu.Unlock()
+		if rest := p.rest(time.Now(), own); rest > 0 {
+			time.Sleep(rest)
+		}
 	}
 }
 
 // deliverAll decodes and delivers one read. Bytes that make no sense may have
-// hidden events: a Gap for everyone.
-func (g *group) deliverAll(b []byte) {
+// hidden events: a Gap for everyone. own says that this process did it all.
+func (g *group) deliverAll(b []byte) (own bool) {
+	own = true
 	for len(b) > 0 {
 		ev, rest, err := decode(b)
 		if err != nil {
 			g.doubt(err.Error())
-			return
+			return false
 		}
+		own = own && ev.pid == g.self
 		g.deliver(&ev)
 		b = rest
 	}
+	return own
 }
 
 func (g *group) doubt(reason string) {

@@ -8,7 +8,7 @@
 //   - the tree: a live object whose directory is dead revives it, or is still
 //     to be asked about; a ring of directories is opened;
 //   - the places: of two live objects at one place the smaller dies, of two
-//     directories it is merged into the greater.
+//     directories it is merged into the greater, or renamed (Options.Morph).
 //
 // Whatever is mended by a new update of ours (a mint) is mended only when the
 // partner's own current record of each object concerned is in the batch, or
@@ -26,6 +26,7 @@ package merge
 import (
 	"fmt"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -36,7 +37,8 @@ type View interface {
 	// Get returns the record of an object, false if there is none.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record at a place: its parent is dir or a directory
-	// merged into dir. dir is not merged itself.
+	// merged into dir. dir is not merged itself. Where Options.Fold is set, names
+	// that fold to the same are one.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Children calls fn for the live records whose parent is dir or a directory
 	// merged into dir, beginning after a name, until fn returns false. fn does
@@ -61,6 +63,13 @@ type Options struct {
 	// come, and nothing is settled with it. nil: all is known.
 	Vector version.Vector
 	Own    version.Originator
+	// Morph is set in a folder in which of two directories that claim one place
+	// both stay, the smaller under the name that Morphed gives it; else it is
+	// merged into the greater.
+	Morph bool
+	// Fold is set in a folder that compares names folded (filter.Fold): names
+	// that fold to the same claim one place.
+	Fold bool
 }
 
 const (
@@ -80,7 +89,7 @@ const (
 // changes updates, and the plan shares their memory. The error is the view's.
 func Decide(view View, updates []repl.Update, partner version.Vector, opts Options) (repl.Plan, error) {
 	d := &decider{
-		view: view, partner: partner, opts: opts, root: repl.RootUID(opts.Folder),
+		view: view, partner: partner, opts: opts, root: repl.RootUID(opts.Folder), fold: filter.Folder(opts.Fold),
 		entries: make(map[repl.UID]*entry, len(updates)+16),
 		claims:  make(map[repl.Place]*entry, len(updates)),
 		needed:  make(map[repl.UID]bool),
@@ -113,7 +122,8 @@ type decider struct {
 	partner version.Vector
 	opts    Options
 	root    repl.UID
-	err     error // of the view; sticky, the verdict is thrown away then
+	fold    func(name string) string // the form by which names are compared
+	err     error                    // of the view; sticky, the verdict is thrown away then
 
 	entries map[repl.UID]*entry
 	order   []*entry // as they were met: what the plan's order rests on
@@ -127,11 +137,11 @@ type decider struct {
 
 	// What follows is of one pass.
 
-	claims     map[repl.Place]*entry   // touched live objects by place, linked by next
+	claims     map[repl.Place]*entry   // touched live objects by place, its name folded, linked by next
 	dependents map[repl.UID][]*entry   // what was found to hang on a directory; may be out of date
 	aliases    map[repl.UID][]repl.UID // directories of the view that the overlay merges into another
 	tree       []*entry                // to be checked: parents, rings, deaths, heirs
-	places     []repl.Place            // to be checked, when the tree is whole
+	places     []repl.Place            // to be checked, when the tree is whole; names folded
 	drafts     int                     // what was decided beyond the updates themselves
 	stale      bool                    // an update was withheld that drafts may rest on
 	epoch      int                     // counts changes of directories

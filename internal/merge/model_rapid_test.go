@@ -38,7 +38,10 @@ func (m *member) acts(names []string) []act {
 	}
 	for _, dir := range dirs {
 		for _, name := range names {
-			if _, taken, _ := m.At(dir, name); taken {
+			if there, taken, _ := m.At(dir, name); taken {
+				if there.Name != name { // by another case, its own name
+					add(func() { m.rename(there, dir, name) }, "respell %s as %s", short(there.UID), name)
+				}
 				continue
 			}
 			add(func() { m.create(dir, name, repl.File, false) }, "create %s/%s", short(dir), name)

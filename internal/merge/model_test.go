@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -59,7 +60,12 @@ type world struct {
 	settled  map[repl.Hash]bool   // a user who had it replaced or deleted it
 	log      []string
 	verdicts [repl.Verdicts]int
+	fold     bool // names that fold to the same are one
+	morph    bool // of two directories of one name both stay
 }
+
+// same reports whether two names are one.
+func (w *world) same(a, b string) bool { return a == b || w.fold && filter.Fold(a) == filter.Fold(b) }
 
 func newWorld(step repl.Time) *world {
 	return &world{now: 1000, step: step, written: make(map[repl.Hash]string), settled: make(map[repl.Hash]bool)}
@@ -116,7 +122,7 @@ func (m *member) At(dir repl.UID, name string) (repl.Record, bool, error) {
 		panic("At asked for a merged directory")
 	}
 	for _, uid := range m.uids() {
-		if r := m.recs[uid]; r.Present && r.Name == name && !r.Parent.IsZero() && m.canonical(r.Parent) == dir {
+		if r := m.recs[uid]; r.Present && m.world.same(r.Name, name) && !r.Parent.IsZero() && m.canonical(r.Parent) == dir {
 			return r, true, nil
 		}
 	}
@@ -175,7 +181,7 @@ func (m *member) dirNode(uid repl.UID) *inode {
 
 func (m *member) lookup(parent int, name string) *inode {
 	for _, n := range m.nodes {
-		if n.parent == parent && n.name == name {
+		if n.parent == parent && m.world.same(n.name, name) {
 			return n
 		}
 	}
@@ -382,7 +388,7 @@ func mix(g version.GVSN, seed uint64) uint64 {
 func (m *member) take(s snapshot, batch []repl.Update) error {
 	answers := make(map[repl.UID]bool)
 	for round := 0; ; round++ {
-		plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers})
+		plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers, Fold: m.world.fold, Morph: m.world.morph})
 		if err != nil {
 			return err
 		}
@@ -671,10 +677,11 @@ func (m *member) sound() error {
 			return fmt.Errorf("%s: %s is in a ring", m.name, show(&r.Update))
 		}
 		p := repl.Place{Dir: m.canonical(r.Parent), Name: r.Name}
-		if other, ok := places[p]; ok {
+		key := repl.Place{Dir: p.Dir, Name: filter.Folder(m.world.fold)(p.Name)}
+		if other, ok := places[key]; ok {
 			return fmt.Errorf("%s: %s and %s at one place", m.name, short(other), short(uid))
 		}
-		places[p] = uid
+		places[key] = uid
 		n := m.nodeOf(r.Identity)
 		if err := m.liesAt(n, p); err != nil {
 			return fmt.Errorf("%s: %s: %w", m.name, show(&r.Update), err)

@@ -93,7 +93,7 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 // link finds what waits for what.
 func (a *arranger) link() {
 	dirs := make(map[repl.UID]int)    // directories that are made or moved
-	left := make(map[repl.Place]int)  // places that are left
+	left := make(map[repl.Place]int)  // places that are left, their names folded
 	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk, or on record
 	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
 	fresh := make(map[repl.UID]int)   // merged directories that had no live record
@@ -105,7 +105,7 @@ func (a *arranger) link() {
 			moves = moves || !c.From.IsZero() && c.From != c.To
 		}
 		if !c.From.IsZero() && c.From != c.To {
-			left[c.From] = i
+			left[a.d.claimed(c.From.Dir, c.From.Name)] = i
 			if c.To.IsZero() && c.Object.Type == repl.Directory {
 				removed[c.Object.UID] = i
 			}
@@ -129,7 +129,8 @@ func (a *arranger) link() {
 				a.waitAbove(i, dirs)
 			}
 			if c.From != c.To && len(left) > 0 {
-				if v, ok := left[a.d.physical(c.To)]; ok && v != i {
+				to := a.d.physical(c.To)
+				if v, ok := left[a.d.claimed(to.Dir, to.Name)]; ok && v != i {
 					a.wait(i, v, true)
 					a.join(i, v)
 				}

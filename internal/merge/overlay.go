@@ -28,7 +28,7 @@ type entry struct {
 	// Of one pass.
 
 	now     *repl.Update // what shall be; nil: no record
-	place   repl.Place   // where claims has it
+	place   repl.Place   // where claims has it: the name is folded
 	next    *entry       // in claims
 	claimed bool
 	mint    bool // now is a draft
@@ -160,12 +160,17 @@ func (d *decider) claim(e *entry) {
 	if !e.live() || e.uid == d.root {
 		return
 	}
-	e.place = repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name}
+	e.place = d.claimed(d.canon(e.now.Parent).uid, e.now.Name)
 	e.next = d.claims[e.place]
 	e.claimed = true
 	d.claims[e.place] = e
 	d.dependents[e.place.Dir] = append(d.dependents[e.place.Dir], e)
 	d.places = append(d.places, e.place)
+}
+
+// claimed returns the key of a place: there is one live object at most.
+func (d *decider) claimed(dir repl.UID, name string) repl.Place {
+	return repl.Place{Dir: dir, Name: d.fold(name)}
 }
 
 func (d *decider) unclaim(e *entry) {
@@ -327,7 +332,7 @@ func (d *decider) putBack(e *entry, why string) {
 	e.mint, e.verdict = false, 0
 	if e.wasLive() && e.uid != d.root {
 		dir := d.canon(e.was.Parent)
-		d.places = append(d.places, repl.Place{Dir: dir.uid, Name: e.was.Name})
+		d.places = append(d.places, d.claimed(dir.uid, e.was.Name))
 		for up := d.load(e.was.Parent); up != dir; up = d.load(up.now.Heir) {
 			d.tree = append(d.tree, up)
 		}

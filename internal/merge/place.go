@@ -18,7 +18,7 @@ func (d *decider) checkPlace(p repl.Place) {
 		if len(d.aliases) == 0 {
 			return // nobody came
 		}
-	} else if e.next == nil && len(d.aliases) == 0 && e.wasLive() && e.was.Name == p.Name && d.wasAt(e) == p {
+	} else if e.next == nil && len(d.aliases) == 0 && e.wasLive() && d.claimed(d.canonWas(e.was.Parent).uid, e.was.Name) == p {
 		return // it was there before
 	}
 	all := d.claimants(p)
@@ -75,7 +75,16 @@ func (d *decider) conflict(w, l *entry) (done, merged bool) {
 	if cause == nil {
 		cause = d.culprit(w)
 	}
-	if w.now.Type == repl.Directory && l.now.Type == repl.Directory {
+	both := w.now.Type == repl.Directory && l.now.Type == repl.Directory
+	if both && d.opts.Morph {
+		draft := *l.now
+		draft.Name = Morphed(l.now.Name, l.uid)
+		w.won = true
+		d.draft(l, &draft, repl.VerdictMorphed, cause)
+		d.tree = append(d.tree, l)
+		return true, false
+	}
+	if both {
 		draft := tombstone(l.now)
 		draft.NameConflict, draft.Heir = true, w.uid
 		d.draft(l, draft, repl.VerdictMerged, cause)
@@ -153,7 +162,7 @@ func (d *decider) join(from repl.UID, w *entry) {
 			}
 		}
 		for _, name := range names {
-			if p := (repl.Place{Dir: w.uid, Name: name}); d.crowded(p) {
+			if p := d.claimed(w.uid, name); d.crowded(p) {
 				d.places = append(d.places, p)
 			}
 		}

@@ -50,7 +50,7 @@ func (d *decider) assignObjects() {
 		if !e.touched() || !e.onDisk() || e.live() || e.inside {
 			continue
 		}
-		here := repl.Place{Dir: d.canon(e.was.Parent).uid, Name: e.was.Name}
+		here := d.claimed(d.canon(e.was.Parent).uid, e.was.Name)
 		if w := d.heldBy(e); w != nil && !d.takeOver(w, e, here == w.place) {
 			elsewhere = append(elsewhere, e)
 		}
@@ -181,7 +181,7 @@ func (d *decider) winnerOver(e *entry) *entry {
 	if w := d.heldBy(e); w != nil {
 		return w
 	}
-	at := d.claimants(repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name})
+	at := d.claimants(d.claimed(d.canon(e.now.Parent).uid, e.now.Name))
 	if len(at) == 1 {
 		return at[0]
 	}

@@ -195,7 +195,7 @@ func BenchmarkRawTLS(b *testing.B) {
 				done <- err
 				return
 			}
-			c := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}, false))
+			c := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}))
 			for range total / len(data) {
 				if _, err = c.Write(data); err != nil {
 					break

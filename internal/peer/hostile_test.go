@@ -346,7 +346,7 @@ func rogue(t *testing.T, w *world, script func(f wire.Frame, send func(m wire.Me
 			if err != nil {
 				return
 			}
-			c := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}, false))
+			c := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}))
 			r := wire.NewReader(c)
 			send := func(m wire.Message, stream uint32, final bool, body []byte) {
 				b, err := wire.Append(nil, m, stream, final, len(body))
@@ -483,7 +483,7 @@ func TestClientRefusesARogueGreeting(t *testing.T) {
 			if err != nil {
 				return
 			}
-			conn := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}, false))
+			conn := tls.Server(raw, w.hub.Identity.ServerTLS(pki.Policy{Now: time.Now}))
 			b, err := wire.Append(nil, h, 0, false, 0)
 			if err != nil {
 				t.Error(err)

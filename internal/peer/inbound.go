@@ -364,7 +364,7 @@ func (in *inbound) poll(ctx context.Context, changed func() (<-chan struct{}, er
 }
 
 func (in *inbound) renew(req *wire.RenewRequest) (wire.Message, error) {
-	door := in.server.cfg.Door
+	door := in.server.cfg.door()
 	if door == nil {
 		return nil, wire.Errorf(wire.CodeUnavailable, "this server does not hold the domain's CA")
 	}

@@ -18,7 +18,24 @@ type Meter struct {
 func NewMeter() *Meter { return &Meter{partners: make(map[repl.MemberID]*Counter)} }
 
 // Counter counts for one partner.
-type Counter struct{ in, out atomic.Uint64 }
+type Counter struct {
+	in, out atomic.Uint64
+	packing sync.Map // of *atomic.Uint64 by repl.FolderID
+}
+
+// Packing returns how many bytes of a folder's contents did not have to come from
+// the partner because it packed them.
+func (c *Counter) Packing(folder repl.FolderID) uint64 {
+	if n, ok := c.packing.Load(folder); ok {
+		return n.(*atomic.Uint64).Load()
+	}
+	return 0
+}
+
+func (c *Counter) unpacked(folder repl.FolderID, saved int) {
+	n, _ := c.packing.LoadOrStore(folder, new(atomic.Uint64))
+	n.(*atomic.Uint64).Add(uint64(saved))
+}
 
 // In returns the bytes that came from the partner.
 func (c *Counter) In() uint64 { return c.in.Load() }

@@ -35,6 +35,16 @@ type packer struct {
 	stay  int           // windows until both are measured again
 }
 
+// Packing says whether contents that are asked for may come packed.
+type Packing uint8
+
+// The ways of packing.
+const (
+	PackAuto  Packing = iota // while that brings them here faster
+	PackOn                   // whatever shrinks
+	PackNever                // not at all
+)
+
 var (
 	encoder = sync.OnceValue(func() *zstd.Encoder {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithWindowSize(contentFrame))
@@ -53,15 +63,15 @@ var (
 )
 
 // pack returns the packed form of a body, in a buffer of package wire, or nil if
-// it is to be sent as it is.
-func (p *packer) pack(body []byte) []byte {
-	if len(body) < packLeast || !p.tries(len(body)) {
+// it is to be sent as it is. With always it is packed if it shrinks at all.
+func (p *packer) pack(body []byte, always bool) []byte {
+	if len(body) < packLeast || !p.tries(len(body)) && !always {
 		return nil
 	}
 	began := time.Now()
 	buf := wire.Buffer(len(body))
 	out := encoder().EncodeAll(body, buf[:0])
-	shrunk := len(out) < len(body)-len(body)/16
+	shrunk := len(out) < len(body)-len(body)/16 || always && len(out) < len(body)
 	p.packed(time.Since(began), shrunk)
 	if !shrunk {
 		wire.FreeBuffer(buf)

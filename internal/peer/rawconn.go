@@ -23,6 +23,8 @@ type rawConn struct {
 	dead     time.Duration
 	counter  atomic.Pointer[Counter]
 	deadline time.Time // of the next read; renewed when it has moved noticeably
+	// plain leaves deadlines to the user; set before the connection is handed on.
+	plain bool
 
 	mu       sync.Mutex
 	buf      []byte
@@ -46,7 +48,7 @@ func (r *rawConn) count(c *Counter) uint64 {
 
 // Read reads, waiting for at most dead.
 func (r *rawConn) Read(p []byte) (int, error) {
-	if next := time.Now().Add(r.dead); next.Sub(r.deadline) > r.dead/32 {
+	if next := time.Now().Add(r.dead); !r.plain && next.Sub(r.deadline) > r.dead/32 {
 		if err := r.Conn.SetReadDeadline(next); err != nil {
 			return 0, err
 		}
@@ -98,8 +100,10 @@ func (r *rawConn) flushLocked() error {
 
 func (r *rawConn) writeLocked(p []byte) error {
 	for len(p) > 0 {
-		if err := r.Conn.SetWriteDeadline(time.Now().Add(r.dead)); err != nil {
-			return err
+		if !r.plain {
+			if err := r.Conn.SetWriteDeadline(time.Now().Add(r.dead)); err != nil {
+				return err
+			}
 		}
 		n, err := r.Conn.Write(p[:min(len(p), writeStep)])
 		r.counter.Load().out.Add(uint64(n))

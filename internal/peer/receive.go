@@ -28,6 +28,11 @@ type Sink func(d Delivery, r io.Reader) error
 // for each, in their order, from this goroutine. Its error is the request's
 // end: everything before it was delivered.
 func (s *Session) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink Sink) error {
+	return s.PackedContent(ctx, folder, PackAuto, items, sink)
+}
+
+// PackedContent is Content with a say in whether it comes packed.
+func (s *Session) PackedContent(ctx context.Context, folder repl.FolderID, packing Packing, items []wire.ContentItem, sink Sink) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -45,9 +50,9 @@ func (s *Session) Content(ctx context.Context, folder repl.FolderID, items []wir
 	}
 	defer s.release(l)
 	window := s.windows.take()
-	in := &inflow{ctx: ctx, link: l, all: &s.windows, window: window, allowance: window, wake: make(chan struct{}, 1)}
+	in := &inflow{ctx: ctx, link: l, folder: folder, all: &s.windows, window: window, allowance: window, wake: make(chan struct{}, 1)}
 	defer func() { s.windows.give(in.window) }()
-	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window), Packed: true}, in)
+	in.id, err = l.open(&wire.ContentRequest{Folder: folder, Items: items, Credit: uint64(window), Packed: packing != PackNever, Always: packing == PackOn}, in)
 	if err != nil {
 		return fmt.Errorf("send ContentRequest: %w", err)
 	}
@@ -94,6 +99,8 @@ type inflow struct {
 	link *link
 	id   uint32
 	all  *windows
+
+	folder repl.FolderID
 
 	// Owned by the caller's goroutine.
 	window int64 // credit granted to the stream at most, on its way and unread
@@ -278,6 +285,7 @@ func (in *inflow) nextFrame() error {
 				if err != nil {
 					return err
 				}
+				in.link.raw.counter.Load().unpacked(in.folder, len(body)-len(in.held.Body))
 				wire.FreeBuffer(in.held.Body)
 				in.held.Body = body
 			}

@@ -54,7 +54,7 @@ type outflow struct {
 	ps     pacers
 	room   int // bytes of buf that this frame may use
 	// packs: the other side takes packed bodies.
-	packs bool
+	packs, always bool
 
 	buf   []byte // of fixed length
 	used  int
@@ -69,7 +69,7 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 	st.pay(req.Credit)
 	out := &outflow{
 		in: in, ctx: ctx, id: id, st: st, done: done, folder: req.Folder, ps: in.pacers(req.Folder),
-		packs: req.Packed, buf: wire.Buffer(contentFrame),
+		packs: req.Packed, always: req.Always, buf: wire.Buffer(contentFrame),
 	}
 	out.begin()
 	defer func() { wire.FreeBuffer(out.buf) }()
@@ -156,7 +156,7 @@ func (out *outflow) copy(index int, head wire.Head, left int64, src ContentSourc
 func (out *outflow) flush(final bool) error {
 	m, body := &wire.Content{Parts: out.parts}, out.buf[:out.used]
 	if out.packs {
-		if packed := out.in.bounds.packer.pack(body); packed != nil {
+		if packed := out.in.bounds.packer.pack(body, out.always); packed != nil {
 			defer wire.FreeBuffer(packed)
 			m.Raw, body = out.used, packed
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"opendfs/internal/pki"
 	"opendfs/internal/repl"
@@ -30,12 +31,35 @@ type ServerConfig struct {
 	Group func(repl.FolderID) repl.GUID
 	// Limit bounds what is sent to all partners together; nil: nothing does.
 	Limit *Limit
-	// Door lets newcomers in and renews certificates, on the holder of the CA;
-	// nil elsewhere.
-	Door *pki.Door
+	// Door gives what lets newcomers in and renews certificates, on the holder of
+	// the CA; nil, or a function that gives nil, elsewhere.
+	Door func() *pki.Door
+	// Control serves the management API on a connection, whose handshake is done,
+	// until it ends; nil: it is not served here.
+	Control func(ctx context.Context, c net.Conn, who pki.Subject)
 	// Greeted is told of each control connection that a partner opens; it must
 	// not block. Nil: nobody asks.
 	Greeted func(partner repl.MemberID, hello wire.Hello)
+}
+
+// door is what lets newcomers in, nil on a server that does not hold the CA.
+func (c *ServerConfig) door() *pki.Door {
+	if c.Door == nil {
+		return nil
+	}
+	return c.Door()
+}
+
+// offers are the protocols beside replication that are served here.
+func (c *ServerConfig) offers(door *pki.Door) []string {
+	var list []string
+	if door != nil {
+		list = append(list, pki.ALPNJoin, pki.ALPNRenew)
+	}
+	if c.Control != nil {
+		list = append(list, pki.ALPNControl)
+	}
+	return list
 }
 
 // Server is the side that answers: all partners, on one port.
@@ -234,18 +258,35 @@ func (s *Server) serve(ctx context.Context, c net.Conn, shaken func()) {
 	}
 	rc := newRawConn(c, timing.Dead)
 	in := &inbound{server: s, streams: make(map[uint32]*stream)}
-	in.conn = &conn{raw: rc, tls: tls.Server(rc, s.cfg.Identity.ServerTLS(s.cfg.policy(), s.cfg.Door != nil))}
+	door := s.cfg.door()
+	in.conn = &conn{raw: rc, tls: tls.Server(rc, s.cfg.Identity.ServerTLS(s.cfg.policy(), s.cfg.offers(door)...))}
 	in.reader = wire.NewReader(in.tls)
-	err := in.shake(ctx, timing.Handshake, func(ctx context.Context) error {
-		if in.tls.ConnectionState().NegotiatedProtocol == pki.ALPNJoin {
-			err := s.cfg.Door.Serve(ctx, in.tls)
-			return errors.Join(err, rc.Flush(), errJoined)
+	var caller pki.Subject
+	err := in.shake(ctx, timing.Handshake, func(ctx context.Context) (err error) {
+		state := in.tls.ConnectionState()
+		switch state.NegotiatedProtocol {
+		case pki.ALPNJoin:
+			return errors.Join(door.Serve(ctx, in.tls), rc.Flush(), errJoined)
+		case pki.ALPNControl, pki.ALPNRenew:
+			if caller, err = s.cfg.Identity.SubjectOf(state, s.cfg.policy()); err != nil {
+				return err
+			}
+			if state.NegotiatedProtocol == pki.ALPNControl {
+				return errControl
+			}
+			return errors.Join(door.ServeRenew(in.tls, caller), rc.Flush(), errJoined)
 		}
 		return in.greet()
 	})
 	shaken()
 	switch {
 	case errors.Is(err, errJoined):
+		return
+	case errors.Is(err, errControl):
+		rc.plain = true
+		if err := c.SetDeadline(time.Time{}); err == nil {
+			s.cfg.Control(ctx, &plainConn{in.tls, rc}, caller)
+		}
 		return
 	case err != nil:
 		if ctx.Err() == nil && !errors.Is(err, io.EOF) {
@@ -258,5 +299,28 @@ func (s *Server) serve(ctx context.Context, c net.Conn, shaken func()) {
 	}
 }
 
-// errJoined ends a connection that served a join and nothing else.
-var errJoined = errors.New("joined")
+// errJoined ends a connection that served a join or a renewal and nothing else;
+// errControl says that it goes on with the management API.
+var (
+	errJoined  = errors.New("joined")
+	errControl = errors.New("control")
+)
+
+// plainConn is a connection for whoever does not know of frames: what is written
+// goes out at once, and deadlines are its own.
+type plainConn struct {
+	net.Conn
+	raw *rawConn
+}
+
+// Write writes and flushes.
+func (c *plainConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err == nil {
+		err = c.raw.Flush()
+	}
+	return n, err
+}
+
+// Close closes beneath TLS too.
+func (c *plainConn) Close() error { return c.raw.Close() }

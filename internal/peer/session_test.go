@@ -439,7 +439,9 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 
 func TestSessionRenewsACertificate(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:0", func(w *world, c *ServerConfig) {
-		c.Door = &pki.Door{Authority: w.ca, Invitations: pki.OpenInvitations(w.state), Now: time.Now, Log: w.hub.Log}
+		c.Door = func() *pki.Door {
+			return &pki.Door{Authority: w.ca, Invitations: pki.OpenInvitations(w.state), Now: time.Now, Log: w.hub.Log}
+		}
 	})
 	s := w.dial()
 	before := w.branch.Identity.NotAfter()
@@ -465,11 +467,13 @@ func TestSessionRenewsACertificate(t *testing.T) {
 func TestJoinOnTheSamePort(t *testing.T) {
 	var got []pki.Newcomer
 	w := newWorld(t, "127.0.0.1:0", func(w *world, c *ServerConfig) {
-		c.Door = &pki.Door{Authority: w.ca, Invitations: pki.OpenInvitations(w.state), Now: time.Now, Log: w.hub.Log,
-			Accept: func(_ context.Context, n pki.Newcomer) ([]byte, error) {
-				got = append(got, n)
-				return []byte("file"), nil
-			}}
+		c.Door = func() *pki.Door {
+			return &pki.Door{Authority: w.ca, Invitations: pki.OpenInvitations(w.state), Now: time.Now, Log: w.hub.Log,
+				Accept: func(_ context.Context, n pki.Newcomer) ([]byte, error) {
+					got = append(got, n)
+					return []byte("file"), nil
+				}}
+		}
 	})
 	tok, err := pki.OpenInvitations(w.state).Create(w.ca, repl.MemberID{3}, "third", []string{w.address}, time.Now())
 	if err != nil {

@@ -131,8 +131,14 @@ func (a *Authority) String() string { return fmt.Sprintf("CA of domain %q (%v)",
 func (a *Authority) GoString() string { return a.String() }
 
 // Issue makes a certificate for the server with this id, from its PKCS #10
-// request. Only the request's key is used.
-func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now time.Time) ([]byte, error) {
+// request. Only the request's key is used. roles are DNS names that stand for what
+// it may do beside being a member (directory.DeputyName); none of a machine.
+func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now time.Time, roles ...string) ([]byte, error) {
+	return a.IssueTo(request, Subject{KindServer, repl.GUID(member), name}, now, roles...)
+}
+
+// IssueTo is Issue for a server or an administrator.
+func (a *Authority) IssueTo(request []byte, to Subject, now time.Time, roles ...string) ([]byte, error) {
 	r, err := parseRequest(request)
 	if err != nil {
 		return nil, err
@@ -146,17 +152,20 @@ func (a *Authority) Issue(request []byte, member repl.MemberID, name string, now
 		end = a.cert.NotAfter
 	}
 	if !end.After(now) {
-		return nil, fmt.Errorf("issue a certificate for server %q: the domain's CA ended on %s", name, a.cert.NotAfter.Format(time.DateOnly))
+		return nil, fmt.Errorf("issue a certificate for %v: the domain's CA ended on %s", to, a.cert.NotAfter.Format(time.DateOnly))
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{memberURI(a.domain, member)},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: to.Name}, URIs: []*url.URL{subjectURI(a.domain, to)}, DNSNames: roles,
 		NotBefore: now.Add(-backdate), NotAfter: end, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
+	if to.Kind == KindAdmin {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
 	cert, err := sign(template, a.cert, r.PublicKey, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("issue a certificate for server %q: %w", name, err)
+		return nil, fmt.Errorf("issue a certificate for %v: %w", to, err)
 	}
 	return cert.Raw, nil
 }

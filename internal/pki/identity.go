@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -8,17 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"opendfs/internal/repl"
 )
 
-// Identity is who this server is: its id, its certificate and key, and the
+// Identity is who this server is, or the administrator who works here: its id, its certificate and key, and the
 // domain's CA that it believes. Safe for concurrent use.
 type Identity struct {
 	domain repl.GUID
-	member repl.MemberID
+	who    Subject
 	state  string
 	ca     *x509.Certificate
 	roots  *x509.CertPool
@@ -99,7 +101,7 @@ func newIdentity(state string, ca *x509.Certificate, der []byte, key *ecdsa.Priv
 		return nil, errors.New("read this server's certificate: it is for another key")
 	}
 	// Its time is judged when it is used: an expired identity must still load.
-	if id.member, err = id.Verify(leaf, leaf.NotAfter); err != nil {
+	if id.who, err = id.VerifySubject(leaf, leaf.NotAfter); err != nil {
 		return nil, fmt.Errorf("read this server's certificate: %w", err)
 	}
 	id.cert.Store(&tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key, Leaf: leaf})
@@ -135,9 +137,12 @@ func Load(state string) (*Identity, error) {
 func (id *Identity) Domain() repl.GUID { return id.domain }
 
 // Member returns this server's id.
-func (id *Identity) Member() repl.MemberID { return id.member }
+func (id *Identity) Member() repl.MemberID { return repl.MemberID(id.who.ID) }
 
-// Name returns the server's name when its certificate was made.
+// Subject returns whose identity it is.
+func (id *Identity) Subject() Subject { return id.who }
+
+// Name returns the name when the certificate was made.
 func (id *Identity) Name() string { return id.cert.Load().Leaf.Subject.CommonName }
 
 // CA returns the domain's CA certificate; its public key verifies copies of
@@ -157,8 +162,8 @@ func (id *Identity) RenewalDue(now time.Time) bool {
 // on new connections show it.
 func (id *Identity) Renew(r *Request, cert []byte) error {
 	next, err := newIdentity(id.state, id.ca, cert, r.key)
-	if err == nil && next.member != id.member {
-		err = fmt.Errorf("the new certificate is for server %v", next.member)
+	if err == nil && (next.who.ID != id.who.ID || next.who.Kind != id.who.Kind) {
+		err = fmt.Errorf("the new certificate is for %v", next.who)
 	}
 	if err == nil {
 		err = id.save(cert, r.key)
@@ -170,30 +175,61 @@ func (id *Identity) Renew(r *Request, cert []byte) error {
 	return nil
 }
 
+// HasRole reports whether the CA has given this server a role (Authority.Issue).
+func (id *Identity) HasRole(name string) bool {
+	return slices.Contains(id.cert.Load().Leaf.DNSNames, name)
+}
+
+// Signer gives this server's certificate (DER) and the key that it is for.
+func (id *Identity) Signer() ([]byte, crypto.Signer) {
+	c := id.cert.Load()
+	return c.Leaf.Raw, c.PrivateKey.(*ecdsa.PrivateKey)
+}
+
+// PEM gives this server's certificate, its key and the CA's certificate as text,
+// for programs that want files. The key is a secret.
+func (id *Identity) PEM() (cert, key, ca []byte, err error) {
+	c := id.cert.Load()
+	key, err = encodeKey(c.PrivateKey.(*ecdsa.PrivateKey))
+	return encodeCert(c.Leaf.Raw), key, encodeCert(id.ca.Raw), err
+}
+
 // String names the server; it never prints the key.
-func (id *Identity) String() string { return fmt.Sprintf("server %q (%v)", id.Name(), id.member) }
+func (id *Identity) String() string { return id.who.String() }
 
 // GoString is String, so that %#v prints no key either.
 func (id *Identity) GoString() string { return id.String() }
 
-// Verify returns whose certificate c is, if it is one of this domain that is
-// valid at that time. Revocation is not judged here.
+// Verify returns which server's certificate c is, if it is one of this domain
+// that is valid at that time. Revocation is not judged here.
 func (id *Identity) Verify(c *x509.Certificate, at time.Time) (repl.MemberID, error) {
+	s, err := id.VerifySubject(c, at)
+	if err == nil && s.Kind != KindServer {
+		err = fmt.Errorf("certificate of %q: %w", s.Name, ErrNoServer)
+	}
+	if err != nil {
+		return repl.MemberID{}, err
+	}
+	return repl.MemberID(s.ID), nil
+}
+
+// VerifySubject is Verify of servers and administrators.
+func (id *Identity) VerifySubject(c *x509.Certificate, at time.Time) (Subject, error) {
 	name := c.Subject.CommonName
 	options := x509.VerifyOptions{Roots: id.roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	if _, err := c.Verify(options); err != nil {
 		if x, ok := errors.AsType[x509.CertificateInvalidError](err); ok && x.Reason == x509.Expired {
-			return repl.MemberID{}, fmt.Errorf("certificate of %q is valid from %s to %s and this server's clock says %s: %w; check both clocks, and that the holder of the CA can be reached for renewal",
+			return Subject{}, fmt.Errorf("certificate of %q is valid from %s to %s and this server's clock says %s: %w; check both clocks, and that the holder of the CA can be reached for renewal",
 				name, c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339), ErrValidity)
 		}
-		return repl.MemberID{}, fmt.Errorf("certificate of %q: %w", name, ErrForeign)
+		return Subject{}, fmt.Errorf("certificate of %q: %w", name, ErrForeign)
 	}
-	domain, member, err := identify(c)
+	domain, who, err := identify(c)
 	if err != nil {
-		return repl.MemberID{}, err
+		return Subject{}, err
 	}
 	if domain != id.domain {
-		return repl.MemberID{}, fmt.Errorf("certificate of %q is for domain %v: %w", name, domain, ErrOtherDomain)
+		return Subject{}, fmt.Errorf("certificate of %q is for domain %v: %w", name, domain, ErrOtherDomain)
 	}
-	return member, nil
+	return who, nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,6 +61,27 @@ func (i invitation) GoString() string { return i.String() }
 
 // LogValue hides the key from logs in JSON too.
 func (i invitation) LogValue() slog.Value { return slog.StringValue(i.String()) }
+
+// adminPrefix stands before the name of an administrator where else a server's
+// stands, whose name has no colon.
+const adminPrefix = "admin:"
+
+// invitee is whom an invitation names.
+func invitee(name string, id repl.GUID) Subject {
+	if admin, ok := strings.CutPrefix(name, adminPrefix); ok {
+		return Subject{KindAdmin, id, admin}
+	}
+	return Subject{KindServer, id, name}
+}
+
+// Admin returns the name of the administrator that the token is for; ok is false
+// for a server's.
+func (t Token) Admin() (name string, ok bool) { return strings.CutPrefix(t.Server, adminPrefix) }
+
+// CreateAdmin is Create for an administrator of the domain.
+func (l *Invitations) CreateAdmin(a *Authority, id repl.GUID, name string, addresses []string, now time.Time) (Token, error) {
+	return l.Create(a, repl.MemberID(id), adminPrefix+name, addresses, now)
+}
 
 // Create invites a server of the domain: valid once, for one hour. It ends
 // older invitations of that server. addresses are where this server is reached.

@@ -11,10 +11,9 @@ import (
 	"opendfs/internal/wire"
 )
 
-// Newcomer is a server that holds a valid invitation.
+// Newcomer is a server or an administrator that holds a valid invitation.
 type Newcomer struct {
-	ID        repl.MemberID
-	Name      string
+	Subject
 	Addresses []string // as it says itself; not checked
 }
 
@@ -26,6 +25,12 @@ type Door struct {
 	// signed copy that it then has. ErrUnknownServer says that the server is
 	// not in the domain any more; an address that cannot be is a *wire.Error.
 	Accept func(ctx context.Context, n Newcomer) ([]byte, error)
+	// Roles gives the DNS names of what a member may do beside being one; nil:
+	// nothing.
+	Roles func(repl.MemberID) []string
+	// Known returns the present name of one who wants a new certificate, and
+	// whether it is of the domain; nil: nobody is.
+	Known func(Subject) (name string, ok bool)
 	// Now is this server's clock.
 	Now func() time.Time
 	Log *slog.Logger
@@ -48,10 +53,44 @@ func (d *Door) Serve(ctx context.Context, conn net.Conn) error {
 		d.Log.Warn("join refused", "from", from, "err", err)
 		reply = refusal(err)
 	} else {
-		d.Log.Info("server joined", "server", newcomer.Name, "id", newcomer.ID, "addresses", newcomer.Addresses, "from", from)
+		d.Log.Info(newcomer.Kind.String()+" joined", "name", newcomer.Name, "id", newcomer.ID, "addresses", newcomer.Addresses, "from", from)
 		reply = accepted
 	}
-	b, err := wire.Append(nil, reply, 1, true, 0)
+	return sendOne(conn, reply)
+}
+
+// ServeRenew answers one who wants a new certificate, on a connection whose
+// handshake by ALPNRenew is done. An expired certificate is good for this alone,
+// and only while who it names is of the domain.
+func (d *Door) ServeRenew(conn net.Conn, who Subject) error {
+	f, err := wire.NewReader(conn).Next()
+	if err != nil {
+		return err
+	}
+	m, err := f.Message()
+	r, ok := m.(*wire.RenewRequest)
+	if err != nil || !ok {
+		return sendOne(conn, wire.Errorf(wire.CodeProtocol, "want a RenewRequest, got %v", f.Type))
+	}
+	name, known := "", false
+	if d.Known != nil {
+		name, known = d.Known(who)
+	}
+	if !known {
+		d.Log.Warn("renewal refused", "of", who, "from", conn.RemoteAddr(), "err", ErrRevoked)
+		return sendOne(conn, wire.Errorf(wire.CodeIdentity, "%v is not in the domain any more: %v", who, ErrRevoked))
+	}
+	who.Name = name
+	cert, err := d.Authority.IssueTo(r.Request, who, d.Now(), d.roles(who)...)
+	if err != nil {
+		return sendOne(conn, wire.Errorf(wire.CodeProtocol, "%v", err))
+	}
+	d.Log.Info("certificate renewed for another", "of", who, "from", conn.RemoteAddr())
+	return sendOne(conn, &wire.RenewReply{Certificate: cert})
+}
+
+func sendOne(conn net.Conn, m wire.Message) error {
+	b, err := wire.Append(nil, m, 1, true, 0)
 	if err != nil {
 		return err
 	}
@@ -78,12 +117,12 @@ func (d *Door) answer(ctx context.Context, r *wire.JoinRequest) (*wire.JoinReply
 	if err != nil {
 		return nil, Newcomer{}, err
 	}
-	n := Newcomer{ID: repl.MemberID(id), Name: i.Server, Addresses: r.Addresses}
+	n := Newcomer{Subject: invitee(i.Server, id), Addresses: r.Addresses}
 	domain, err := d.Accept(ctx, n)
 	if err != nil {
 		return nil, n, err
 	}
-	cert, err := d.Authority.Issue(r.Request, n.ID, n.Name, now)
+	cert, err := d.Authority.IssueTo(r.Request, n.Subject, now)
 	if err != nil {
 		return nil, n, err
 	}
@@ -105,5 +144,12 @@ func refusal(err error) *wire.Error {
 
 // Renew issues a new certificate for a member that a session has identified.
 func (d *Door) Renew(request []byte, member repl.MemberID, name string) ([]byte, error) {
-	return d.Authority.Issue(request, member, name, d.Now())
+	return d.Authority.Issue(request, member, name, d.Now(), d.roles(Subject{KindServer, repl.GUID(member), name})...)
+}
+
+func (d *Door) roles(of Subject) []string {
+	if d.Roles == nil || of.Kind != KindServer {
+		return nil
+	}
+	return d.Roles(repl.MemberID(of.ID))
 }

@@ -31,6 +31,10 @@ import (
 const (
 	ALPNRepl = "dfs-repl/1"
 	ALPNJoin = "dfs-join/1"
+	// ALPNRenew is for one who is known and whose certificate may have expired.
+	ALPNRenew = "dfs-renew/1"
+	// ALPNControl carries the management API, for servers and administrators.
+	ALPNControl = "dfs-control/1"
 )
 
 // Lives and limits, docs/formats/pki.md.
@@ -51,7 +55,36 @@ var (
 	ErrWrongMember = errors.New("it is another server than the one that was expected there")
 	ErrRefused     = errors.New("the other server refuses this server's identity")
 	ErrValidity    = errors.New("its certificate is not valid at this time")
+	ErrNoServer    = errors.New("its certificate is an administrator's and no server's")
 )
+
+// Kind tells servers from administrators.
+type Kind uint8
+
+// The kinds of subjects.
+const (
+	KindServer Kind = iota + 1
+	KindAdmin
+)
+
+// String gives the word of the certificate's URI.
+func (k Kind) String() string {
+	if k == KindAdmin {
+		return "admin"
+	}
+	return "server"
+}
+
+// Subject is whom a certificate of the domain names.
+type Subject struct {
+	Kind Kind
+	ID   repl.GUID
+	// Name is what it was called when the certificate was made; for people.
+	Name string
+}
+
+// String names the subject for people.
+func (s Subject) String() string { return fmt.Sprintf("%v %q (%v)", s.Kind, s.Name, s.ID) }
 
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
@@ -65,26 +98,32 @@ func newSerial() (*big.Int, error) {
 
 func domainURI(domain repl.GUID) *url.URL { return &url.URL{Scheme: "dfs", Host: domain.String()} }
 
-func memberURI(domain repl.GUID, member repl.MemberID) *url.URL {
-	return &url.URL{Scheme: "dfs", Host: domain.String(), Path: "/server/" + member.String()}
+func subjectURI(domain repl.GUID, s Subject) *url.URL {
+	return &url.URL{Scheme: "dfs", Host: domain.String(), Path: "/" + s.Kind.String() + "/" + s.ID.String()}
 }
 
-// identify reads the one URI of a member's certificate.
-func identify(c *x509.Certificate) (repl.GUID, repl.MemberID, error) {
-	none := func() (repl.GUID, repl.MemberID, error) {
-		return repl.GUID{}, repl.MemberID{}, fmt.Errorf("certificate of %q names no member of a domain: %w", c.Subject.CommonName, ErrForeign)
+// identify reads the one URI of a member's or administrator's certificate.
+func identify(c *x509.Certificate) (repl.GUID, Subject, error) {
+	none := func() (repl.GUID, Subject, error) {
+		return repl.GUID{}, Subject{}, fmt.Errorf("certificate of %q names no member of a domain: %w", c.Subject.CommonName, ErrForeign)
 	}
 	if len(c.URIs) != 1 || c.URIs[0].Scheme != "dfs" {
 		return none()
 	}
 	u := c.URIs[0]
-	server, ok := strings.CutPrefix(u.Path, "/server/")
+	s := Subject{Kind: KindServer, Name: c.Subject.CommonName}
+	text, ok := strings.CutPrefix(u.Path, "/server/")
+	if !ok {
+		s.Kind = KindAdmin
+		text, ok = strings.CutPrefix(u.Path, "/admin/")
+	}
 	domain, err1 := repl.ParseGUID(u.Host)
-	member, err2 := repl.ParseGUID(server)
-	if !ok || err1 != nil || err2 != nil || u.String() != memberURI(domain, repl.MemberID(member)).String() || domain.IsZero() || member.IsZero() {
+	id, err2 := repl.ParseGUID(text)
+	s.ID = id
+	if !ok || err1 != nil || err2 != nil || u.String() != subjectURI(domain, s).String() || domain.IsZero() || id.IsZero() {
 		return none()
 	}
-	return domain, repl.MemberID(member), nil
+	return domain, s, nil
 }
 
 // fingerprint is the SHA-256 of a certificate's or request's public key.

@@ -103,7 +103,7 @@ func shake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error
 func TestMembersBelieveEachOtherByIDAlone(t *testing.T) {
 	c := newCorp(t, domain)
 	b := c.member(t, branch, "branch", now)
-	if s, cl := shake(t, c.hub.ServerTLS(at(now), true), b.ClientTLS(at(now), hubID)); s != nil || cl != nil {
+	if s, cl := shake(t, c.hub.ServerTLS(at(now), ALPNJoin), b.ClientTLS(at(now), hubID)); s != nil || cl != nil {
 		t.Fatalf("members of one domain: server %v, client %v", s, cl)
 	}
 	other := newCorp(t, repl.GUID{0xd0, 2})
@@ -116,14 +116,14 @@ func TestMembersBelieveEachOtherByIDAlone(t *testing.T) {
 		serverErr      error
 		clientErr      error
 	}{
-		{"another server answers", c.hub.ServerTLS(at(now), true), b.ClientTLS(at(now), repl.MemberID{9}), nil, ErrWrongMember},
-		{"client of another domain", c.hub.ServerTLS(at(now), true), other.hub.ClientTLS(at(now), hubID), nil, ErrForeign},
-		{"server of another domain", other.hub.ServerTLS(at(now), true), b.ClientTLS(at(now), hubID), nil, ErrForeign},
-		{"another CA with the same domain id", sameID.hub.ServerTLS(at(now), true), b.ClientTLS(at(now), hubID), nil, ErrForeign},
-		{"revoked client", c.hub.ServerTLS(revoked, true), b.ClientTLS(at(now), hubID), ErrRevoked, nil},
-		{"revoked server", b.ServerTLS(at(now), true), c.hub.ClientTLS(revoked, branch), nil, ErrRevoked},
-		{"server's clock far ahead", c.hub.ServerTLS(at(now.Add(2*memberLife)), true), b.ClientTLS(at(now), hubID), ErrValidity, nil},
-		{"client's clock far behind", c.hub.ServerTLS(at(now), true), b.ClientTLS(at(now.Add(-48*time.Hour)), hubID), nil, ErrValidity},
+		{"another server answers", c.hub.ServerTLS(at(now), ALPNJoin), b.ClientTLS(at(now), repl.MemberID{9}), nil, ErrWrongMember},
+		{"client of another domain", c.hub.ServerTLS(at(now), ALPNJoin), other.hub.ClientTLS(at(now), hubID), nil, ErrForeign},
+		{"server of another domain", other.hub.ServerTLS(at(now), ALPNJoin), b.ClientTLS(at(now), hubID), nil, ErrForeign},
+		{"another CA with the same domain id", sameID.hub.ServerTLS(at(now), ALPNJoin), b.ClientTLS(at(now), hubID), nil, ErrForeign},
+		{"revoked client", c.hub.ServerTLS(revoked, ALPNJoin), b.ClientTLS(at(now), hubID), ErrRevoked, nil},
+		{"revoked server", b.ServerTLS(at(now), ALPNJoin), c.hub.ClientTLS(revoked, branch), nil, ErrRevoked},
+		{"server's clock far ahead", c.hub.ServerTLS(at(now.Add(2*memberLife)), ALPNJoin), b.ClientTLS(at(now), hubID), ErrValidity, nil},
+		{"client's clock far behind", c.hub.ServerTLS(at(now), ALPNJoin), b.ClientTLS(at(now.Add(-48*time.Hour)), hubID), nil, ErrValidity},
 	} {
 		s, cl := shake(t, c.server, c.client)
 		if s == nil && cl == nil {
@@ -153,7 +153,7 @@ func TestListenerWantsCertificateVersionAndProtocol(t *testing.T) {
 	} {
 		client := b.ClientTLS(at(now), hubID)
 		spoil(client)
-		s, cl := shake(t, c.hub.ServerTLS(at(now), false), client)
+		s, cl := shake(t, c.hub.ServerTLS(at(now)), client)
 		if s == nil || cl == nil {
 			t.Errorf("%s: server %v, client %v", what, s, cl)
 		}
@@ -255,7 +255,7 @@ func TestRenewalKeepsTheIDAndChangesTheKey(t *testing.T) {
 		t.Fatal("took a certificate for another server")
 	}
 	afterOld := at(now.Add(memberLife + time.Hour))
-	server := c.hub.ServerTLS(afterOld, false) // made before the renewal, as a listener's is
+	server := c.hub.ServerTLS(afterOld) // made before the renewal, as a listener's is
 	der, err := c.ca.Issue(r.DER, hubID, "hub", later)
 	if err != nil {
 		t.Fatal(err)
@@ -324,10 +324,19 @@ func newHall(t *testing.T, clock time.Time) *hall {
 			if err != nil {
 				return
 			}
-			c := tls.Server(raw, h.hub.ServerTLS(at(clock), true))
+			c := tls.Server(raw, h.hub.ServerTLS(at(clock), ALPNJoin, ALPNRenew))
 			if c.Handshake() == nil && c.ConnectionState().NegotiatedProtocol == ALPNJoin {
 				if err := h.door.Serve(t.Context(), c); err != nil && !errors.Is(err, io.EOF) {
 					t.Logf("door: %v", err)
+				}
+			}
+			if s := c.ConnectionState(); s.NegotiatedProtocol == ALPNRenew {
+				who, err := h.hub.SubjectOf(s, at(clock))
+				if err == nil {
+					err = h.door.ServeRenew(c, who)
+				}
+				if err != nil {
+					t.Logf("renewal: %v", err)
 				}
 			}
 			_ = c.Close()
@@ -369,10 +378,10 @@ func TestJoinMakesAMember(t *testing.T) {
 	if id.Member() != branch || id.Name() != "branch" || string(j.Domain) != "domain of branch" || !j.CA().Equal(h.hub.CA()) {
 		t.Fatalf("joined as %v with %q", id, j.Domain)
 	}
-	if len(h.accept) != 1 || h.accept[0].ID != branch || h.accept[0].Addresses[0] != "10.77.0.2:7440" {
+	if len(h.accept) != 1 || h.accept[0].Subject != (Subject{KindServer, repl.GUID(branch), "branch"}) || h.accept[0].Addresses[0] != "10.77.0.2:7440" {
 		t.Fatalf("the domain learned %+v", h.accept)
 	}
-	if s, c := shake(t, h.hub.ServerTLS(at(now), true), id.ClientTLS(at(now), hubID)); s != nil || c != nil {
+	if s, c := shake(t, h.hub.ServerTLS(at(now), ALPNJoin), id.ClientTLS(at(now), hubID)); s != nil || c != nil {
 		t.Fatalf("the new member is not believed: %v, %v", s, c)
 	}
 	if _, err := j.Save(state); err == nil {

@@ -25,19 +25,28 @@ func base() *tls.Config {
 }
 
 // ServerTLS returns how this server listens: members with both certificates
-// by ALPNRepl and, if join is set, newcomers without one by ALPNJoin.
-func (id *Identity) ServerTLS(p Policy, join bool) *tls.Config {
+// by ALPNRepl, and whoever else is offered by its ALPN: newcomers without a
+// certificate by ALPNJoin, servers and administrators by ALPNControl, the same
+// with a certificate that may have expired by ALPNRenew.
+func (id *Identity) ServerTLS(p Policy, offer ...string) *tls.Config {
 	c := base()
 	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base()
 		c.Certificates = []tls.Certificate{*id.cert.Load()}
-		if join && slices.Equal(h.SupportedProtos, []string{ALPNJoin}) {
-			c.NextProtos = []string{ALPNJoin}
+		c.NextProtos = []string{ALPNRepl}
+		if len(h.SupportedProtos) == 1 && slices.Contains(offer, h.SupportedProtos[0]) {
+			c.NextProtos = slices.Clone(h.SupportedProtos)
+		}
+		if c.NextProtos[0] == ALPNJoin {
 			return c, nil
 		}
-		c.NextProtos = []string{ALPNRepl}
 		c.ClientAuth = tls.RequireAnyClientCert // VerifyConnection does the verification
 		c.VerifyConnection = func(s tls.ConnectionState) error {
+			switch s.NegotiatedProtocol {
+			case ALPNControl, ALPNRenew:
+				_, err := id.SubjectOf(s, p)
+				return err
+			}
 			_, err := id.PeerOf(s, p)
 			return err
 		}
@@ -46,19 +55,65 @@ func (id *Identity) ServerTLS(p Policy, join bool) *tls.Config {
 	return c
 }
 
+// SubjectOf returns who is at the other end of a connection by ALPNControl or
+// ALPNRenew. Whether it is of the domain still the caller judges: it can say so.
+func (id *Identity) SubjectOf(s tls.ConnectionState, p Policy) (Subject, error) {
+	if len(s.PeerCertificates) == 0 {
+		return Subject{}, errors.New("verify caller: it shows no certificate")
+	}
+	leaf := s.PeerCertificates[0]
+	at := p.Now()
+	if s.NegotiatedProtocol == ALPNRenew && at.After(leaf.NotAfter) {
+		at = leaf.NotAfter
+	}
+	who, err := id.VerifySubject(leaf, at)
+	if err != nil {
+		return Subject{}, fmt.Errorf("verify caller: %w", err)
+	}
+	return who, nil
+}
+
 // ClientTLS returns how this server dials the member expected.
 func (id *Identity) ClientTLS(p Policy, expected repl.MemberID) *tls.Config {
-	c := base()
-	c.NextProtos = []string{ALPNRepl}
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.cert.Load(), nil }
-	// The chain is verified below; what is skipped is the match of a host name,
-	// because an address proves nothing here.
-	c.InsecureSkipVerify = true
+	c := id.dialling(ALPNRepl)
 	c.VerifyConnection = func(s tls.ConnectionState) error {
 		member, err := id.PeerOf(s, p)
 		if err == nil && member != expected {
 			err = fmt.Errorf("server %v (%q) answers where %v was expected: %w; check the address in the domain file",
 				member, s.PeerCertificates[0].Subject.CommonName, expected, ErrWrongMember)
+		}
+		return err
+	}
+	return c
+}
+
+func (id *Identity) dialling(alpn string) *tls.Config {
+	c := base()
+	c.NextProtos = []string{alpn}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.cert.Load(), nil }
+	// The chain is verified by VerifyConnection, which each caller sets; what is
+	// skipped is the match of a host name, because an address proves nothing here.
+	c.InsecureSkipVerify = true
+	return c
+}
+
+// CallTLS returns how a server is dialled by ALPNControl or ALPNRenew: that with
+// the id expected, or with a zero id any server of the domain.
+func (id *Identity) CallTLS(p Policy, alpn string, expected repl.MemberID) *tls.Config {
+	c := id.dialling(alpn)
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if s.NegotiatedProtocol != alpn {
+			return fmt.Errorf("the server does not offer %s", alpn)
+		}
+		if len(s.PeerCertificates) == 0 {
+			return errors.New("verify server: it shows no certificate")
+		}
+		member, err := id.Verify(s.PeerCertificates[0], p.Now())
+		if err == nil && member != expected && expected != (repl.MemberID{}) {
+			err = fmt.Errorf("server %v (%q) answers where %v was expected: %w", member, s.PeerCertificates[0].Subject.CommonName, expected, ErrWrongMember)
+		}
+		if err == nil && p.Revoked != nil && p.Revoked(member) {
+			err = fmt.Errorf("server %v (%q): %w", member, s.PeerCertificates[0].Subject.CommonName, ErrRevoked)
 		}
 		return err
 	}

@@ -21,6 +21,14 @@ type Options struct {
 	// ChunksOnly leaves the pieces out: no fine level and no traits, in about
 	// two thirds of the time. The chunks are the same.
 	ChunksOnly bool
+	// Like is a version of which this one may have much, nil: none. Its chunks are
+	// known by their pieces, at the speed of xxHash, and not cut and hashed again.
+	// The result is the same, unless pieces were made to collide.
+	Like *Seed
+	// Runs say how this version is put together, if that is known: those of seed 0
+	// are copies of Like, whose chunks in them are known by their places. With
+	// ChunksOnly, Like need not have pieces. Nil: not known.
+	Runs *Needs
 }
 
 // Signer makes the signature of what is written to it. Either Finish or Close
@@ -40,6 +48,7 @@ type Signer struct {
 	sig    Signature
 	sketch sketch
 	fine   *fineWriter
+	guide  *guide
 }
 
 const (
@@ -82,6 +91,7 @@ type part struct {
 	blk    *block
 	chunk  Chunk
 	pieces []Piece
+	known  bool // chunk and pieces are those of a guide
 }
 
 var tasks = sync.Pool{New: func() any { return new(task) }}
@@ -92,6 +102,7 @@ func NewSigner(opt Options) *Signer {
 	if opt.Fine != nil && !opt.ChunksOnly {
 		s.fine = newFineWriter(opt.Fine)
 	}
+	s.guide = newGuide(&opt)
 	if opt.Workers > 1 {
 		s.jobs = make(chan *task, queueMax)
 		for range opt.Workers {
@@ -152,22 +163,28 @@ func (s *Signer) took(n int) {
 	s.hi += n
 	s.sig.Size += int64(n)
 	for s.hi-s.lo >= ChunkMax && s.err == nil {
-		s.cut()
+		s.cut(false)
 	}
 }
 
-// cut takes one chunk off what is received, which decides where it ends.
-func (s *Signer) cut() {
-	n := cutChunk(s.blk.buf[s.lo:s.hi])
+// cut takes one chunk off what is received, which decides where it ends; end:
+// nothing more will come.
+func (s *Signer) cut(end bool) {
 	if s.next == nil {
 		s.next = tasks.Get().(*task)
 		s.next.n, s.next.coarse = 0, s.opt.ChunksOnly
 	}
 	t := s.next
 	p := &t.parts[t.n]
-	p.data, p.blk = s.blk.buf[s.lo:s.lo+n:s.lo+n], s.blk
-	s.blk.refs.Add(1)
-	s.lo += n
+	b := s.blk.buf[s.lo:s.hi]
+	if p.chunk, p.pieces, p.known = s.guide.chunk(b, s.sig.Size-int64(len(b)), end, p.pieces[:0]); p.known {
+		s.lo += int(p.chunk.Len)
+	} else {
+		n := cutChunk(b)
+		p.data, p.blk = b[:n:n], s.blk
+		s.blk.refs.Add(1)
+		s.lo += n
+	}
 	if t.n++; t.n == len(t.parts) {
 		s.flushPair()
 	}
@@ -187,7 +204,12 @@ func (s *Signer) flushPair() {
 	}
 	t.done = make(chan struct{})
 	s.queue = append(s.queue, t)
-	s.jobs <- t
+	if t.parts[0].known && (t.n == 1 || t.parts[1].known) {
+		t.hash()
+		close(t.done)
+	} else {
+		s.jobs <- t
+	}
 	if len(s.queue) >= queueMax {
 		s.drain(1)
 	}
@@ -205,18 +227,27 @@ func (s *Signer) drain(n int) {
 // hash fills in the results, from the data alone.
 func (t *task) hash() {
 	a, b := &t.parts[0], &t.parts[1]
-	a.pieces, b.pieces = a.pieces[:0], b.pieces[:0]
 	if t.n == 1 {
-		b.data = nil
+		b.known, b.data = true, nil
 	}
-	if !t.coarse {
-		a.pieces, b.pieces = cutPieces(a.data, b.data, a.pieces, b.pieces)
+	switch {
+	case t.coarse:
+		a.pieces, b.pieces = a.pieces[:0], b.pieces[:0]
+	case a.known && !b.known:
+		b.pieces, _ = cutPieces(b.data, nil, b.pieces[:0], nil)
+	case !a.known && b.known:
+		a.pieces, _ = cutPieces(a.data, nil, a.pieces[:0], nil)
+	case !a.known:
+		a.pieces, b.pieces = cutPieces(a.data, b.data, a.pieces[:0], b.pieces[:0])
 	}
 	t.sketch = newSketch()
 	for i := range t.parts[:t.n] {
 		p := &t.parts[i]
-		p.chunk = Chunk{Len: uint32(len(p.data)), Sum: sumOf(p.data)}
 		t.sketch.add(p.pieces)
+		if p.known {
+			continue
+		}
+		p.chunk = Chunk{Len: uint32(len(p.data)), Sum: sumOf(p.data)}
 		p.blk.release()
 		p.data, p.blk = nil, nil
 	}
@@ -245,7 +276,7 @@ func (s *Signer) keep(t *task) {
 // Finish ends the file and returns its signature.
 func (s *Signer) Finish() (*Signature, error) {
 	for s.hi > s.lo && s.err == nil {
-		s.cut()
+		s.cut(true)
 	}
 	s.flushPair()
 	s.drain(len(s.queue))

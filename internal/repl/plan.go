@@ -51,6 +51,7 @@ const (
 	VerdictCycleBroken                    // a move into its own descendant is undone
 	VerdictDropProvisional                // a provisional record gives way to the partner's
 	VerdictUndone                         // a user's change on a read-only member is taken back
+	VerdictMorphed                        // a directory is renamed because another one keeps or takes its name
 	verdicts
 )
 
@@ -61,7 +62,7 @@ const Verdicts = int(verdicts)
 func (v Verdict) String() string {
 	return [...]string{
 		"known", "create", "edit", "meta", "move", "delete", "forget", "adopt", "name-won",
-		"name-lost", "merged", "revived", "cycle-broken", "drop-provisional", "undone", "?",
+		"name-lost", "merged", "revived", "cycle-broken", "drop-provisional", "undone", "morphed", "?",
 	}[min(v, verdicts)]
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"opendfs/internal/engine"
+	"opendfs/internal/finding"
 	"opendfs/internal/journal"
 	"opendfs/internal/repl"
 	"opendfs/internal/sim/disk"
@@ -18,7 +19,7 @@ func gap(token uint64) engine.Event {
 
 // check applies every checker to a cluster at rest.
 func (c *Cluster) check() error {
-	for _, checker := range []func() error{c.vectorsEqual, c.recordsEqual, c.treesEqual, c.recordsTellTheDisk, c.nothingLost, c.nothingHalfDone, c.onlyUsersMint} {
+	for _, checker := range []func() error{c.vectorsEqual, c.recordsEqual, c.treesEqual, c.recordsTellTheDisk, c.nothingLost, c.nothingHalfDone, c.onlyUsersMint, c.secondsTold} {
 		if err := checker(); err != nil {
 			return err
 		}
@@ -76,11 +77,59 @@ func (m *Member) replicated() []disk.Node {
 	var out []disk.Node
 	for _, n := range m.disk.Tree(false) {
 		name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
-		if n.Type != repl.Other && !m.cfg.Filter.Match(name, n.Type == repl.Directory) {
+		if n.Type != repl.Other && !m.cfg.Filter.Match(name, n.Type == repl.Directory) && m.secondAt(n.Path) == "" {
 			out = append(out, n)
 		}
 	}
 	return out
+}
+
+// secondAt returns the path, or what of it leads to the topmost object, that lies
+// beside another spelling of its name which is on record; "" if there is none.
+func (m *Member) secondAt(path string) string {
+	if !m.cfg.Insensitive {
+		return ""
+	}
+	dir, at := repl.RootUID(folderID), ""
+	for name := range strings.SplitSeq(path, "/") {
+		at = strings.TrimPrefix(at+"/"+name, "/")
+		rec, ok, err := m.env.Store.At(dir, name)
+		if err != nil || !ok {
+			return ""
+		}
+		if rec.Name != name {
+			return at
+		}
+		dir = rec.UID
+	}
+	return ""
+}
+
+// secondsTold compares what lies on disks beside another spelling of its name
+// with the findings.
+func (c *Cluster) secondsTold() error {
+	for _, m := range c.members {
+		told := make(map[string]bool)
+		for f := range m.found {
+			if at, ok := strings.CutPrefix(f, string(finding.NameCollides)+" sim/folder:"); ok {
+				told[at] = true
+			}
+		}
+		for _, n := range m.disk.Tree(false) {
+			if m.secondAt(n.Path) != n.Path || m.cfg.Filter.Match(n.Path[strings.LastIndexByte(n.Path, '/')+1:], n.Type == repl.Directory) {
+				continue
+			}
+			if !told[n.Path] {
+				return fmt.Errorf("m%d: %s is left alone and no finding tells", m.index, n.Path)
+			}
+			c.Count.Seconds++
+			delete(told, n.Path)
+		}
+		for at := range told {
+			return fmt.Errorf("m%d: the finding of %s stands and nothing lies there", m.index, at)
+		}
+	}
+	return nil
 }
 
 func line(n *disk.Node) string {

@@ -34,8 +34,10 @@ type Cluster struct {
 	cut     map[[2]int]bool // links that are down, lower index first
 	deaf    map[[2]int]bool // who does not hear whom
 	still   bool            // users have gone home
+	script  bool            // users do only what a test lets them do
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
+	names   []string        // what users call things
 	shadow  shadow
 	law     law
 	habits  *habits
@@ -67,9 +69,9 @@ type Member struct {
 	had    map[repl.UID]repl.Update // on record, as last seen
 	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
-	redecided uint64
-	running   engine.Action // nil: none
-	mounts    []string      // directories that something is mounted over
+	redecided, reanimated uint64
+	running               engine.Action // nil: none
+	mounts                []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -104,7 +106,9 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
-	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool)}
+	c := &Cluster{
+		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
+	}
 	c.shadow.init()
 	c.law = newLaw()
 	c.habits = &ways[c.rnd.IntN(len(ways))]
@@ -177,7 +181,7 @@ func (m *Member) start() error {
 	}
 	m.served = engine.NewServed(m.env, folderID)
 	m.up = make(map[repl.MemberID]bool)
-	m.tasks, m.events = nil, nil
+	m.tasks, m.events, m.found = nil, nil, make(map[string]string)
 	if m.env.Store.State().Originator.IsZero() {
 		m.had = make(map[repl.UID]repl.Update)
 	} else {
@@ -186,7 +190,7 @@ func (m *Member) start() error {
 	if intents, err := st.Intents(); err == nil && len(intents) > 0 {
 		m.c.Count.Intents++
 	}
-	m.counts, m.redecided = [repl.Verdicts]uint64{}, 0
+	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return err
@@ -317,7 +321,7 @@ func (m *Member) yield(op string) {
 			panic(crashed{m})
 		}
 	}
-	if !m.c.still && m.c.rnd.IntN(24) == 0 {
+	if !m.c.still && !m.c.script && m.c.rnd.IntN(24) == 0 {
 		m.inAction = false
 		m.c.userOp(m)
 		m.inAction = true

@@ -20,6 +20,8 @@ type Counters struct {
 	Asked                                               int    // questions by UID
 	Redecided                                           int    // installs that met a changed tree
 	Saves, Moves                                        int    // users' saves by replace, and moves
+	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
+	Reanimated                                          int    // deleted objects that came back under their names
 	Rules                                               [28]int
 }
 
@@ -30,6 +32,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Cuts, &o.Cuts}, {&s.Yields, &o.Yields}, {&s.Torn, &o.Torn}, {&s.Resumed, &o.Resumed}, {&s.Listings, &o.Listings},
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
+		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated},
 	} {
 		*n.to += *n.from
 	}
@@ -51,7 +54,8 @@ func (m *Member) tally() {
 		m.c.Count.Verdicts[i] += n - m.counts[i]
 	}
 	m.c.Count.Redecided += int(stats.Redecided - m.redecided)
-	m.counts, m.redecided = stats.Verdicts, stats.Redecided
+	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
+	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
 }
 
 // begun counts actions.
@@ -113,6 +117,8 @@ func (s *Counters) Table() []Row {
 		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2]},
 		Row{"rule 20: listings broken off, mounts", s.Listings + s.Mounts},
 		Row{"rule 22: moves", s.Moves},
+		Row{"deleted objects that came back under their names", s.Reanimated},
+		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
 	)
 }

@@ -25,6 +25,8 @@ type Plan struct {
 	Edits    bool // users edit few files, and contents are large enough for deltas
 	Movers   bool // users move directories into one another
 	Tenants  bool // users write into directories that others remove
+	Fold     bool // the folder folds names, and users care little for case
+	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
 
@@ -48,6 +50,15 @@ func Run(p Plan) (c *Cluster, err error) {
 		}
 	}()
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
+	for _, m := range c.members {
+		m.cfg.Morph = p.Morph
+	}
+	if p.Fold {
+		c.names = spellings
+		for _, m := range c.members {
+			m.cfg.Insensitive = true
+		}
+	}
 	for _, m := range c.members {
 		m.disk.Journal = nil
 		for range c.rnd.IntN(8) {

@@ -30,6 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	members NAME NAME …        who takes part; the first one is the primary
 //	chain                      each has a connection with its neighbours only
 //	read-only NAME             its users may change nothing
+//	morph, fold                directory-conflict: morph; case: insensitive
 //	start [NAME …]             the members begin; what users did before was there before
 //	apart [NAME NAME]          no connection, or none between these two
 //	together                   all connections
@@ -205,6 +206,16 @@ func (s *script) command(line string) ([]string, error) {
 		return nil, s.gather(Chain)
 	case "read-only":
 		s.c.members[s.names[w[1]]].cfg.ReadOnly = true
+		return nil, nil
+	case "morph":
+		for _, m := range s.c.members {
+			m.cfg.Morph = true
+		}
+		return nil, nil
+	case "fold":
+		for _, m := range s.c.members {
+			m.cfg.Insensitive = true
+		}
 		return nil, nil
 	case "start":
 		return nil, s.start(w[1:])

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
 
@@ -93,7 +94,13 @@ func play(t *testing.T, n uint64, plan Plan) {
 	}
 	t.Logf("%d seeds: %+v", count, sum)
 	whole.Add(&sum)
-	if plan.Edits && count > 10 && (sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
+	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/3 {
+		t.Errorf("few directories were renamed: %d", n)
+	}
+	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
+		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
+	}
+	if plan.Edits && count > 10 && (!plan.Faults && sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
 	}
 }
@@ -136,6 +143,23 @@ func TestTenants(t *testing.T) {
 
 func TestUsersOfOneMember(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Alone: true})
+}
+
+func TestSpellings(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fold: true})
+}
+
+func TestMorphedDirectories(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
+}
+
+// TestMorphedMovers: directories are moved onto one another, and both stay.
+func TestMorphedMovers(t *testing.T) {
+	play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 600, Movers: true, Morph: true})
+}
+
+func TestSpellingsOfOneMember(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
 }
 
 func TestReadOnlyMember(t *testing.T) {

@@ -104,6 +104,9 @@ func allUpdates(f *store.Folder) []repl.Update {
 
 var names = []string{"a", "b", "c", "d"}
 
+// spellings are names of which two are one in a folder that folds names.
+var spellings = []string{"a", "A", "b", "B"}
+
 // habits is what the users of a run like to do: how often each deed comes, and
 // how deep they go.
 type habits struct {
@@ -161,9 +164,9 @@ func (h *habits) draw(c *Cluster) int {
 
 // somePath draws a path of at most three components.
 func (c *Cluster) somePath() string {
-	parts := []string{names[c.rnd.IntN(len(names))]}
+	parts := []string{c.names[c.rnd.IntN(len(c.names))]}
 	for len(parts) < 3 && c.rnd.IntN(c.habits.deeper) == 0 {
-		parts = append(parts, names[c.rnd.IntN(len(names))])
+		parts = append(parts, c.names[c.rnd.IntN(len(c.names))])
 	}
 	return strings.Join(parts, "/")
 }
@@ -225,9 +228,9 @@ func (c *Cluster) userMoveDir(m *Member) (string, error) {
 	if from == "" || from == into {
 		return "move nothing", nil
 	}
-	to := into + "/" + names[c.rnd.IntN(len(names))]
+	to := into + "/" + c.names[c.rnd.IntN(len(c.names))]
 	if c.rnd.IntN(4) == 0 {
-		to = names[c.rnd.IntN(len(names))]
+		to = c.names[c.rnd.IntN(len(c.names))]
 	}
 	return "move " + from + " to " + to, c.userRename(m, from, to)
 }

@@ -32,12 +32,33 @@ func parsePart(name string) (h repl.Hash, ok bool) {
 	return repl.Hash(b), true
 }
 
+// namer is a Temp that can have a name while it is made.
+type namer interface {
+	// Name gives it a name in the staging area; Link takes the name away, Close
+	// removes it.
+	Name(name string) error
+	// Leave makes Close leave the name.
+	Leave()
+}
+
+// Begin has what there is of a content found by KeepPart's name if this process
+// ends while it is brought: a Temp that holds the content's first bytes, and never
+// anything behind them. Where a volume cannot do that nothing is kept of it then.
+func (s *Store) Begin(h repl.Hash, t volume.Temp) {
+	n, ok := t.(namer)
+	if !ok {
+		return
+	}
+	s.DropPart(h)
+	_ = n.Name(partName(h)) // taken by another transfer of the same: one of them is enough
+}
+
 // KeepPart keeps a Temp as the beginning of a content. It may not be: then the
 // content comes from its beginning again. The Temp stays the caller's, to close.
 func (s *Store) KeepPart(h repl.Hash, t volume.Temp) {
 	s.load()
 	st, err := t.Stat()
-	if err != nil || st.Print.Size > s.quota {
+	if err != nil || st.Print.Size > s.quota || s.partSize(h) > st.Print.Size {
 		return
 	}
 	s.DropPart(h)
@@ -45,10 +66,29 @@ func (s *Store) KeepPart(h repl.Hash, t volume.Temp) {
 	if err != nil {
 		return
 	}
-	err = d.Link(t, partName(h))
-	if err = errors.Join(err, d.Close()); err == nil {
+	defer func() { _ = d.Close() }() // it was only read
+	if n, ok := t.(namer); ok {
+		if at, err := d.Lookup(partName(h)); err == nil && at.Identity == st.Identity {
+			n.Leave()
+			s.addPart(part{h, st.Print.Size})
+			return
+		}
+	}
+	if d.Link(t, partName(h)) == nil {
 		s.addPart(part{h, st.Print.Size})
 	}
+}
+
+// partSize is how much is kept of a content.
+func (s *Store) partSize(h repl.Hash) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if p.content == h {
+			return p.size
+		}
+	}
+	return 0
 }
 
 // addPart enters a part and removes those that there is no room for.

@@ -27,26 +27,27 @@ const alone = 1 << 20
 // ErrOther says that what was read is not the content it was to be.
 var ErrOther = errors.New("content is another than expected")
 
-// Get returns the kept signature of a content with its pieces; release lets go
-// of them. Without ok there is none.
+// Get returns the kept signature of a content, with its pieces if they are kept;
+// release lets go of them. Without ok there is none.
 func (s *Store) Get(h repl.Hash) (seed rdc.Seed, release func(), ok bool) {
-	if !s.touch(h) {
+	e, ok := s.touch(h)
+	if !ok {
 		return rdc.Seed{}, nil, false
 	}
-	seed, f, err := s.open(h)
+	seed, f, err := s.open(&e)
 	if err != nil {
-		s.forget(h)
+		s.forget(e)
 		return rdc.Seed{}, nil, false
 	}
 	return seed, func() { _ = f.Close() }, true // it was only read
 }
 
-func (s *Store) open(h repl.Hash) (rdc.Seed, volume.File, error) {
+func (s *Store) open(e *entry) (rdc.Seed, volume.File, error) {
 	d, err := s.vol.Private(volume.Staging)
 	if err != nil {
 		return rdc.Seed{}, nil, err
 	}
-	f, err := d.OpenFile(nameOf(h))
+	f, err := d.OpenFile(e.name())
 	if err = errors.Join(err, d.Close()); err != nil {
 		return rdc.Seed{}, nil, err
 	}
@@ -80,8 +81,8 @@ func read(f volume.File) (rdc.Seed, error) {
 		return rdc.Seed{}, err
 	}
 	sig, err := rdc.DecodeSignature(raw)
-	if err != nil {
-		return rdc.Seed{}, err
+	if err != nil || at == size { // without pieces
+		return rdc.Seed{Sig: sig}, err
 	}
 	fine, err := rdc.OpenFine(f, at-size, sig)
 	if err != nil {
@@ -92,9 +93,28 @@ func read(f volume.File) (rdc.Seed, error) {
 
 // Sign signs a content of size bytes on its way past: w takes it from its
 // beginning on and never fails. end is called once: with ok, the content was
-// written whole, its hash is h, and its signature is kept.
-func (s *Store) Sign(size int64) (w io.Writer, end func(h repl.Hash, ok bool)) {
-	m := s.begin(size)
+// written whole, its hash is h, and its signature is kept. Where the signature of
+// like is kept, what this content has of that is not signed again.
+func (s *Store) Sign(size int64, like repl.Hash) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	return s.sign(size, guide{like: like})
+}
+
+// Assembled is Sign for a content that is put together of like and others as runs
+// say. With coarse no pieces are kept: they would take more room than the content
+// itself, which shares the most of its own.
+func (s *Store) Assembled(size int64, like repl.Hash, runs *rdc.Needs, coarse bool) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	return s.sign(size, guide{like, runs, coarse})
+}
+
+// guide is what is known of a content that is to be signed.
+type guide struct {
+	like   repl.Hash
+	runs   *rdc.Needs
+	coarse bool
+}
+
+func (s *Store) sign(size int64, g guide) (w io.Writer, end func(h repl.Hash, ok bool)) {
+	m := s.begin(size, g)
 	return m, func(h repl.Hash, ok bool) {
 		if ok {
 			_ = m.keep(h, size) // a cache: what is not kept is made again
@@ -107,9 +127,9 @@ func (s *Store) Sign(size int64) (w io.Writer, end func(h repl.Hash, ok bool)) {
 // Make reads a content of size bytes to its end, holds it against its hash
 // (ErrOther), and keeps and returns its signature.
 func (s *Store) Make(r io.Reader, h repl.Hash, size int64) (*rdc.Signature, error) {
-	m := s.begin(size)
+	m := s.begin(size, guide{})
 	whole := blake3.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(whole, m)}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+	if _, err := rdc.Feed(r, s.workers > 0 && size > alone, whole, m); err != nil {
 		m.drop()
 		return nil, fmt.Errorf("sign %v: %w", h, err)
 	}
@@ -130,14 +150,20 @@ type making struct {
 	signer *rdc.Signer
 	temp   volume.Temp // nil: not kept
 	done   int64       // bytes signed
+	unlike func()      // lets go of the signature that guides this one
 	err    error
 }
 
-func (s *Store) begin(size int64) *making {
+func (s *Store) begin(size int64, g guide) *making {
 	m := &making{s: s}
-	opt := rdc.Options{Fine: (*fineFile)(m)}
+	opt := rdc.Options{Fine: (*fineFile)(m), Runs: g.runs, ChunksOnly: g.coarse}
 	if size > alone {
 		opt.Workers = s.workers
+	}
+	if !g.like.IsZero() && size > alone {
+		if seed, release, ok := s.Get(g.like); ok {
+			opt.Like, m.unlike = &seed, release
+		}
 	}
 	m.signer = rdc.NewSigner(opt)
 	// The fine level is about 0.5 % of the content, twice that at most.
@@ -187,7 +213,16 @@ func (m *making) abandon() {
 
 func (m *making) drop() {
 	m.signer.Close()
+	m.guided()
 	m.abandon()
+}
+
+// guided lets go of the signature that guided this one.
+func (m *making) guided() {
+	if m.unlike != nil {
+		m.unlike()
+		m.unlike = nil
+	}
 }
 
 // keep ends the signature and files it; nil if there is none.
@@ -200,6 +235,7 @@ func (m *making) keep(h repl.Hash, size int64) *rdc.Signature {
 		return nil
 	}
 	sig, err := m.signer.Finish()
+	m.guided()
 	if err != nil {
 		m.err = err
 		m.abandon()
@@ -210,14 +246,14 @@ func (m *making) keep(h repl.Hash, size int64) *rdc.Signature {
 	raw = binary.BigEndian.AppendUint32(raw, uint32(n))
 	m.write(append(raw, mark...))
 	if m.temp != nil {
-		m.s.file(h, m.temp)
+		m.s.file(entry{content: h, traits: sig.Traits}, m.temp)
 	}
 	m.abandon()
 	return sig
 }
 
 // file gives a kept signature its name.
-func (s *Store) file(h repl.Hash, t volume.Temp) {
+func (s *Store) file(e entry, t volume.Temp) {
 	s.load()
 	st, err := t.Stat()
 	if err != nil {
@@ -227,8 +263,9 @@ func (s *Store) file(h repl.Hash, t volume.Temp) {
 	if err != nil {
 		return
 	}
-	err = d.Link(t, nameOf(h)) // ErrExist: it is kept already
+	err = d.Link(t, e.name()) // ErrExist: it is kept already
 	if err = errors.Join(err, d.Close()); err == nil {
-		s.forget(s.add(h, st.Print.Size)...)
+		e.size = st.Print.Size
+		s.forget(s.add(e)...)
 	}
 }

@@ -11,18 +11,23 @@
 // It also keeps the beginnings of contents whose transfer was cut, so that they go
 // on where they were: at most eight, the oldest given up first.
 //
-// The quota is soft. From 90 % of it on those that were used longest ago are
+// The quota is soft, and sizes itself: where signatures are missed that had been
+// removed it grows, up to 16 times, while the disk has eight times as much free; else
+// [Usage] says that it is small. From 90 % of it on those that were used longest ago are
 // removed, a few with each that is added, until 60 % are left; nobody waits for
 // it. A signature that is larger than a quarter of the quota is not kept.
 package staging
 
 import (
+	"bytes"
+	"cmp"
 	"container/list"
 	"encoding/hex"
 	"slices"
 	"strings"
 	"sync"
 
+	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 )
@@ -50,12 +55,14 @@ type Store struct {
 	used     int64                       // bytes; the sum of the entries' sizes
 	evicting bool                        // between the two watermarks, on the way down
 	evicted  uint64
+	size     sizing
 	parts    []part // oldest first
 }
 
 // entry is one signature on disk.
 type entry struct {
 	content repl.Hash
+	traits  rdc.Traits // zero: not made
 	size    int64
 }
 
@@ -63,7 +70,7 @@ type entry struct {
 // bytes. workers is how many goroutines may sign one content; 0: the caller's
 // own. Nothing is read before it is needed.
 func Open(v volume.Volume, quota int64, workers int) *Store {
-	return &Store{vol: v, quota: quota, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
+	return &Store{vol: v, quota: quota, size: sizing{limit: quota}, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
 }
 
 // Usage is how full a store is.
@@ -71,6 +78,8 @@ type Usage struct {
 	Used, Quota int64  // bytes
 	Entries     int    // signatures
 	Evicted     uint64 // since it was opened
+	Limit       int64  // bytes; the quota, or more where the folder needs more and the disk has it
+	Small       bool   // signatures are missed that were removed for want of room
 }
 
 // Usage says how full the store is.
@@ -78,7 +87,7 @@ func (s *Store) Usage() Usage {
 	s.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Usage{s.used, s.quota, len(s.entries), s.evicted}
+	return Usage{s.used, s.quota, len(s.entries), s.evicted, s.size.limit, s.size.small}
 }
 
 // load lists what an earlier run has left, once. What cannot be listed is not
@@ -107,53 +116,108 @@ func (s *Store) load() {
 			if st, err := d.Lookup(e.Name); err == nil && st.Type == repl.File {
 				begun = append(begun, part{h, st.Print.Size})
 			}
-		} else if h, ok := parseName(e.Name); ok {
+		} else if h, traits, ok := parseName(e.Name); ok {
 			if st, err := d.Lookup(e.Name); err == nil && st.Type == repl.File {
-				all = append(all, found{entry{h, st.Print.Size}, st.Print.Mtime})
+				all = append(all, found{entry{h, traits, st.Print.Size}, st.Print.Mtime})
 			}
 		}
 		return nil
 	})
 	slices.SortFunc(all, func(a, b found) int { return int(a.at - b.at) })
 	for _, f := range all {
-		s.add(f.content, f.size)
+		s.add(f.entry)
 	}
 	for _, p := range begun {
 		s.addPart(p)
 	}
 }
 
-func nameOf(h repl.Hash) string { return prefix + hex.EncodeToString(h[:]) }
-
-func parseName(name string) (h repl.Hash, ok bool) {
-	text, ok := strings.CutPrefix(name, prefix)
-	b, err := hex.DecodeString(text)
-	if !ok || err != nil || len(b) != len(h) || nameOf(repl.Hash(b)) != name {
-		return repl.Hash{}, false
+// name is the name of the file that a signature is kept in.
+func (e *entry) name() string {
+	name := prefix + hex.EncodeToString(e.content[:])
+	if e.traits != (rdc.Traits{}) {
+		name += "-" + hex.EncodeToString(e.traits[:])
 	}
-	return repl.Hash(b), true
+	return name
+}
+
+func parseName(name string) (h repl.Hash, traits rdc.Traits, ok bool) {
+	text, ok := strings.CutPrefix(name, prefix)
+	content, like, found := strings.Cut(text, "-")
+	b, err := hex.DecodeString(content)
+	t, err2 := hex.DecodeString(like)
+	if !ok || err != nil || err2 != nil || len(b) != len(h) || found && len(t) != len(traits) {
+		return repl.Hash{}, rdc.Traits{}, false
+	}
+	e := entry{content: repl.Hash(b)}
+	copy(e.traits[:], t)
+	return e.content, e.traits, e.name() == name
+}
+
+// Similar finds the contents with kept signatures whose traits are most like
+// those given, at most n, the likest first; what is not like them at all is not
+// among them.
+func (s *Store) Similar(traits rdc.Traits, n int) []repl.Hash {
+	s.load()
+	type like struct {
+		content repl.Hash
+		alike   int // traits that both have
+	}
+	var found []like
+	s.mu.Lock()
+	for h, e := range s.entries {
+		if k := rdc.Similar(traits, e.Value.(*entry).traits); k >= rdc.MinSimilar {
+			found = append(found, like{h, k})
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(found, func(a, b like) int {
+		return cmp.Or(b.alike-a.alike, bytes.Compare(a.content[:], b.content[:]))
+	})
+	var out []repl.Hash
+	for _, f := range found[:min(len(found), n)] {
+		out = append(out, f.content)
+	}
+	return out
+}
+
+// Traits are those of a content whose signature is kept.
+func (s *Store) Traits(h repl.Hash) rdc.Traits {
+	e, _ := s.touch(h)
+	return e.traits
 }
 
 // add enters a signature that is on disk and returns those to remove from it.
-func (s *Store) add(h repl.Hash, size int64) (victims []repl.Hash) {
+func (s *Store) add(added entry) (victims []entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	size = (size + block - 1) / block * block
-	if e, ok := s.entries[h]; ok {
+	added.size = (added.size + block - 1) / block * block
+	if e, ok := s.entries[added.content]; ok {
 		s.order.MoveToFront(e)
-		return nil
+		kept := e.Value.(*entry)
+		switch {
+		case kept.name() == added.name():
+			return nil
+		case kept.traits == rdc.Traits{}: // without pieces: the new one says more
+			old := *kept
+			s.used += added.size - old.size
+			*kept = added
+			return []entry{old}
+		}
+		return []entry{added}
 	}
-	s.entries[h] = s.order.PushFront(&entry{h, size})
-	s.used += size
-	if s.used > s.quota/100*highPart || len(s.entries) > maxEntries {
+	s.entries[added.content] = s.order.PushFront(&added)
+	s.used += added.size
+	if s.used > s.size.limit/100*highPart || len(s.entries) > maxEntries {
 		s.evicting = true
 	}
 	for s.evicting && len(victims) < evictStep && s.order.Len() > 1 {
 		last := s.order.Back().Value.(*entry)
 		s.dropLocked(last.content)
-		victims = append(victims, last.content)
+		victims = append(victims, *last)
+		s.size.removed(last.content)
 		s.evicted++
-		s.evicting = s.used > s.quota/100*lowPart || len(s.entries) > maxEntries/100*lowPart
+		s.evicting = s.used > s.size.limit/100*lowPart || len(s.entries) > maxEntries/100*lowPart
 	}
 	return victims
 }
@@ -167,33 +231,43 @@ func (s *Store) dropLocked(h repl.Hash) {
 }
 
 // touch notes that a signature is used and reports whether it is there.
-func (s *Store) touch(h repl.Hash) bool {
+func (s *Store) touch(h repl.Hash) (entry, bool) {
 	s.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.entries[h]
-	if ok {
-		s.order.MoveToFront(e)
+	s.size.asked(h, ok, s.free)
+	if !ok {
+		return entry{}, false
 	}
+	s.order.MoveToFront(e)
+	return *e.Value.(*entry), true
+}
+
+// Has reports whether the signature of a content is kept.
+func (s *Store) Has(h repl.Hash) bool {
+	_, ok := s.touch(h)
 	return ok
 }
 
 // forget removes signatures, of which none may be missed.
-func (s *Store) forget(hashes ...repl.Hash) {
-	if len(hashes) == 0 {
+func (s *Store) forget(lost ...entry) {
+	if len(lost) == 0 {
 		return
 	}
 	s.mu.Lock()
-	for _, h := range hashes {
-		s.dropLocked(h)
+	for i := range lost {
+		if e, ok := s.entries[lost[i].content]; ok && e.Value.(*entry).name() == lost[i].name() {
+			s.dropLocked(lost[i].content)
+		}
 	}
 	s.mu.Unlock()
 	d, err := s.vol.Private(volume.Staging)
 	if err != nil {
 		return
 	}
-	for _, h := range hashes {
-		_ = d.Remove(nameOf(h)) // gone already, or found again by the next run
+	for i := range lost {
+		_ = d.Remove(lost[i].name()) // gone already, or found again by the next run
 	}
 	_ = d.Close()
 }

@@ -68,7 +68,7 @@ func TestKeptAsSigned(t *testing.T) {
 	s := Open(openVolume(t, root), 1<<30, 2)
 	for _, n := range []int{1, 70 << 10, 3 << 20} {
 		data := stream("kept", n)
-		w, end := s.Sign(int64(n))
+		w, end := s.Sign(int64(n), repl.Hash{})
 		for part := range slices.Chunk(data, 10_000) {
 			if k, err := w.Write(part); k != len(part) || err != nil {
 				t.Fatalf("write: %d, %v", k, err)
@@ -100,10 +100,10 @@ func TestKeptAsSigned(t *testing.T) {
 func TestOnlyWholeContentsAreKept(t *testing.T) {
 	s := Open(openVolume(t, t.TempDir()), 1<<30, 0)
 	data := stream("whole", 200<<10)
-	w, end := s.Sign(int64(len(data)))
+	w, end := s.Sign(int64(len(data)), repl.Hash{})
 	_, _ = w.Write(data[:1000])
 	end(hashOf(data), true)
-	_, end = s.Sign(int64(len(data)))
+	_, end = s.Sign(int64(len(data)), repl.Hash{})
 	end(repl.Hash{}, false)
 	if _, err := s.Make(bytes.NewReader(data), repl.Hash{1}, int64(len(data))); !errors.Is(err, ErrOther) {
 		t.Fatalf("another content: %v", err)
@@ -123,7 +123,6 @@ func TestDamageIsForgotten(t *testing.T) {
 	root := t.TempDir()
 	s := Open(openVolume(t, root), 1<<30, 0)
 	data := stream("damage", 200<<10)
-	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
 	for what, spoil := range map[string]func(b []byte) []byte{
 		"cut short":     func(b []byte) []byte { return b[:len(b)-5] },
 		"empty":         func([]byte) []byte { return nil },
@@ -133,6 +132,7 @@ func TestDamageIsForgotten(t *testing.T) {
 		if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
 			t.Fatal(err)
 		}
+		name := filepath.Join(root, ".dfsr", "staging", keptName(t, s, data))
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -243,8 +243,12 @@ func TestPartsAreBounded(t *testing.T) {
 			t.Errorf("after a restart part %d has %d bytes, want %d", i, got, want)
 		}
 	}
-	keep(s, 9, 5) // another beginning of the same
-	if got := there(s, 9); got != 5 {
+	keep(s, 9, 5) // a shorter beginning of the same says nothing
+	if got := there(s, 9); got != 100_009 {
+		t.Errorf("the part that was kept has %d bytes", got)
+	}
+	keep(s, 9, 100_020)
+	if got := there(s, 9); got != 100_020 {
 		t.Errorf("the part that was replaced has %d bytes", got)
 	}
 	s.DropParts()
@@ -269,7 +273,8 @@ func FuzzRead(f *testing.F) {
 	if _, err := s.Make(bytes.NewReader(data), hashOf(data), int64(len(data))); err != nil {
 		f.Fatal(err)
 	}
-	name := filepath.Join(root, ".dfsr", "staging", nameOf(hashOf(data)))
+	kept, _ := s.touch(hashOf(data))
+	name := filepath.Join(root, ".dfsr", "staging", kept.name())
 	good, err := os.ReadFile(name)
 	if err != nil {
 		f.Fatal(err)
@@ -281,7 +286,7 @@ func FuzzRead(f *testing.F) {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.add(hashOf(data), 1)
+		s.add(kept)
 		seed, release, ok := s.Get(hashOf(data))
 		if !ok {
 			return
@@ -291,6 +296,9 @@ func FuzzRead(f *testing.F) {
 		for i := range all {
 			all[i] = i
 		}
+		if seed.Pieces == nil {
+			return
+		}
 		_ = seed.Pieces(all, func(i int, ps []rdc.Piece) error {
 			if i >= len(seed.Sig.Chunks) || len(ps) == 0 {
 				t.Fatalf("chunk %d of %d with %d pieces", i, len(seed.Sig.Chunks), len(ps))
@@ -298,4 +306,168 @@ func FuzzRead(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// A content that shares its blocks with another version has its chunks kept and
+// no pieces, in less room.
+func TestKeptWithoutPieces(t *testing.T) {
+	s := Open(openVolume(t, t.TempDir()), 1<<30, 2)
+	old := stream("coarse", 3<<20)
+	w, end := s.Sign(int64(len(old)), repl.Hash{})
+	_, _ = w.Write(old)
+	end(hashOf(old), true)
+	before := s.Usage().Used
+	next := append(slices.Clone(old[:2<<20]), stream("more", 1<<20)...)
+	runs := &rdc.Needs{Size: int64(len(next)), Runs: []rdc.Run{{Seed: 0, Off: 0, Len: 2 << 20}, {Seed: rdc.Fetch, Off: 2 << 20, Len: 1 << 20}}}
+	w, end = s.Assembled(int64(len(next)), hashOf(old), runs, true)
+	_, _ = w.Write(next)
+	end(hashOf(next), true)
+	want, _, err := rdc.Sign(bytes.NewReader(next), rdc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, release, ok := s.Get(hashOf(next))
+	if !ok {
+		t.Fatal("nothing is kept")
+	}
+	defer release()
+	if got.Pieces != nil || !slices.Equal(got.Sig.Chunks, want.Chunks) {
+		t.Errorf("kept %d chunks (pieces: %v), %d are right", len(got.Sig.Chunks), got.Pieces != nil, len(want.Chunks))
+	}
+	if took := s.Usage().Used - before; took > block {
+		t.Errorf("%d bytes for a signature without pieces", took)
+	}
+}
+
+// keptName is the name of the file that the signature of data is kept in.
+func keptName(t *testing.T, s *Store, data []byte) string {
+	t.Helper()
+	e, ok := s.touch(hashOf(data))
+	if !ok {
+		t.Fatal("no signature is kept")
+	}
+	return e.name()
+}
+
+// Contents that are alike find each other by their traits, after a restart too;
+// others do not.
+func TestSimilar(t *testing.T) {
+	root := t.TempDir()
+	s := Open(openVolume(t, root), 1<<30, 2)
+	old, other := stream("like", 2<<20), stream("other", 2<<20)
+	next := append(slices.Clone(old[:1500<<10]), stream("new", 300<<10)...)
+	for _, data := range [][]byte{old, other} {
+		w, end := s.Sign(int64(len(data)), repl.Hash{})
+		_, _ = w.Write(data)
+		end(hashOf(data), true)
+	}
+	sig, _, err := rdc.Sign(bytes.NewReader(next), rdc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []*Store{s, Open(openVolume(t, root), 1<<30, 0)} {
+		if got := from.Similar(sig.Traits, 5); len(got) != 1 || got[0] != hashOf(old) {
+			t.Errorf("alike are %v", got)
+		}
+		if got := from.Similar(rdc.Traits{}, 5); len(got) != 0 {
+			t.Errorf("an empty file is like %v", got)
+		}
+		if from.Traits(hashOf(old)) == (rdc.Traits{}) || from.Traits(hashOf(next)) != (rdc.Traits{}) {
+			t.Error("traits are those of what is kept")
+		}
+	}
+}
+
+// What is being brought is there after the process ended in the midst of it; when
+// it is done, or was for nothing, its name is gone.
+func TestBegunOutlivesTheProcess(t *testing.T) {
+	root := t.TempDir()
+	v := openVolume(t, root)
+	s := Open(v, 1<<30, 0)
+	h, data := repl.Hash{7}, stream("begun", 300_000)
+	parts := func() []string {
+		names, err := filepath.Glob(filepath.Join(root, ".dfsr", "staging", "part-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	begin := func() volume.Temp {
+		tmp, err := v.NewTemp(int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Begin(h, tmp)
+		if _, err := tmp.Write(data[:200_000]); err != nil {
+			t.Fatal(err)
+		}
+		return tmp
+	}
+	tmp := begin()
+	f, size, ok := Open(v, 1<<30, 0).Part(h) // as another process finds it
+	if !ok || size != 200_000 {
+		t.Fatalf("of what was begun %d bytes are there (%v)", size, ok)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.KeepPart(h, tmp)
+	if err := tmp.Close(); err != nil || len(parts()) != 1 {
+		t.Errorf("kept are %q, %v", parts(), err)
+	}
+	if err := begin().Close(); err != nil || len(parts()) != 0 {
+		t.Errorf("after a transfer for nothing: %q, %v", parts(), err)
+	}
+	tmp = begin()
+	d, err := v.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Link(tmp, "whole"), d.Close(), tmp.Close()); err != nil || len(parts()) != 0 {
+		t.Errorf("after it was installed: %q, %v", parts(), err)
+	}
+	if got, err := os.ReadFile(filepath.Join(root, "whole")); err != nil || !bytes.Equal(got, data[:200_000]) {
+		t.Errorf("installed are %d other bytes, %v", len(got), err)
+	}
+}
+
+// Where signatures are missed that had to go, the store grows while there is room
+// on the disk, and says that it is small when there is none.
+func TestStagingSizesItself(t *testing.T) {
+	const quota = 100 * block
+	free := uint64(1 << 40)
+	z := sizing{limit: quota}
+	miss := func(n int) {
+		for i := range n {
+			h := repl.Hash{byte(i), byte(i >> 8), 1}
+			z.removed(h)
+			z.asked(h, false, func() uint64 { return free })
+		}
+	}
+	miss(sizeWindow / missedPart)
+	if z.limit != 2*quota || z.small {
+		t.Fatalf("the limit is %d, small %v", z.limit, z.small)
+	}
+	for range 10 {
+		miss(sizeWindow / missedPart)
+	}
+	if z.limit != maxGrowth*quota || !z.small {
+		t.Errorf("grown to %d (small %v), %d times the quota is the most", z.limit, z.small, maxGrowth)
+	}
+	for range sizeWindow {
+		z.asked(repl.Hash{9}, true, nil)
+	}
+	if z.small {
+		t.Error("it is small though nothing is missed")
+	}
+	z = sizing{limit: quota}
+	free = 10 * quota
+	miss(sizeWindow / missedPart)
+	if z.limit != quota || !z.small {
+		t.Errorf("on a full disk: limit %d, small %v", z.limit, z.small)
+	}
+	miss(3 * maxRemoved)
+	if len(z.lately) > maxRemoved {
+		t.Errorf("%d removed signatures are remembered", len(z.lately))
+	}
 }

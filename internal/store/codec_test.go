@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -245,4 +246,33 @@ func FuzzDecodeKnown(f *testing.F) {
 			t.Fatalf("%x is too short to prove damage: %v", b, err)
 		}
 	})
+}
+
+// TestKindsOfRowsDoNotShareFiles asks where a file of the database ends that
+// begins with a row: after the row, and before the first row of another kind.
+func TestKindsOfRowsDoNotShareFiles(t *testing.T) {
+	k, next := folderKeys(300), folderKeys(301)
+	dir := func(version uint64, name string) []byte { return k.name(nil, ref{7, version}, name) }
+	for _, c := range []struct {
+		what              string
+		row, same, beyond []byte
+	}{
+		{"folders", []byte{keyFolder, 1}, []byte{keyFolder, 9}, k.table(nil, tableState)},
+		{"contents", k.content(nil, repl.Hash{1}), k.content(nil, repl.Hash{255}), k.handle(nil, "")},
+		{"state and contents", k.table(nil, tableState), k.content(nil, repl.Hash{}), k.handle(nil, "")},
+		{"handles", k.handle(nil, "a"), k.meta(nil, metaHash{255}), dir(1, "a")},
+		{"names of a shelf", dir(1, "a"), dir(nameShelf-1, "z"), dir(nameShelf, "")},
+		{"names of the last shelf", dir(math.MaxUint64, "a"), dir(math.MaxUint64, "z"), k.ref(nil, tableRecord, ref{1, 1})},
+		{"records", k.ref(nil, tableRecord, ref{1, 1}), k.ref(nil, tableVersion, ref{9, 9}), next.table(nil, tableState)},
+	} {
+		_, end, err := oneKind(c.row)
+		if err != nil || bytes.Compare(c.row, end) >= 0 || bytes.Compare(c.same, end) >= 0 || bytes.Compare(c.beyond, end) < 0 {
+			t.Errorf("%s: a file that begins with %x ends before %x, %v", c.what, c.row, end, err)
+		}
+	}
+	for _, foreign := range [][]byte{nil, {keyRows}, {keyRows, 0xff}, {keyRows, 1}, {0x7f, 1}} {
+		if _, end, err := oneKind(foreign); err != nil || end != nil && bytes.Compare(foreign, end) >= 0 {
+			t.Errorf("a file that begins with %x ends before %x, %v", foreign, end, err)
+		}
+	}
 }

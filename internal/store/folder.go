@@ -70,7 +70,8 @@ func (c *Counts) add(r *repl.Record, by int64) {
 
 func newFolder(s *Store, id repl.FolderID, number uint64) *Folder {
 	return &Folder{
-		view:   view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id), merged: new(atomic.Int64), live: true},
+		view: view{s: s, kv: s.kv, keys: folderKeys(number), root: repl.RootUID(id),
+			merged: new(atomic.Int64), folds: new(atomic.Bool), recent: new(recent), live: true},
 		id:     id,
 		dirs:   make(map[ref]struct{}),
 		blobs:  make(map[metaHash]struct{}),
@@ -102,6 +103,7 @@ func (s *Store) load(id repl.FolderID, number uint64) (*Folder, error) {
 		}
 	}
 	f.merged.Store(f.counts.Merged)
+	f.folds.Store(f.state.Folds)
 	if value, ok, err = s.kv.Get(f.keys.table(nil, tableFloor)); err != nil {
 		return nil, err
 	}
@@ -283,9 +285,11 @@ func (f *Folder) Snapshot() (*Snapshot, error) {
 	f.see.RLock()
 	defer f.see.RUnlock()
 	s := &Snapshot{view: f.view, vector: f.vector.Clone(), counts: f.counts, floor: f.floor.Clone()}
-	s.kv, s.live = kv, false
+	s.kv, s.live, s.recent = kv, false, nil
 	s.merged = new(atomic.Int64)
 	s.merged.Store(f.counts.Merged)
+	s.folds = new(atomic.Bool)
+	s.folds.Store(f.folds.Load())
 	return s, nil
 }
 
@@ -303,6 +307,7 @@ func (s *Snapshot) Close() error { return s.kv.Close() }
 
 // commit makes what was staged visible in memory.
 func (f *Folder) commit(p *put) {
+	f.recent.commit(p.items)
 	if len(f.blobs)+len(p.blobs) > knownBlobs {
 		clear(f.blobs)
 	}
@@ -317,6 +322,7 @@ func (f *Folder) commit(p *put) {
 	f.merged.Store(p.counts.Merged)
 	if p.state != nil {
 		f.state = *p.state
+		f.folds.Store(p.state.Folds)
 	}
 	if p.floor != nil {
 		f.floor = p.floor

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/bits"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 
 	"github.com/cespare/xxhash/v2"
@@ -27,6 +28,8 @@ const (
 	tableRecord  byte = 'r'
 	tableVersion byte = 'v'
 	tableName    byte = 'n'
+	tableFolded  byte = 'f'
+	tableGrave   byte = 'd'
 	tableHandle  byte = 'h'
 	tableContent byte = 'c'
 	tableAlias   byte = 'a'
@@ -119,6 +122,16 @@ func (k keys) partner(member repl.MemberID) []byte {
 
 func (k keys) name(dst []byte, parent ref, name string) []byte {
 	return append(k.ref(dst, tableName, parent), name...)
+}
+
+func (k keys) folded(dst []byte, parent ref, name string) []byte {
+	return append(k.ref(dst, tableFolded, parent), filter.Fold(name)...)
+}
+
+// grave is the row of the tombstones of one place, whether names are compared
+// folded or not.
+func (k keys) grave(dst []byte, parent ref, name string) []byte {
+	return append(k.ref(dst, tableGrave, parent), filter.Fold(name)...)
 }
 
 // handle is the prefix of the rows of one handle: the low half of the inode,

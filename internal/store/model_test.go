@@ -211,4 +211,12 @@ func (o *model) compareDir(t *testing.T, r Reader, dir repl.UID, byDir map[repl.
 			t.Fatalf("at %v/%s: %v, %v, %v; want %v", dir, name, at.UID, ok, err, uid)
 		}
 	}
+	names := slices.Sorted(maps.Keys(byDir[dir]))
+	names = append(names, "~ not there")
+	must(t, r.Named(dir, names, func(i int, rec *repl.Record) error {
+		if uid, is := byDir[dir][names[i]]; is != (rec != nil) || is && rec.UID != uid {
+			t.Fatalf("%v/%s among others: %+v; want %v", dir, names[i], rec, uid)
+		}
+		return nil
+	}))
 }

@@ -104,10 +104,13 @@ func cmpOr(v, otherwise int64) int64 {
 	return otherwise
 }
 
-// pebbleOptions: 8 KiB blocks and a filter on every level, so that looking up
-// what is not there (a new file) costs no read; Snappy throughout, since zstd
-// would save little of a record's 220 bytes and cost cores; two compactions at
-// most, since the members' disks and cores are for the users' files.
+// pebbleOptions: new files wait until sixteen lie over each other (Pebble counts
+// each twice), since the rows of contents come in any order and each merge
+// writes all of them anew, and however many lie beside each other; 8 KiB blocks
+// and a filter on every level, so that looking up what is not there (a new file)
+// costs no read; Snappy throughout, since zstd would save little of a record's
+// 220 bytes and cost cores; two compactions at most, since the members' disks
+// and cores are for the users' files.
 func pebbleOptions(fs vfs.FS, cache *pebble.Cache, lock *pebble.Lock, h *health) *pebble.Options {
 	opts := &pebble.Options{
 		FS:                          fs,
@@ -116,8 +119,9 @@ func pebbleOptions(fs vfs.FS, cache *pebble.Cache, lock *pebble.Lock, h *health)
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: memTablesQueue,
-		L0CompactionThreshold:       8,
-		L0StopWritesThreshold:       24,
+		L0CompactionThreshold:       32,
+		L0CompactionFileThreshold:   4096,
+		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             512 << 10,
@@ -127,6 +131,7 @@ func pebbleOptions(fs vfs.FS, cache *pebble.Cache, lock *pebble.Lock, h *health)
 		EventListener:               h.listener(),
 	}
 	opts.Experimental.FileCacheShards = 2
+	opts.Experimental.SpanPolicyFunc = oneKind
 	for i := range opts.Levels {
 		l := &opts.Levels[i]
 		l.BlockSize = 8 << 10
@@ -136,6 +141,42 @@ func pebbleOptions(fs vfs.FS, cache *pebble.Cache, lock *pebble.Lock, h *health)
 		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
 	}
 	return opts
+}
+
+// nameShelf is how many of an originator's directories share files of names.
+const nameShelf = 1 << 15
+
+// oneKind keeps a folder's handles, its names, those of each shelf of
+// directories apart, and its records in files of their own. New rows of these
+// mostly come after the old ones. A file that held the newest rows of two kinds
+// would lie over all that there is of the second, and be merged with it each
+// time; one of its own is put behind it as it is.
+func oneKind(start []byte) (pebble.SpanPolicy, []byte, error) {
+	all := pebble.SpanPolicy{}
+	switch {
+	case len(start) == 0 || start[0] < keyRows:
+		return all, []byte{keyRows}, nil
+	case start[0] > keyRows:
+		return all, nil, nil // another program's; an end must lie beyond the start
+	}
+	number, rest, err := decodeOrdered(start[1:])
+	if err != nil || len(rest) == 0 {
+		return all, nil, nil
+	}
+	k := folderKeys(number)
+	switch table := rest[0]; {
+	case table < tableHandle:
+		return all, k.table(nil, tableHandle), nil
+	case table < tableName:
+		return all, k.table(nil, tableName), nil
+	case table == tableName:
+		dir, _, err := decodeRef(rest[1:])
+		if next := (dir.version/nameShelf + 1) * nameShelf; err == nil && next > dir.version {
+			return all, k.ref(nil, tableName, ref{dir.originator, next}), nil
+		}
+		return all, after(k.table(nil, tableName)), nil
+	}
+	return all, after(k.prefix), nil
 }
 
 // Apply implements KV.

@@ -90,6 +90,7 @@ type put struct {
 	gvsns   map[version.GVSN]repl.UID // new ones, to find doubles
 	freed   map[string]struct{}       // name rows that go
 	claimed map[string]struct{}       // name rows that come
+	graves  map[string][]ref          // rows of tombstones that change
 	rows    []byte                    // arena of keys
 	key     []byte
 	value   []byte
@@ -110,7 +111,7 @@ type put struct {
 type item struct {
 	uid      ref
 	now, old *repl.Record
-	oldHash  metaHash
+	oldHash  metaHash // of the old one's metadata, where they were not read
 	oldRows  recordRows
 	nowRows  recordRows
 }
@@ -123,6 +124,7 @@ func (f *Folder) begin() *put {
 		p.gvsns = make(map[version.GVSN]repl.UID)
 		p.freed = make(map[string]struct{})
 		p.claimed = make(map[string]struct{})
+		p.graves = make(map[string][]ref)
 		p.tops = make(map[version.Originator]uint64)
 		p.vector = make(version.Vector)
 	}
@@ -130,6 +132,7 @@ func (f *Folder) begin() *put {
 	clear(p.gvsns)
 	clear(p.freed)
 	clear(p.claimed)
+	clear(p.graves)
 	clear(p.tops)
 	clear(p.vector)
 	clear(p.items)
@@ -164,6 +167,9 @@ func (p *put) stage(b *Batch) error {
 		}
 	}
 	if err := p.setRows(); err != nil {
+		return err
+	}
+	if err := p.stageGraves(); err != nil {
 		return err
 	}
 	if err := p.checkOrphans(); err != nil {
@@ -236,6 +242,9 @@ func (p *put) load(uid repl.UID) (item, error) {
 	}
 	it := item{uid: r}
 	if uid.Version > p.f.tops[uid.Originator] {
+		return it, nil
+	}
+	if it.old, _ = p.f.recent.get(r); it.old != nil {
 		return it, nil
 	}
 	p.key = p.f.keys.ref(p.key[:0], tableRecord, r)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -26,13 +27,19 @@ var ErrNoRecord = errors.New("no record")
 
 // Reader is what can be asked of a folder's records, now (Folder) or in one
 // consistent view (Snapshot). What it returns belongs to the caller, except
-// that nobody changes a record's Meta.
+// that nobody changes what a record's Meta, Shown and History hold.
 type Reader interface {
 	// Get returns the record of a UID, if there is one.
 	Get(uid repl.UID) (repl.Record, bool, error)
 	// At returns the live record with this name whose parent is dir or any
-	// directory that was merged into dir; dir's own child goes first.
+	// directory that was merged into dir; dir's own child goes first. Where the
+	// folder folds names, a name that folds to the same is this name: the record's
+	// own may be spelt differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
+	// Named calls fn with what At returns for each of names, which are in order,
+	// nil for what is not there. Many names together cost less than one by one. The
+	// records may be written while fn runs.
+	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records whose parent is dir or was merged
 	// into it and whose name sorts after the given one, by the names' bytes,
 	// until fn returns false. The record is fn's only during the call.
@@ -75,7 +82,9 @@ type view struct {
 	keys   keys
 	root   repl.UID
 	merged *atomic.Int64 // directories merged into others; 0 spares looking
+	folds  *atomic.Bool  // names are compared folded
 	live   bool          // rows may change between two reads
+	recent *recent       // nil in a snapshot
 }
 
 // ref returns uid's form in keys; false: no row names it.
@@ -97,11 +106,21 @@ func (v *view) Get(uid repl.UID) (repl.Record, bool, error) {
 	if !ok {
 		return repl.Record{}, false, nil
 	}
+	var puts uint64
+	if v.recent != nil {
+		var rec *repl.Record
+		if rec, puts = v.recent.get(r); rec != nil {
+			return *rec, true, nil
+		}
+	}
 	value, ok, err := v.kv.Get(v.keys.ref(nil, tableRecord, r))
 	if err != nil || !ok {
 		return repl.Record{}, false, err
 	}
 	rec, err := v.decode(value, uid)
+	if err == nil && v.recent != nil {
+		v.recent.put(r, ownCopy(&rec), puts)
+	}
 	return rec, err == nil, err
 }
 
@@ -167,7 +186,11 @@ func (v *view) At(dir repl.UID, name string) (repl.Record, bool, error) {
 }
 
 func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
-	key := v.keys.name(nil, dir, name)
+	key, called := v.keys.name(nil, dir, name), func(r *repl.Record) bool { return r.Name == name }
+	if v.folds.Load() {
+		key = v.keys.folded(nil, dir, name)
+		called = func(r *repl.Record) bool { return filter.Fold(r.Name) == filter.Fold(name) }
+	}
 	for {
 		value, ok, err := v.kv.Get(key)
 		if err != nil || !ok {
@@ -181,7 +204,7 @@ func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
 		if err != nil {
 			return rec, false, err
 		}
-		if parent, known := v.ref(rec.Parent); ok && rec.Present && rec.Name == name && known && parent == dir {
+		if parent, known := v.ref(rec.Parent); ok && rec.Present && called(&rec) && known && parent == dir {
 			return rec, true, nil
 		}
 		if !v.live {
@@ -252,6 +275,7 @@ type childList struct {
 	*view
 	sources []childSource
 	records Cursor
+	since   uint64 // Puts that had ended when records was opened; set by together
 }
 
 type childSource struct {

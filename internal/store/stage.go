@@ -13,6 +13,7 @@ import (
 // has none.
 type recordRows struct {
 	name    []byte
+	folded  []byte // where the folder folds names
 	handle  []byte
 	content []byte
 	alias   []byte
@@ -62,6 +63,9 @@ func (p *put) rowsOf(r *repl.Record, uid ref) (rows recordRows) {
 	}
 	if r.Present && !r.Parent.IsZero() {
 		rows.name = p.arena(func(b []byte) []byte { return k.name(b, number(version.GVSN(r.Parent)), r.Name) })
+		if p.f.folds.Load() {
+			rows.folded = p.arena(func(b []byte) []byte { return k.folded(b, number(version.GVSN(r.Parent)), r.Name) })
+		}
 	}
 	if indexedByHandle(r) {
 		rows.handle = p.arena(func(b []byte) []byte { return uid.append(k.handle(b, r.Identity.Handle)) })
@@ -92,13 +96,18 @@ func (p *put) clearRows(it *item) {
 	}
 	old, now := &it.oldRows, &it.nowRows
 	drop(old.name, now.name)
+	drop(old.folded, now.folded)
 	drop(old.handle, now.handle)
 	drop(old.content, now.content)
 	drop(old.alias, now.alias)
 	drop(old.version, now.version)
-	if old.name != nil && !bytes.Equal(old.name, now.name) {
-		p.freed[string(old.name)] = struct{}{}
+	free := func(was, is []byte) {
+		if was != nil && !bytes.Equal(was, is) {
+			p.freed[string(was)] = struct{}{}
+		}
 	}
+	free(old.name, now.name)
+	free(old.folded, now.folded)
 	if it.old != nil {
 		p.counts.add(it.old, -1)
 	}
@@ -120,10 +129,11 @@ func (p *put) admit(it *item) error {
 			return err
 		}
 	}
-	if is := it.nowRows.name; is != nil && !bytes.Equal(it.oldRows.name, is) {
-		if err := p.claim(it); err != nil {
-			return err
-		}
+	if err := p.claim(it, it.oldRows.name, it.nowRows.name); err != nil {
+		return err
+	}
+	if err := p.claim(it, it.oldRows.folded, it.nowRows.folded); err != nil {
+		return err
 	}
 	p.counts.add(r, 1)
 	p.rise(version.GVSN(r.UID))
@@ -144,12 +154,17 @@ func (p *put) setRows() error {
 			return err
 		}
 	}
-	for i := range p.items {
-		if it := &p.items[i]; it.nowRows.name != nil && !bytes.Equal(it.oldRows.name, it.nowRows.name) {
-			p.value = it.uid.append(p.value[:0])
-			p.ops.Set(it.nowRows.name, p.value)
+	place := func(key func(*recordRows) []byte) {
+		for i := range p.items {
+			it := &p.items[i]
+			if is := key(&it.nowRows); is != nil && !bytes.Equal(key(&it.oldRows), is) {
+				p.value = it.uid.append(p.value[:0])
+				p.ops.Set(is, p.value)
+			}
 		}
 	}
+	place(func(r *recordRows) []byte { return r.name })
+	place(func(r *recordRows) []byte { return r.folded })
 	add := func(key func(*recordRows) []byte) {
 		for i := range p.items {
 			it := &p.items[i]
@@ -228,10 +243,13 @@ func (p *put) checkParent(r *repl.Record) error {
 	return nil
 }
 
-// claim asserts that a place is free for an item: one live object has it, in
-// the batch and in the database. A parent that is new has no children yet.
-func (p *put) claim(it *item) error {
-	key := it.nowRows.name
+// claim asserts that a place is free for an item that comes to it: one live
+// object has it, in the batch and in the database. A parent that is new has no
+// children yet.
+func (p *put) claim(it *item, was, key []byte) error {
+	if key == nil || bytes.Equal(was, key) {
+		return nil
+	}
 	if _, taken := p.claimed[string(key)]; taken {
 		return broken("two objects at %v/%q in one batch, %v is one", it.now.Parent, it.now.Name, it.now.UID)
 	}
@@ -321,7 +339,7 @@ func (p *put) stageFolder(b *Batch) error {
 			return broken("state %+v has no originator or an unknown phase", *b.State)
 		}
 		s := *b.State
-		s.Past = slices.Clone(s.Past)
+		s.Past, s.Folds = slices.Clone(s.Past), p.f.state.Folds // only Fold changes that
 		p.state = &s
 		p.ops.Set(k.table(nil, tableState), appendState(nil, &s))
 	}

@@ -49,6 +49,7 @@ type State struct {
 	Partner      repl.MemberID // whom the initial sync follows
 	Rebuilt      bool          // the records were lost once: nothing found here is authoritative
 	EpochSettled bool          // the marker in the tree carries Epoch
+	Folds        bool          // names are compared folded, and every place has its row: see Fold
 }
 
 // The tags of State's entries.
@@ -70,6 +71,7 @@ const (
 	statePartner
 	stateRebuilt
 	stateEpochSettled
+	stateFolds
 )
 
 // appendState appends the value of the state row.
@@ -98,6 +100,7 @@ func appendState(b []byte, s *State) []byte {
 	e.guid(statePartner, s.Partner)
 	e.bool(stateRebuilt, s.Rebuilt)
 	e.bool(stateEpochSettled, s.EpochSettled)
+	e.bool(stateFolds, s.Folds)
 	return e.b
 }
 
@@ -146,6 +149,8 @@ func decodeState(b []byte) (State, error) {
 			s.Rebuilt = d.bool()
 		case stateEpochSettled:
 			s.EpochSettled = d.bool()
+		case stateFolds:
+			s.Folds = d.bool()
 		default:
 			d.fail(fmt.Errorf("unknown tag"))
 		}

@@ -207,6 +207,7 @@ func (s *Store) DropFolder(id repl.FolderID) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.dropped = true
+		defer f.recent.forget()
 	}
 	var ops Ops
 	prefix := folderKeys(number).prefix

@@ -87,6 +87,8 @@ var banList = []banned{
 	{prefix: "log", except: "log/slog", why: "one log: log/slog, with codes and fields that can be searched"},
 	{prefix: "github.com/cockroachdb/pebble", only: []string{"store"}, why: "the store hides its database; other packages speak our verbs"},
 	{prefix: "github.com/goccy/go-yaml", only: []string{"directory"}, why: "text becomes one validated Domain in one place"},
+	{prefix: "go.etcd.io/etcd", only: []string{"directory"}, why: "where the domain lives is hidden behind directory.Store"},
+	{prefix: "github.com/go-ldap/ldap", only: []string{"directory"}, why: "where the domain lives is hidden behind directory.Store"},
 	{prefix: "testing", only: []string{"sim", "e2e", "tidy"}, why: "the product does not carry the test harness"},
 }
 

@@ -18,7 +18,9 @@ const (
 
 // sleeps lists the files of the product that may sleep, each with its reason.
 // Waiting elsewhere is a timer or a channel that a stop can interrupt.
-var sleeps = map[string]string{}
+var sleeps = map[string]string{
+	"internal/journal/hub.go": "events gather in the kernel for two milliseconds at most; who ends waits no longer than that",
+}
 
 // clockCalls are the functions of package time that read or wait on the clock.
 var clockCalls = []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}

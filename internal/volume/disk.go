@@ -53,6 +53,8 @@ type Disk struct {
 	names    Names
 	optional Optional
 	unknown  unknownNames
+	doubted  atomic.Int64 // NT ACLs, see DoubtedNTACLs
+	syncs    shared
 
 	temps    atomic.Uint64 // names of named temps
 	privMu   sync.Mutex    // one WritePrivate at a time
@@ -187,9 +189,11 @@ func (v *Disk) Private(p Private) (Dir, error) {
 	return v.newDir(op, fd, path, true)
 }
 
-// Sync is syncfs.
+// Sync is syncfs. Who comes while one runs shares the next with all who do: it
+// begins after what they wrote.
 func (v *Disk) Sync() error {
-	return fail("sync filesystem of", v.path, unix.Syncfs(v.fd))
+	err := v.syncs.share(func() error { return unix.Syncfs(v.fd) })
+	return fail("sync filesystem of", v.path, err)
 }
 
 // Free returns the bytes this process may still write and the volume's size.

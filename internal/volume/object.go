@@ -62,16 +62,18 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
-	if expect != nil {
-		if err := d.v.unchanged(o, expect); err != nil {
-			return Stat{}, nil, errors.Join(fail(op, name, err), unix.Close(o.fd))
-		}
+	now, err := d.v.describe(o.fd, "")
+	if err == nil && expect != nil && !unchanged(&now, expect) {
+		err = ErrChanged
 	}
-	lacks, err := d.v.apply(o, m, mtime)
+	if err != nil {
+		return Stat{}, nil, errors.Join(fail(op, name, err), unix.Close(o.fd))
+	}
+	lacks, err := d.v.apply(o, now, m, mtime)
 	if err != nil {
 		return Stat{}, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
-	after, err := d.v.describe(o.fd, "")
+	after, err := d.v.again(o.fd, now.Identity.Handle)
 	if err != nil || after.Type == repl.Symlink || after.Type == repl.Other {
 		return after, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
@@ -87,11 +89,11 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 // keeps writers waiting; ErrInUse if there is one. Links, what does not
 // replicate and what may not be read are opened O_PATH.
 func (d *dir) openExpected(name string, expect *Stat) (object, error) {
-	now, err := d.v.describe(d.fd.get(), name)
+	now, err := d.v.kind(d.fd.get(), name)
 	if err != nil {
 		return object{}, err
 	}
-	if now.Type != repl.File && now.Type != repl.Directory {
+	if now != repl.File && now != repl.Directory {
 		return d.openObject(name)
 	}
 	fd, err := openBeneath(d.fd.get(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY)
@@ -101,7 +103,7 @@ func (d *dir) openExpected(name string, expect *Stat) (object, error) {
 	if err == unix.ELOOP || err == unix.ENXIO {
 		err = ErrChanged
 	}
-	if err != nil || expect == nil || now.Type != repl.File || !d.v.features.Leases {
+	if err != nil || expect == nil || now != repl.File || !d.v.features.Leases {
 		return object{fd: fd}, err
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
@@ -111,20 +113,10 @@ func (d *dir) openExpected(name string, expect *Stat) (object, error) {
 	return object{fd: fd, leased: err == nil}, nil // no lease on another user's file
 }
 
-// unchanged compares o with what it is expected to be.
-func (v *Disk) unchanged(o object, expect *Stat) error {
-	now, err := v.describe(o.fd, "")
-	if err != nil {
-		return err
-	}
-	same := now.Type == expect.Type && now.Identity == expect.Identity
-	if expect.Type == repl.File {
-		same = same && now.Print.SameData(expect.Print)
-	}
-	if !same {
-		return ErrChanged
-	}
-	return nil
+// unchanged reports whether an object is what it is expected to be.
+func unchanged(now, expect *Stat) bool {
+	return now.Type == expect.Type && now.Identity == expect.Identity &&
+		(expect.Type != repl.File || now.Print.SameData(expect.Print))
 }
 
 func (d *dir) OwnMeta() ([]byte, error) {
@@ -143,7 +135,12 @@ func (d *dir) SetOwnMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail(op, d.name, err)
 	}
-	lacks, err := d.v.apply(object{fd: d.fd.get()}, m, mtime)
+	o := object{fd: d.fd.get()}
+	now, err := d.v.describe(o.fd, "")
+	if err != nil {
+		return nil, fail(op, d.name, err)
+	}
+	lacks, err := d.v.apply(o, now, m, mtime)
 	return lacks, fail(op, d.name, err)
 }
 
@@ -254,14 +251,10 @@ func (o object) xattr(name string) ([]byte, error) {
 	}
 }
 
-// apply gives o metadata and mtime. The order matters: chown clears setuid,
-// and chmod changes an ACL's mask. What is refused for want of a right, or
-// because the filesystem has no such thing, is named in lacks.
-func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err error) {
-	s, err := v.describe(o.fd, "")
-	if err != nil {
-		return nil, err
-	}
+// apply gives o, which s describes, metadata and mtime. The order matters: chown
+// clears setuid, and chmod changes an ACL's mask. What is refused for want of a
+// right, or because the filesystem has no such thing, is named in lacks.
+func (v *Disk) apply(o object, s Stat, m Meta, mtime repl.Time) (lacks []string, err error) {
 	m, lacks, err = v.inward(m, &s)
 	if err != nil {
 		return nil, err
@@ -278,6 +271,10 @@ func (v *Disk) apply(o object, m Meta, mtime repl.Time) (lacks []string, err err
 		if err != nil {
 			return lacks, err
 		}
+	}
+	v.judgeNTACL(s.Type, &m)
+	if s.Print.Mtime == mtime { // nothing of this moves it
+		return lacks, nil
 	}
 	err = o.setMtime(mtime)
 	if lack(err) {
@@ -331,16 +328,49 @@ func (o object) chown(owner, group int) error {
 	return unix.Fchownat(o.fd, "", owner, group, unix.AT_EMPTY_PATH)
 }
 
+// applyMode sets mode and attributes. An ACL sets the permissions itself: where
+// nothing else of the mode differs, chmod would only write another ACL first.
 func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
-	if s.Mode != m.Mode || s.Owner != m.Owner || s.Group != m.Group {
-		if err := o.chmod(m.Mode); lack(err) {
-			lacks = append(lacks, lackMode)
-		} else if err != nil {
+	have, err := o.xattrs(v.optional)
+	if err != nil {
+		return nil, err
+	}
+	const permissions = 0o777
+	owned := s.Owner == m.Owner && s.Group == m.Group
+	byACL := owned && s.Mode&^permissions == m.Mode&^permissions && needs(have, m.Xattrs, aclAccess)
+	if !byACL && !(owned && s.Mode == m.Mode) {
+		if lacks, err = o.giveMode(m.Mode, lacks); err != nil {
 			return lacks, err
 		}
+		if _, has := findXattr(have, aclAccess); has { // it is another now
+			if have, err = o.xattrs(v.optional); err != nil {
+				return lacks, err
+			}
+		}
 	}
-	more, err := v.applyXattrs(o, s, m.Xattrs)
-	return append(lacks, more...), err
+	more, err := v.applyXattrs(o, s, have, m.Xattrs)
+	if lacks = append(lacks, more...); err == nil && byACL && s.Mode != m.Mode && slices.Contains(more, lackXattr+aclAccess) {
+		lacks, err = o.giveMode(m.Mode, lacks)
+	}
+	return lacks, err
+}
+
+func (o object) giveMode(mode uint32, lacks []string) ([]string, error) {
+	err := o.chmod(mode)
+	if lack(err) {
+		return append(lacks, lackMode), nil
+	}
+	return lacks, err
+}
+
+// needs reports whether an attribute is to be set to what it is not.
+func needs(have, want []Xattr, name string) bool {
+	w, is := findXattr(want, name)
+	if !is {
+		return false
+	}
+	h, has := findXattr(have, name)
+	return !has || !bytes.Equal(have[h].Value, want[w].Value)
 }
 
 func (o object) chmod(mode uint32) error {
@@ -351,11 +381,7 @@ func (o object) chmod(mode uint32) error {
 }
 
 // applyXattrs sets what differs and removes what is too much.
-func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err error) {
-	have, err := o.xattrs(v.optional)
-	if err != nil {
-		return nil, err
-	}
+func (v *Disk) applyXattrs(o object, s Stat, have, want []Xattr) (lacks []string, err error) {
 	for _, x := range have {
 		if _, keep := findXattr(want, x.Name); keep {
 			continue
@@ -367,7 +393,7 @@ func (v *Disk) applyXattrs(o object, s Stat, want []Xattr) (lacks []string, err 
 		}
 	}
 	for _, x := range want {
-		if at, is := findXattr(have, x.Name); is && bytes.Equal(have[at].Value, x.Value) {
+		if !needs(have, want, x.Name) {
 			continue
 		}
 		if x.Name == aclDefault && s.Type != repl.Directory {

@@ -136,6 +136,28 @@ func (v *Disk) describe(dirfd int, name string) (Stat, error) {
 	return Stat{}, ErrChanged
 }
 
+// again describes an open object once more, whose handle is known.
+func (v *Disk) again(fd int, handle string) (Stat, error) {
+	var self cname
+	var st unix.Statx_t
+	err := statAt(fd, &self, &st)
+	return statOf(&st, handle), err
+}
+
+// kind is what lies at a name in dirfd.
+func (v *Disk) kind(dirfd int, name string) (repl.Type, error) {
+	var c cname
+	var st unix.Statx_t
+	if err := c.set(name); err != nil {
+		return repl.Other, err
+	}
+	err := statAt(dirfd, &c, &st)
+	if err == nil && v.foreign(&st) {
+		err = unix.EXDEV
+	}
+	return typeOf(uint32(st.Mode)), err
+}
+
 // racesMax bounds how often an operation starts again because the tree moved
 // under it.
 const racesMax = 16

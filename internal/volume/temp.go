@@ -144,6 +144,28 @@ func (t *temp) Share(src File, from, at, n int64) (first, past int64, err error)
 	return at, at, nil // refused for this file: it is copied
 }
 
+// Name gives t a name in staging while it is made, so that what there is of it is
+// found there if this process ends before it is done. Link takes the name away, and
+// Close, unless Leave was called, removes it. ErrExist if the name is taken.
+func (t *temp) Name(name string) error {
+	const op = "name new file"
+	if t.name != "" || t.linked {
+		return refuse(op, name, errLinked)
+	}
+	at, err := openPath(t.v.fd, privateName+"/"+string(Staging))
+	if err != nil {
+		return fail(op, name, err)
+	}
+	if err := t.linkNameless(at, name); err != nil {
+		return fail(op, name, errors.Join(err, unix.Close(at)))
+	}
+	t.staging, t.name = newFD(at), name
+	return nil
+}
+
+// Leave lets a Temp that was given a name keep it: Close only closes.
+func (t *temp) Leave() { t.linked = t.linked || t.name != "" }
+
 func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	m, err := DecodeMeta(meta)
 	if err == nil {
@@ -152,7 +174,12 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
-	lacks, err := t.v.apply(object{fd: t.fd.get()}, m, mtime)
+	o := object{fd: t.fd.get()}
+	now, err := t.v.again(o.fd, "") // nobody else knows the file
+	if err != nil {
+		return nil, fail("set metadata of", tempLabel, err)
+	}
+	lacks, err := t.v.apply(o, now, m, mtime)
 	return lacks, fail("set metadata of", tempLabel, err)
 }
 

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -26,4 +27,40 @@ func Together(parallel bool, flushes []func() error) error {
 		g.Go(f)
 	}
 	return g.Wait()
+}
+
+// shared runs an action one at a time; those who ask for it before it begins
+// share one run.
+type shared struct {
+	mu   sync.Mutex
+	last *sharedRun // the one that was asked for last; nil: none ever was
+	open bool       // it has not begun
+}
+
+type sharedRun struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// share returns when a run is over that began after the call.
+func (s *shared) share(run func() error) error {
+	s.mu.Lock()
+	before := s.last
+	if s.open {
+		s.mu.Unlock()
+		<-before.done
+		return before.err
+	}
+	r := &sharedRun{done: make(chan struct{})}
+	s.last, s.open = r, true
+	s.mu.Unlock()
+	if before != nil {
+		<-before.done
+	}
+	s.mu.Lock()
+	s.open = false
+	s.mu.Unlock()
+	r.err = run()
+	close(r.done)
+	return r.err
 }

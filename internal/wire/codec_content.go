@@ -19,14 +19,14 @@ func (m *ContentRequest) append(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	t := newTable()
-	p := &wirepb.ContentRequest{Folder: m.Folder[:], Credit: m.Credit, Packed: m.Packed, Items: make([]*wirepb.Item, len(m.Items))}
+	p := &wirepb.ContentRequest{Folder: m.Folder[:], Credit: m.Credit, Packed: m.Packed, Always: m.Always, Items: make([]*wirepb.Item, len(m.Items))}
 	left := itemLimits{MaxNamed, MaxRanges}
 	for i := range m.Items {
 		it := &m.Items[i]
 		if err := left.take(it); err != nil {
 			return nil, err
 		}
-		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges)}
+		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges), Similar: it.Similar, Needs: it.Needs}
 		for _, h := range it.Seeds {
 			p.Items[i].Seeds = append(p.Items[i].Seeds, h[:]...)
 		}
@@ -53,7 +53,7 @@ func (m *ContentRequest) decode(b []byte) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	*m = ContentRequest{Folder: folder, Credit: p.Credit, Packed: p.Packed, Items: make([]ContentItem, len(p.Items))}
+	*m = ContentRequest{Folder: folder, Credit: p.Credit, Packed: p.Packed, Always: p.Always, Items: make([]ContentItem, len(p.Items))}
 	left := itemLimits{MaxNamed, MaxRanges}
 	for i, it := range p.Items {
 		uid, err1 := from.named(uint64(it.UidOrigin), it.UidVersion)
@@ -63,7 +63,7 @@ func (m *ContentRequest) decode(b []byte) error {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return err
 		}
-		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, ranges}
+		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, ranges, it.Similar, it.Needs}
 		if err := left.take(&m.Items[i]); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (l *itemLimits) take(it *ContentItem) error {
 			set++
 		}
 	}
-	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 {
+	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || it.Similar && set > 0 && len(it.Seeds) == 0 || it.Needs && len(it.Seeds) == 0 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 {
 		return fmt.Errorf("%v asked for from %d on, with %d seeds and %d ranges", it.UID, it.Offset, len(it.Seeds), len(it.Ranges))
 	}
 	var at int64
@@ -157,6 +157,9 @@ func (m *Content) append(b []byte) ([]byte, error) {
 		if !part.Hash.IsZero() {
 			q.Hash = part.Hash[:]
 		}
+		if part.Traits != (rdc.Traits{}) {
+			q.Traits = part.Traits[:]
+		}
 	}
 	return marshal(b, p)
 }
@@ -179,6 +182,8 @@ func (m *Content) decode(b []byte) error {
 		switch {
 		case err != nil:
 			return err
+		case len(q.Traits) != 0 && len(q.Traits) != len(rdc.Traits{}):
+			return fmt.Errorf("part %d: traits of %d bytes", i, len(q.Traits))
 		case q.Index >= MaxItems || q.Length > MaxBody || q.Status > math.MaxUint8 || q.Form > math.MaxUint8:
 			return fmt.Errorf("part %d: index %d, status %d, form %d, length %d", i, q.Index, q.Status, q.Form, q.Length)
 		}
@@ -186,6 +191,7 @@ func (m *Content) decode(b []byte) error {
 			Index: int(q.Index), Length: int(q.Length), Last: q.Last,
 			Head: Head{Status: Status(q.Status), Form: Form(q.Form), Size: q.Size, Hash: hash, Carries: q.Carries, Needs: int(q.Needs), Offer: q.Offer},
 		}
+		copy(m.Parts[i].Traits[:], q.Traits)
 		if err := m.Parts[i].check(); err != nil {
 			return fmt.Errorf("part %d: %w", i, err)
 		}

@@ -26,7 +26,7 @@ func (m *DiffRequest) append(b []byte) ([]byte, error) {
 	}
 	return marshal(b, &wirepb.DiffRequest{
 		Folder: m.Folder[:], Vector: v, AfterOriginator: encodeOriginator(m.After), AfterVersion: m.After.Version,
-		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except,
+		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except, Packed: m.Packed,
 	})
 }
 
@@ -48,6 +48,7 @@ func (m *DiffRequest) decode(b []byte) error {
 	}
 	*m = DiffRequest{
 		Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase, Except: except,
+		Packed: p.Packed,
 	}
 	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
@@ -62,10 +63,16 @@ func (m *DiffPage) append(b []byte) ([]byte, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
-	return marshal(b, &wirepb.DiffPage{
+	p := &wirepb.DiffPage{
 		Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
 		CursorOriginator: encodeOriginator(m.Cursor), CursorVersion: m.Cursor.Version, Phase: uint32(m.Phase),
-	})
+	}
+	if m.Packed {
+		if packed := packPage(page); packed != nil {
+			p.Page, p.Packed, p.Raw = nil, packed, uint32(len(page))
+		}
+	}
+	return marshal(b, p)
 }
 
 func (m *DiffPage) decode(b []byte) error {
@@ -74,12 +81,16 @@ func (m *DiffPage) decode(b []byte) error {
 		return err
 	}
 	v, err1 := version.DecodeVector(p.Vector)
-	updates, err2 := decodePage(p.Page)
+	page, err6 := p.Page, error(nil)
+	if len(p.Packed) > 0 {
+		page, err6 = unpackPage(p.Packed, p.Raw)
+	}
+	updates, err2 := decodePage(page)
 	cursor, err3 := decodeGVSN(p.CursorOriginator, p.CursorVersion)
 	phase, err4 := decodePhase(p.Phase)
 	err5 := bounded("bytes of the snapshot token", len(p.Snapshot), MaxSnapshot)
-	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase}
-	return errors.Join(err1, err2, err3, err4, err5)
+	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0}
+	return errors.Join(err1, err2, err3, err4, err5, err6)
 }
 
 // Type returns TypeRecordsRequest.

@@ -35,6 +35,15 @@ func file(n uint64) repl.Update {
 	}
 }
 
+// many are n updates alike.
+func many(u repl.Update, n uint64) (out []repl.Update) {
+	for i := range n {
+		u.GVSN.Version = i + 1
+		out = append(out, u)
+	}
+	return out
+}
+
 func samples() []Message {
 	dead := file(40)
 	dead.Present, dead.NameConflict, dead.Content, dead.Meta, dead.History = false, true, repl.Hash{}, nil, nil
@@ -52,6 +61,7 @@ func samples() []Message {
 		&DiffRequest{Folder: folder, Vector: version.Vector{}},
 		&DiffPage{Vector: v, Snapshot: []byte("tok"), Updates: []repl.Update{file(9), file(10), dead, merged, link, root}, More: true, Cursor: version.GVSN{Originator: orig2, Version: 10}, Phase: PhaseInitialSync},
 		&DiffPage{Vector: version.Vector{}},
+		&DiffPage{Vector: v, Updates: many(file(9), 100), Phase: PhaseNormal, Packed: true},
 		&RecordsRequest{Folder: folder, UIDs: []repl.UID{{Originator: orig1, Version: 9}, {Originator: orig1, Version: 10}}},
 		&RecordsReply{Updates: []repl.Update{file(9)}, Unknown: []repl.UID{{Originator: orig1, Version: 10}}, Vector: v, Answered: 2},
 		&ContentRequest{Folder: folder, Credit: 1 << 20, Items: []ContentItem{{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Offset: 1 << 40}}},
@@ -64,7 +74,7 @@ func samples() []Message {
 			{Index: 2, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormOffer, Offer: []byte("offer")}, Last: true},
 			{Index: 3, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormDelta, Needs: 500, Carries: 1 << 30}, Length: 500},
 		}},
-		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true},
+		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true, Always: true},
 		&Content{Parts: []Part{}, Raw: MaxBody},
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Question: rdc.Request{Level: 2, Indexes: []int{0, 7, 9}}},
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Off: 3, Len: 400}}}},

@@ -364,6 +364,7 @@ type DomainReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // docs/formats/domain.md
 	Master        bool                   `protobuf:"varint,2,opt,name=master,proto3" json:"master,omitempty"`    // changes are made on this server
+	Signed        []byte                 `protobuf:"bytes,3,opt,name=signed,proto3" json:"signed,omitempty"`     // the same as a signed copy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -410,6 +411,13 @@ func (x *DomainReply) GetMaster() bool {
 		return x.Master
 	}
 	return false
+}
+
+func (x *DomainReply) GetSigned() []byte {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
 }
 
 type OrderRequest struct {
@@ -518,45 +526,47 @@ func (x *OrderReply) GetOrders() []*StandingOrder {
 
 // Folder is one membership of this server.
 type Folder struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // GROUP/FOLDER
-	Id                string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Path              string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	State             string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // normal, initial build, initial sync, recovery, stopped, starting, waiting, disabled
-	Reason            string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // why it is stopped or waiting: a finding's code or an error
-	Primary           bool                   `protobuf:"varint,6,opt,name=primary,proto3" json:"primary,omitempty"`
-	ReadOnly          bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	Journal           string                 `protobuf:"bytes,8,opt,name=journal,proto3" json:"journal,omitempty"`                                  // fanotify, inotify, walk; empty while it is not open
-	JournalReason     string                 `protobuf:"bytes,9,opt,name=journal_reason,json=journalReason,proto3" json:"journal_reason,omitempty"` // why no better one
-	Files             int64                  `protobuf:"varint,10,opt,name=files,proto3" json:"files,omitempty"`
-	Directories       int64                  `protobuf:"varint,11,opt,name=directories,proto3" json:"directories,omitempty"`
-	Symlinks          int64                  `protobuf:"varint,12,opt,name=symlinks,proto3" json:"symlinks,omitempty"`
-	Bytes             int64                  `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Tombstones        int64                  `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
-	In                *Backlog               `protobuf:"bytes,15,opt,name=in,proto3" json:"in,omitempty"`                              // all that is known and not here
-	Out               *Backlog               `protobuf:"bytes,16,opt,name=out,proto3" json:"out,omitempty"`                            // the largest of the downstream partners'
-	Uncaptured        int64                  `protobuf:"varint,17,opt,name=uncaptured,proto3" json:"uncaptured,omitempty"`             // names and directories still to be looked at
-	InFlight          int64                  `protobuf:"varint,18,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // updates being fetched or installed
-	Captured          uint64                 `protobuf:"varint,19,opt,name=captured,proto3" json:"captured,omitempty"`                 // since start
-	Installed         uint64                 `protobuf:"varint,20,opt,name=installed,proto3" json:"installed,omitempty"`               // since start
-	InstalledBytes    uint64                 `protobuf:"varint,21,opt,name=installed_bytes,json=installedBytes,proto3" json:"installed_bytes,omitempty"`
-	ServedBytes       uint64                 `protobuf:"varint,22,opt,name=served_bytes,json=servedBytes,proto3" json:"served_bytes,omitempty"`
-	InPerSecond       float64                `protobuf:"fixed64,23,opt,name=in_per_second,json=inPerSecond,proto3" json:"in_per_second,omitempty"` // updates
-	InBytesPerSecond  float64                `protobuf:"fixed64,24,opt,name=in_bytes_per_second,json=inBytesPerSecond,proto3" json:"in_bytes_per_second,omitempty"`
-	OutPerSecond      float64                `protobuf:"fixed64,25,opt,name=out_per_second,json=outPerSecond,proto3" json:"out_per_second,omitempty"` // updates captured
-	OutBytesPerSecond float64                `protobuf:"fixed64,26,opt,name=out_bytes_per_second,json=outBytesPerSecond,proto3" json:"out_bytes_per_second,omitempty"`
-	LastChange        string                 `protobuf:"bytes,27,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
-	EtaSeconds        float64                `protobuf:"fixed64,28,opt,name=eta_seconds,json=etaSeconds,proto3" json:"eta_seconds,omitempty"` // of an initial sync or a catch-up; 0 if not known
-	Walking           bool                   `protobuf:"varint,29,opt,name=walking,proto3" json:"walking,omitempty"`
-	LastError         string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	Links             []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
-	Conflicts         uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
-	Vector            string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
-	Recent            []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                       // what became known last, oldest first
-	Open              int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                          // files that users have open for writing, and that are not at rest
-	RdcSavedBytes     uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content installed since start that did not have to come
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Name                  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // GROUP/FOLDER
+	Id                    string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Path                  string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	State                 string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // normal, initial build, initial sync, recovery, stopped, starting, waiting, disabled
+	Reason                string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // why it is stopped or waiting: a finding's code or an error
+	Primary               bool                   `protobuf:"varint,6,opt,name=primary,proto3" json:"primary,omitempty"`
+	ReadOnly              bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Journal               string                 `protobuf:"bytes,8,opt,name=journal,proto3" json:"journal,omitempty"`                                  // fanotify, inotify, walk; empty while it is not open
+	JournalReason         string                 `protobuf:"bytes,9,opt,name=journal_reason,json=journalReason,proto3" json:"journal_reason,omitempty"` // why no better one
+	Files                 int64                  `protobuf:"varint,10,opt,name=files,proto3" json:"files,omitempty"`
+	Directories           int64                  `protobuf:"varint,11,opt,name=directories,proto3" json:"directories,omitempty"`
+	Symlinks              int64                  `protobuf:"varint,12,opt,name=symlinks,proto3" json:"symlinks,omitempty"`
+	Bytes                 int64                  `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Tombstones            int64                  `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
+	In                    *Backlog               `protobuf:"bytes,15,opt,name=in,proto3" json:"in,omitempty"`                              // all that is known and not here
+	Out                   *Backlog               `protobuf:"bytes,16,opt,name=out,proto3" json:"out,omitempty"`                            // the largest of the downstream partners'
+	Uncaptured            int64                  `protobuf:"varint,17,opt,name=uncaptured,proto3" json:"uncaptured,omitempty"`             // names and directories still to be looked at
+	InFlight              int64                  `protobuf:"varint,18,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // updates being fetched or installed
+	Captured              uint64                 `protobuf:"varint,19,opt,name=captured,proto3" json:"captured,omitempty"`                 // since start
+	Installed             uint64                 `protobuf:"varint,20,opt,name=installed,proto3" json:"installed,omitempty"`               // since start
+	InstalledBytes        uint64                 `protobuf:"varint,21,opt,name=installed_bytes,json=installedBytes,proto3" json:"installed_bytes,omitempty"`
+	ServedBytes           uint64                 `protobuf:"varint,22,opt,name=served_bytes,json=servedBytes,proto3" json:"served_bytes,omitempty"`
+	InPerSecond           float64                `protobuf:"fixed64,23,opt,name=in_per_second,json=inPerSecond,proto3" json:"in_per_second,omitempty"` // updates
+	InBytesPerSecond      float64                `protobuf:"fixed64,24,opt,name=in_bytes_per_second,json=inBytesPerSecond,proto3" json:"in_bytes_per_second,omitempty"`
+	OutPerSecond          float64                `protobuf:"fixed64,25,opt,name=out_per_second,json=outPerSecond,proto3" json:"out_per_second,omitempty"` // updates captured
+	OutBytesPerSecond     float64                `protobuf:"fixed64,26,opt,name=out_bytes_per_second,json=outBytesPerSecond,proto3" json:"out_bytes_per_second,omitempty"`
+	LastChange            string                 `protobuf:"bytes,27,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
+	EtaSeconds            float64                `protobuf:"fixed64,28,opt,name=eta_seconds,json=etaSeconds,proto3" json:"eta_seconds,omitempty"` // of an initial sync or a catch-up; 0 if not known
+	Walking               bool                   `protobuf:"varint,29,opt,name=walking,proto3" json:"walking,omitempty"`
+	LastError             string                 `protobuf:"bytes,30,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Links                 []*Link                `protobuf:"bytes,31,rep,name=links,proto3" json:"links,omitempty"`
+	Conflicts             uint64                 `protobuf:"varint,32,opt,name=conflicts,proto3" json:"conflicts,omitempty"` // objects put into the conflict store since start
+	Vector                string                 `protobuf:"bytes,33,opt,name=vector,proto3" json:"vector,omitempty"`
+	Recent                []*UpdateLine          `protobuf:"bytes,34,rep,name=recent,proto3" json:"recent,omitempty"`                                                               // what became known last, oldest first
+	Open                  int64                  `protobuf:"varint,35,opt,name=open,proto3" json:"open,omitempty"`                                                                  // files that users have open for writing, and that are not at rest
+	RdcSavedBytes         uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content installed since start that did not have to come
+	SimilaritySavedBytes  uint64                 `protobuf:"varint,37,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
+	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Folder) Reset() {
@@ -841,6 +851,20 @@ func (x *Folder) GetRdcSavedBytes() uint64 {
 	return 0
 }
 
+func (x *Folder) GetSimilaritySavedBytes() uint64 {
+	if x != nil {
+		return x.SimilaritySavedBytes
+	}
+	return 0
+}
+
+func (x *Folder) GetCompressionSavedBytes() uint64 {
+	if x != nil {
+		return x.CompressionSavedBytes
+	}
+	return 0
+}
+
 // Backlog is what one side has and the other lacks.
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -896,19 +920,21 @@ func (x *Backlog) GetBytes() int64 {
 
 // Link is one connection of a folder, seen from this server.
 type Link struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	Direction     string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
-	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
-	Backlog       *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	Known         bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                         // the other side's vector is known; otherwise backlog is not
-	Held          int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                           // updates that wait here and are tried again
-	Heard         string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                          // when it last asked or answered
-	Window        string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                                        // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
-	WindowUntil   string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"`           // when that changes
-	RdcSavedBytes uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"` // of content from it since start that did not have to come
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Server                string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Direction             string                 `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"` // in: this member pulls from it; out: it pulls from this member
+	Connected             bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	Backlog               *Backlog               `protobuf:"bytes,4,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	Known                 bool                   `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`                                                                 // the other side's vector is known; otherwise backlog is not
+	Held                  int64                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`                                                                   // updates that wait here and are tried again
+	Heard                 string                 `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`                                                                  // when it last asked or answered
+	Window                string                 `protobuf:"bytes,8,opt,name=window,proto3" json:"window,omitempty"`                                                                // what its schedule or an order allows: closed, paused, sync-now, a rate as 512kbps; empty: no limit
+	WindowUntil           string                 `protobuf:"bytes,9,opt,name=window_until,json=windowUntil,proto3" json:"window_until,omitempty"`                                   // when that changes
+	RdcSavedBytes         uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content from it since start that did not have to come
+	SimilaritySavedBytes  uint64                 `protobuf:"varint,11,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
+	CompressionSavedBytes uint64                 `protobuf:"varint,12,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from it since start, by packing
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -1007,6 +1033,20 @@ func (x *Link) GetWindowUntil() string {
 func (x *Link) GetRdcSavedBytes() uint64 {
 	if x != nil {
 		return x.RdcSavedBytes
+	}
+	return 0
+}
+
+func (x *Link) GetSimilaritySavedBytes() uint64 {
+	if x != nil {
+		return x.SimilaritySavedBytes
+	}
+	return 0
+}
+
+func (x *Link) GetCompressionSavedBytes() uint64 {
+	if x != nil {
+		return x.CompressionSavedBytes
 	}
 	return 0
 }
@@ -3380,8 +3420,9 @@ func (x *ApplyReply) GetBehind() []string {
 
 type InviteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"` // or an administrator
 	Replace       bool                   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	Admin         bool                   `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"` // server names an administrator
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3426,6 +3467,13 @@ func (x *InviteRequest) GetServer() string {
 func (x *InviteRequest) GetReplace() bool {
 	if x != nil {
 		return x.Replace
+	}
+	return false
+}
+
+func (x *InviteRequest) GetAdmin() bool {
+	if x != nil {
+		return x.Admin
 	}
 	return false
 }
@@ -3498,6 +3546,576 @@ func (x *InviteReply) GetAddresses() []string {
 	return nil
 }
 
+type PromoteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Force         bool                   `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"` // though the master can be reached
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRequest) Reset() {
+	*x = PromoteRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRequest) ProtoMessage() {}
+
+func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
+func (*PromoteRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PromoteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type PromoteReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Before        string                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"` // the server that was master
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteReply) Reset() {
+	*x = PromoteReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteReply) ProtoMessage() {}
+
+func (x *PromoteReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteReply.ProtoReflect.Descriptor instead.
+func (*PromoteReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PromoteReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *PromoteReply) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PromoteReply) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+type CaExportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Passphrase    []byte                 `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaExportRequest) Reset() {
+	*x = CaExportRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaExportRequest) ProtoMessage() {}
+
+func (x *CaExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaExportRequest.ProtoReflect.Descriptor instead.
+func (*CaExportRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CaExportRequest) GetPassphrase() []byte {
+	if x != nil {
+		return x.Passphrase
+	}
+	return nil
+}
+
+type CaExportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaExportReply) Reset() {
+	*x = CaExportReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaExportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaExportReply) ProtoMessage() {}
+
+func (x *CaExportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaExportReply.ProtoReflect.Descriptor instead.
+func (*CaExportReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CaExportReply) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+type CaImportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Passphrase    []byte                 `protobuf:"bytes,2,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaImportRequest) Reset() {
+	*x = CaImportRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaImportRequest) ProtoMessage() {}
+
+func (x *CaImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaImportRequest.ProtoReflect.Descriptor instead.
+func (*CaImportRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *CaImportRequest) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *CaImportRequest) GetPassphrase() []byte {
+	if x != nil {
+		return x.Passphrase
+	}
+	return nil
+}
+
+type CaImportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaImportReply) Reset() {
+	*x = CaImportReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaImportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaImportReply) ProtoMessage() {}
+
+func (x *CaImportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaImportReply.ProtoReflect.Descriptor instead.
+func (*CaImportReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CaImportReply) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+type EventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"` // events listed, the newest; 0: 100
+	Since         string                 `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`  // made then or later
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *EventsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetSince() string {
+	if x != nil {
+		return x.Since
+	}
+	return ""
+}
+
+type EventsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsReply) Reset() {
+	*x = EventsReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsReply) ProtoMessage() {}
+
+func (x *EventsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsReply.ProtoReflect.Descriptor instead.
+func (*EventsReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *EventsReply) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// Event is one change as the audit log has it (docs/operations.md).
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // rises by one; gaps were rotated away or lost with the disk
+	Time          string                 `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Who           string                 `protobuf:"bytes,3,opt,name=who,proto3" json:"who,omitempty"`   // user:NAME, server:NAME, admin:NAME, or where it came from
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"` // control socket, an address, this server
+	What          string                 `protobuf:"bytes,5,opt,name=what,proto3" json:"what,omitempty"` // apply, invite, pause, restore …
+	Object        string                 `protobuf:"bytes,6,opt,name=object,proto3" json:"object,omitempty"`
+	Generation    uint64                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"` // of the domain afterwards; 0 if it was no change of it
+	Edits         []*Edit                `protobuf:"bytes,8,rep,name=edits,proto3" json:"edits,omitempty"`
+	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"` // why it was not done, or not whole
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Event) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Event) GetTime() string {
+	if x != nil {
+		return x.Time
+	}
+	return ""
+}
+
+func (x *Event) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *Event) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Event) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Event) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Event) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Event) GetEdits() []*Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+func (x *Event) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Edit is what one object or property was, and is.
+type Edit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            string                 `protobuf:"bytes,1,opt,name=op,proto3" json:"op,omitempty"` // add, remove, rename, set
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Property      string                 `protobuf:"bytes,3,opt,name=property,proto3" json:"property,omitempty"`
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edit) Reset() {
+	*x = Edit{}
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edit) ProtoMessage() {}
+
+func (x *Edit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edit.ProtoReflect.Descriptor instead.
+func (*Edit) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Edit) GetOp() string {
+	if x != nil {
+		return x.Op
+	}
+	return ""
+}
+
+func (x *Edit) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Edit) GetProperty() string {
+	if x != nil {
+		return x.Property
+	}
+	return ""
+}
+
+func (x *Edit) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *Edit) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // ErrorInfo is the detail of every error of this API.
 type ErrorInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3509,7 +4127,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +4139,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +4152,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ErrorInfo) GetHint() string {
@@ -3585,17 +4203,18 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x14\n" +
 	"\x05until\x18\x03 \x01(\tR\x05until\"\x0f\n" +
-	"\rDomainRequest\"A\n" +
+	"\rDomainRequest\"Y\n" +
 	"\vDomainReply\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x16\n" +
-	"\x06master\x18\x02 \x01(\bR\x06master\"T\n" +
+	"\x06master\x18\x02 \x01(\bR\x06master\x12\x16\n" +
+	"\x06signed\x18\x03 \x01(\fR\x06signed\"T\n" +
 	"\fOrderRequest\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
 	"\n" +
 	"OrderReply\x125\n" +
-	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xfe\b\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xec\t\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3640,10 +4259,12 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06vector\x18! \x01(\tR\x06vector\x122\n" +
 	"\x06recent\x18\" \x03(\v2\x1a.dfs.control.v1.UpdateLineR\x06recent\x12\x12\n" +
 	"\x04open\x18# \x01(\x03R\x04open\x12&\n" +
-	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\"9\n" +
+	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\x124\n" +
+	"\x16similarity_saved_bytes\x18% \x01(\x04R\x14similaritySavedBytes\x126\n" +
+	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xb0\x02\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x9e\x03\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -3655,7 +4276,9 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06window\x18\b \x01(\tR\x06window\x12!\n" +
 	"\fwindow_until\x18\t \x01(\tR\vwindowUntil\x12&\n" +
 	"\x0frdc_saved_bytes\x18\n" +
-	" \x01(\x04R\rrdcSavedBytes\"\xe9\x01\n" +
+	" \x01(\x04R\rrdcSavedBytes\x124\n" +
+	"\x16similarity_saved_bytes\x18\v \x01(\x04R\x14similaritySavedBytes\x126\n" +
+	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
@@ -3857,18 +4480,64 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x1a\n" +
 	"\bdocument\x18\x04 \x01(\fR\bdocument\x12\x16\n" +
-	"\x06behind\x18\x05 \x03(\tR\x06behind\"A\n" +
+	"\x06behind\x18\x05 \x03(\tR\x06behind\"W\n" +
 	"\rInviteRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
-	"\areplace\x18\x02 \x01(\bR\areplace\"s\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\x12\x14\n" +
+	"\x05admin\x18\x03 \x01(\bR\x05admin\"s\n" +
 	"\vInviteReply\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x18\n" +
 	"\aexpires\x18\x03 \x01(\tR\aexpires\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"5\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\"&\n" +
+	"\x0ePromoteRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"Z\n" +
+	"\fPromoteReply\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\"1\n" +
+	"\x0fCaExportRequest\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x01 \x01(\fR\n" +
+	"passphrase\"#\n" +
+	"\rCaExportReply\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"E\n" +
+	"\x0fCaImportRequest\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x02 \x01(\fR\n" +
+	"passphrase\"'\n" +
+	"\rCaImportReply\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\";\n" +
+	"\rEventsRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\tR\x05since\"<\n" +
+	"\vEventsReply\x12-\n" +
+	"\x06events\x18\x01 \x03(\v2\x15.dfs.control.v1.EventR\x06events\"\xe7\x01\n" +
+	"\x05Event\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\tR\x04time\x12\x10\n" +
+	"\x03who\x18\x03 \x01(\tR\x03who\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x12\n" +
+	"\x04what\x18\x05 \x01(\tR\x04what\x12\x16\n" +
+	"\x06object\x18\x06 \x01(\tR\x06object\x12\x1e\n" +
+	"\n" +
+	"generation\x18\a \x01(\x04R\n" +
+	"generation\x12*\n" +
+	"\x05edits\x18\b \x03(\v2\x14.dfs.control.v1.EditR\x05edits\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\"x\n" +
+	"\x04Edit\x12\x0e\n" +
+	"\x02op\x18\x01 \x01(\tR\x02op\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1a\n" +
+	"\bproperty\x18\x03 \x01(\tR\bproperty\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\"5\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04hint\x18\x01 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05usage\x18\x02 \x01(\bR\x05usage2\xdb\a\n" +
+	"\x05usage\x18\x02 \x01(\bR\x05usage2\x82\n" +
+	"\n" +
 	"\aControl\x12D\n" +
 	"\x06Status\x12\x1d.dfs.control.v1.StatusRequest\x1a\x1b.dfs.control.v1.StatusReply\x12@\n" +
 	"\x04Wait\x12\x1b.dfs.control.v1.WaitRequest\x1a\x19.dfs.control.v1.WaitReply0\x01\x12G\n" +
@@ -3880,7 +4549,11 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x10PreservedRestore\x12'.dfs.control.v1.PreservedRestoreRequest\x1a%.dfs.control.v1.PreservedRestoreReply\x12\\\n" +
 	"\x0ePreservedPurge\x12%.dfs.control.v1.PreservedPurgeRequest\x1a#.dfs.control.v1.PreservedPurgeReply\x12A\n" +
 	"\x05Apply\x12\x1c.dfs.control.v1.ApplyRequest\x1a\x1a.dfs.control.v1.ApplyReply\x12D\n" +
-	"\x06Invite\x12\x1d.dfs.control.v1.InviteRequest\x1a\x1b.dfs.control.v1.InviteReply\x12D\n" +
+	"\x06Invite\x12\x1d.dfs.control.v1.InviteRequest\x1a\x1b.dfs.control.v1.InviteReply\x12G\n" +
+	"\aPromote\x12\x1e.dfs.control.v1.PromoteRequest\x1a\x1c.dfs.control.v1.PromoteReply\x12J\n" +
+	"\bCaExport\x12\x1f.dfs.control.v1.CaExportRequest\x1a\x1d.dfs.control.v1.CaExportReply\x12J\n" +
+	"\bCaImport\x12\x1f.dfs.control.v1.CaImportRequest\x1a\x1d.dfs.control.v1.CaImportReply\x12D\n" +
+	"\x06Events\x12\x1d.dfs.control.v1.EventsRequest\x1a\x1b.dfs.control.v1.EventsReply\x12D\n" +
 	"\x06Domain\x12\x1d.dfs.control.v1.DomainRequest\x1a\x1b.dfs.control.v1.DomainReply\x12A\n" +
 	"\x05Order\x12\x1c.dfs.control.v1.OrderRequest\x1a\x1a.dfs.control.v1.OrderReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
 
@@ -3896,7 +4569,7 @@ func file_control_controlpb_control_proto_rawDescGZIP() []byte {
 	return file_control_controlpb_control_proto_rawDescData
 }
 
-var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_control_controlpb_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: dfs.control.v1.StatusRequest
 	(*StatusReply)(nil),             // 1: dfs.control.v1.StatusReply
@@ -3941,7 +4614,17 @@ var file_control_controlpb_control_proto_goTypes = []any{
 	(*ApplyReply)(nil),              // 40: dfs.control.v1.ApplyReply
 	(*InviteRequest)(nil),           // 41: dfs.control.v1.InviteRequest
 	(*InviteReply)(nil),             // 42: dfs.control.v1.InviteReply
-	(*ErrorInfo)(nil),               // 43: dfs.control.v1.ErrorInfo
+	(*PromoteRequest)(nil),          // 43: dfs.control.v1.PromoteRequest
+	(*PromoteReply)(nil),            // 44: dfs.control.v1.PromoteReply
+	(*CaExportRequest)(nil),         // 45: dfs.control.v1.CaExportRequest
+	(*CaExportReply)(nil),           // 46: dfs.control.v1.CaExportReply
+	(*CaImportRequest)(nil),         // 47: dfs.control.v1.CaImportRequest
+	(*CaImportReply)(nil),           // 48: dfs.control.v1.CaImportReply
+	(*EventsRequest)(nil),           // 49: dfs.control.v1.EventsRequest
+	(*EventsReply)(nil),             // 50: dfs.control.v1.EventsReply
+	(*Event)(nil),                   // 51: dfs.control.v1.Event
+	(*Edit)(nil),                    // 52: dfs.control.v1.Edit
+	(*ErrorInfo)(nil),               // 53: dfs.control.v1.ErrorInfo
 }
 var file_control_controlpb_control_proto_depIdxs = []int32{
 	7,  // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
@@ -3974,37 +4657,47 @@ var file_control_controlpb_control_proto_depIdxs = []int32{
 	36, // 27: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
 	36, // 28: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
 	30, // 29: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	0,  // 30: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	14, // 31: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	17, // 32: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	21, // 33: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	24, // 34: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	27, // 35: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	32, // 36: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
-	34, // 37: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
-	37, // 38: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
-	39, // 39: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	41, // 40: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	3,  // 41: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
-	5,  // 42: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
-	1,  // 43: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	15, // 44: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	18, // 45: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	22, // 46: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	25, // 47: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	28, // 48: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	33, // 49: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
-	35, // 50: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
-	38, // 51: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
-	40, // 52: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	42, // 53: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	4,  // 54: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
-	6,  // 55: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
-	43, // [43:56] is the sub-list for method output_type
-	30, // [30:43] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	51, // 30: dfs.control.v1.EventsReply.events:type_name -> dfs.control.v1.Event
+	52, // 31: dfs.control.v1.Event.edits:type_name -> dfs.control.v1.Edit
+	0,  // 32: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
+	14, // 33: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	17, // 34: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	21, // 35: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	24, // 36: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	27, // 37: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	32, // 38: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
+	34, // 39: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
+	37, // 40: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
+	39, // 41: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	41, // 42: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	43, // 43: dfs.control.v1.Control.Promote:input_type -> dfs.control.v1.PromoteRequest
+	45, // 44: dfs.control.v1.Control.CaExport:input_type -> dfs.control.v1.CaExportRequest
+	47, // 45: dfs.control.v1.Control.CaImport:input_type -> dfs.control.v1.CaImportRequest
+	49, // 46: dfs.control.v1.Control.Events:input_type -> dfs.control.v1.EventsRequest
+	3,  // 47: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
+	5,  // 48: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
+	1,  // 49: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	15, // 50: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	18, // 51: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	22, // 52: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	25, // 53: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	28, // 54: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	33, // 55: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
+	35, // 56: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
+	38, // 57: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
+	40, // 58: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	42, // 59: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	44, // 60: dfs.control.v1.Control.Promote:output_type -> dfs.control.v1.PromoteReply
+	46, // 61: dfs.control.v1.Control.CaExport:output_type -> dfs.control.v1.CaExportReply
+	48, // 62: dfs.control.v1.Control.CaImport:output_type -> dfs.control.v1.CaImportReply
+	50, // 63: dfs.control.v1.Control.Events:output_type -> dfs.control.v1.EventsReply
+	4,  // 64: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
+	6,  // 65: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_control_controlpb_control_proto_init() }
@@ -4018,7 +4711,7 @@ func file_control_controlpb_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_controlpb_control_proto_rawDesc), len(file_control_controlpb_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -116,6 +116,22 @@ func (m *Member) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	return repl.Record{}, false, nil
 }
 
+// Named calls fn with what At returns of each of some names.
+func (m *Member) Named(dir repl.UID, names []string, fn func(int, *repl.Record) error) error {
+	recs := make([]*repl.Record, len(names)) // all before the first call, which may store some
+	for i, name := range names {
+		if rec, ok, _ := m.At(dir, name); ok {
+			recs[i] = &rec
+		}
+	}
+	for i, rec := range recs {
+		if err := fn(i, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Children calls fn for the live records of a directory in the order of names.
 func (m *Member) Children(dir repl.UID, after string, fn func(*repl.Record) bool) error {
 	var out []*repl.Record

@@ -653,6 +653,7 @@ type DiffRequest struct {
 	Limit           uint32                 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
 	Phase           uint32                 `protobuf:"varint,8,opt,name=phase,proto3" json:"phase,omitempty"`
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
+	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -750,6 +751,13 @@ func (x *DiffRequest) GetExcept() []byte {
 	return nil
 }
 
+func (x *DiffRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
+	}
+	return false
+}
+
 type DiffPage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Vector           []byte                 `protobuf:"bytes,1,opt,name=vector,proto3" json:"vector,omitempty"`
@@ -759,6 +767,8 @@ type DiffPage struct {
 	CursorOriginator []byte                 `protobuf:"bytes,5,opt,name=cursor_originator,json=cursorOriginator,proto3" json:"cursor_originator,omitempty"`
 	CursorVersion    uint64                 `protobuf:"varint,6,opt,name=cursor_version,json=cursorVersion,proto3" json:"cursor_version,omitempty"`
 	Phase            uint32                 `protobuf:"varint,7,opt,name=phase,proto3" json:"phase,omitempty"`
+	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"` // zstd of a Page, in place of page
+	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -838,6 +848,20 @@ func (x *DiffPage) GetCursorVersion() uint64 {
 func (x *DiffPage) GetPhase() uint32 {
 	if x != nil {
 		return x.Phase
+	}
+	return 0
+}
+
+func (x *DiffPage) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
+}
+
+func (x *DiffPage) GetRaw() uint32 {
+	if x != nil {
+		return x.Raw
 	}
 	return 0
 }
@@ -987,6 +1011,8 @@ type Item struct {
 	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
 	Seeds         []byte                 `protobuf:"bytes,6,opt,name=seeds,proto3" json:"seeds,omitempty"`           // 32 bytes each
 	Ranges        []uint64               `protobuf:"varint,7,rep,packed,name=ranges,proto3" json:"ranges,omitempty"` // offset less the end of the one before, length, …
+	Similar       bool                   `protobuf:"varint,8,opt,name=similar,proto3" json:"similar,omitempty"`
+	Needs         bool                   `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"` // only the needs of a delta
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1070,6 +1096,20 @@ func (x *Item) GetRanges() []uint64 {
 	return nil
 }
 
+func (x *Item) GetSimilar() bool {
+	if x != nil {
+		return x.Similar
+	}
+	return false
+}
+
+func (x *Item) GetNeeds() bool {
+	if x != nil {
+		return x.Needs
+	}
+	return false
+}
+
 type ContentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -1077,6 +1117,7 @@ type ContentRequest struct {
 	Items         []*Item                `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
 	Credit        uint64                 `protobuf:"varint,4,opt,name=credit,proto3" json:"credit,omitempty"`
 	Packed        bool                   `protobuf:"varint,5,opt,name=packed,proto3" json:"packed,omitempty"`
+	Always        bool                   `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"` // packed whatever it takes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1187,13 @@ func (x *ContentRequest) GetPacked() bool {
 	return false
 }
 
+func (x *ContentRequest) GetAlways() bool {
+	if x != nil {
+		return x.Always
+	}
+	return false
+}
+
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1158,6 +1206,7 @@ type Part struct {
 	Carries       int64                  `protobuf:"varint,8,opt,name=carries,proto3" json:"carries,omitempty"`
 	Needs         uint32                 `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"`
 	Offer         []byte                 `protobuf:"bytes,10,opt,name=offer,proto3" json:"offer,omitempty"`
+	Traits        []byte                 `protobuf:"bytes,11,opt,name=traits,proto3" json:"traits,omitempty"` // 16, with an offer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1258,6 +1307,13 @@ func (x *Part) GetNeeds() uint32 {
 func (x *Part) GetOffer() []byte {
 	if x != nil {
 		return x.Offer
+	}
+	return nil
+}
+
+func (x *Part) GetTraits() []byte {
+	if x != nil {
+		return x.Traits
 	}
 	return nil
 }
@@ -2043,7 +2099,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04Page\x12 \n" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
-	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\x81\x02\n" +
+	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\x99\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2053,7 +2109,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04wait\x18\x06 \x01(\bR\x04wait\x12\x14\n" +
 	"\x05limit\x18\a \x01(\rR\x05limit\x12\x14\n" +
 	"\x05phase\x18\b \x01(\rR\x05phase\x12\x16\n" +
-	"\x06except\x18\t \x01(\fR\x06except\"\xd0\x01\n" +
+	"\x06except\x18\t \x01(\fR\x06except\x12\x16\n" +
+	"\x06packed\x18\n" +
+	" \x01(\bR\x06packed\"\xfa\x01\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2061,7 +2119,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12+\n" +
 	"\x11cursor_originator\x18\x05 \x01(\fR\x10cursorOriginator\x12%\n" +
 	"\x0ecursor_version\x18\x06 \x01(\x04R\rcursorVersion\x12\x14\n" +
-	"\x05phase\x18\a \x01(\rR\x05phase\"^\n" +
+	"\x05phase\x18\a \x01(\rR\x05phase\x12\x16\n" +
+	"\x06packed\x18\b \x01(\fR\x06packed\x12\x10\n" +
+	"\x03raw\x18\t \x01(\rR\x03raw\"^\n" +
 	"\x0eRecordsRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x12\n" +
@@ -2071,7 +2131,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x18\n" +
 	"\aunknown\x18\x03 \x03(\x04R\aunknown\x12\x16\n" +
 	"\x06vector\x18\x04 \x01(\fR\x06vector\x12\x1a\n" +
-	"\banswered\x18\x05 \x01(\rR\banswered\"\xd0\x01\n" +
+	"\banswered\x18\x05 \x01(\rR\banswered\"\x80\x02\n" +
 	"\x04Item\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -2082,13 +2142,16 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\fgvsn_version\x18\x04 \x01(\x04R\vgvsnVersion\x12\x16\n" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x14\n" +
 	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
-	"\x06ranges\x18\a \x03(\x04R\x06ranges\"\xa3\x01\n" +
+	"\x06ranges\x18\a \x03(\x04R\x06ranges\x12\x18\n" +
+	"\asimilar\x18\b \x01(\bR\asimilar\x12\x14\n" +
+	"\x05needs\x18\t \x01(\bR\x05needs\"\xbb\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
 	"\x05items\x18\x03 \x03(\v2\x11.dfs.wire.v1.ItemR\x05items\x12\x16\n" +
 	"\x06credit\x18\x04 \x01(\x04R\x06credit\x12\x16\n" +
-	"\x06packed\x18\x05 \x01(\bR\x06packed\"\xe2\x01\n" +
+	"\x06packed\x18\x05 \x01(\bR\x06packed\x12\x16\n" +
+	"\x06always\x18\x06 \x01(\bR\x06always\"\xfa\x01\n" +
 	"\x04Part\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x12\n" +
@@ -2100,7 +2163,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\acarries\x18\b \x01(\x03R\acarries\x12\x14\n" +
 	"\x05needs\x18\t \x01(\rR\x05needs\x12\x14\n" +
 	"\x05offer\x18\n" +
-	" \x01(\fR\x05offer\"D\n" +
+	" \x01(\fR\x05offer\x12\x16\n" +
+	"\x06traits\x18\v \x01(\fR\x06traits\"D\n" +
 	"\aContent\x12'\n" +
 	"\x05parts\x18\x01 \x03(\v2\x11.dfs.wire.v1.PartR\x05parts\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\rR\x03raw\"\xfe\x01\n" +

@@ -66,6 +66,14 @@ const (
 	ControlApplyProcedure = "/dfs.control.v1.Control/Apply"
 	// ControlInviteProcedure is the fully-qualified name of the Control's Invite RPC.
 	ControlInviteProcedure = "/dfs.control.v1.Control/Invite"
+	// ControlPromoteProcedure is the fully-qualified name of the Control's Promote RPC.
+	ControlPromoteProcedure = "/dfs.control.v1.Control/Promote"
+	// ControlCaExportProcedure is the fully-qualified name of the Control's CaExport RPC.
+	ControlCaExportProcedure = "/dfs.control.v1.Control/CaExport"
+	// ControlCaImportProcedure is the fully-qualified name of the Control's CaImport RPC.
+	ControlCaImportProcedure = "/dfs.control.v1.Control/CaImport"
+	// ControlEventsProcedure is the fully-qualified name of the Control's Events RPC.
+	ControlEventsProcedure = "/dfs.control.v1.Control/Events"
 	// ControlDomainProcedure is the fully-qualified name of the Control's Domain RPC.
 	ControlDomainProcedure = "/dfs.control.v1.Control/Domain"
 	// ControlOrderProcedure is the fully-qualified name of the Control's Order RPC.
@@ -97,6 +105,14 @@ type ControlClient interface {
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
 	Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error)
+	// Promote makes this server the master of the domain file.
+	Promote(context.Context, *connect.Request[controlpb.PromoteRequest]) (*connect.Response[controlpb.PromoteReply], error)
+	// CaExport gives the CA's key under a passphrase.
+	CaExport(context.Context, *connect.Request[controlpb.CaExportRequest]) (*connect.Response[controlpb.CaExportReply], error)
+	// CaImport takes what CaExport gave on another server.
+	CaImport(context.Context, *connect.Request[controlpb.CaImportRequest]) (*connect.Response[controlpb.CaImportReply], error)
+	// Events lists the audit log of this server, the oldest first.
+	Events(context.Context, *connect.Request[controlpb.EventsRequest]) (*connect.Response[controlpb.EventsReply], error)
 	// Domain returns the domain file as this member knows it.
 	Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error)
 	// Order pauses what replicates here, opens it in spite of its schedule, or
@@ -181,6 +197,30 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Invite")),
 			connect.WithClientOptions(opts...),
 		),
+		promote: connect.NewClient[controlpb.PromoteRequest, controlpb.PromoteReply](
+			httpClient,
+			baseURL+ControlPromoteProcedure,
+			connect.WithSchema(controlMethods.ByName("Promote")),
+			connect.WithClientOptions(opts...),
+		),
+		caExport: connect.NewClient[controlpb.CaExportRequest, controlpb.CaExportReply](
+			httpClient,
+			baseURL+ControlCaExportProcedure,
+			connect.WithSchema(controlMethods.ByName("CaExport")),
+			connect.WithClientOptions(opts...),
+		),
+		caImport: connect.NewClient[controlpb.CaImportRequest, controlpb.CaImportReply](
+			httpClient,
+			baseURL+ControlCaImportProcedure,
+			connect.WithSchema(controlMethods.ByName("CaImport")),
+			connect.WithClientOptions(opts...),
+		),
+		events: connect.NewClient[controlpb.EventsRequest, controlpb.EventsReply](
+			httpClient,
+			baseURL+ControlEventsProcedure,
+			connect.WithSchema(controlMethods.ByName("Events")),
+			connect.WithClientOptions(opts...),
+		),
 		domain: connect.NewClient[controlpb.DomainRequest, controlpb.DomainReply](
 			httpClient,
 			baseURL+ControlDomainProcedure,
@@ -209,6 +249,10 @@ type controlClient struct {
 	preservedPurge   *connect.Client[controlpb.PreservedPurgeRequest, controlpb.PreservedPurgeReply]
 	apply            *connect.Client[controlpb.ApplyRequest, controlpb.ApplyReply]
 	invite           *connect.Client[controlpb.InviteRequest, controlpb.InviteReply]
+	promote          *connect.Client[controlpb.PromoteRequest, controlpb.PromoteReply]
+	caExport         *connect.Client[controlpb.CaExportRequest, controlpb.CaExportReply]
+	caImport         *connect.Client[controlpb.CaImportRequest, controlpb.CaImportReply]
+	events           *connect.Client[controlpb.EventsRequest, controlpb.EventsReply]
 	domain           *connect.Client[controlpb.DomainRequest, controlpb.DomainReply]
 	order            *connect.Client[controlpb.OrderRequest, controlpb.OrderReply]
 }
@@ -268,6 +312,26 @@ func (c *controlClient) Invite(ctx context.Context, req *connect.Request[control
 	return c.invite.CallUnary(ctx, req)
 }
 
+// Promote calls dfs.control.v1.Control.Promote.
+func (c *controlClient) Promote(ctx context.Context, req *connect.Request[controlpb.PromoteRequest]) (*connect.Response[controlpb.PromoteReply], error) {
+	return c.promote.CallUnary(ctx, req)
+}
+
+// CaExport calls dfs.control.v1.Control.CaExport.
+func (c *controlClient) CaExport(ctx context.Context, req *connect.Request[controlpb.CaExportRequest]) (*connect.Response[controlpb.CaExportReply], error) {
+	return c.caExport.CallUnary(ctx, req)
+}
+
+// CaImport calls dfs.control.v1.Control.CaImport.
+func (c *controlClient) CaImport(ctx context.Context, req *connect.Request[controlpb.CaImportRequest]) (*connect.Response[controlpb.CaImportReply], error) {
+	return c.caImport.CallUnary(ctx, req)
+}
+
+// Events calls dfs.control.v1.Control.Events.
+func (c *controlClient) Events(ctx context.Context, req *connect.Request[controlpb.EventsRequest]) (*connect.Response[controlpb.EventsReply], error) {
+	return c.events.CallUnary(ctx, req)
+}
+
 // Domain calls dfs.control.v1.Control.Domain.
 func (c *controlClient) Domain(ctx context.Context, req *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {
 	return c.domain.CallUnary(ctx, req)
@@ -303,6 +367,14 @@ type ControlHandler interface {
 	Apply(context.Context, *connect.Request[controlpb.ApplyRequest]) (*connect.Response[controlpb.ApplyReply], error)
 	// Invite adds a server to the domain, if need be, and makes a token.
 	Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error)
+	// Promote makes this server the master of the domain file.
+	Promote(context.Context, *connect.Request[controlpb.PromoteRequest]) (*connect.Response[controlpb.PromoteReply], error)
+	// CaExport gives the CA's key under a passphrase.
+	CaExport(context.Context, *connect.Request[controlpb.CaExportRequest]) (*connect.Response[controlpb.CaExportReply], error)
+	// CaImport takes what CaExport gave on another server.
+	CaImport(context.Context, *connect.Request[controlpb.CaImportRequest]) (*connect.Response[controlpb.CaImportReply], error)
+	// Events lists the audit log of this server, the oldest first.
+	Events(context.Context, *connect.Request[controlpb.EventsRequest]) (*connect.Response[controlpb.EventsReply], error)
 	// Domain returns the domain file as this member knows it.
 	Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error)
 	// Order pauses what replicates here, opens it in spite of its schedule, or
@@ -383,6 +455,30 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Invite")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlPromoteHandler := connect.NewUnaryHandler(
+		ControlPromoteProcedure,
+		svc.Promote,
+		connect.WithSchema(controlMethods.ByName("Promote")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlCaExportHandler := connect.NewUnaryHandler(
+		ControlCaExportProcedure,
+		svc.CaExport,
+		connect.WithSchema(controlMethods.ByName("CaExport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlCaImportHandler := connect.NewUnaryHandler(
+		ControlCaImportProcedure,
+		svc.CaImport,
+		connect.WithSchema(controlMethods.ByName("CaImport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlEventsHandler := connect.NewUnaryHandler(
+		ControlEventsProcedure,
+		svc.Events,
+		connect.WithSchema(controlMethods.ByName("Events")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlDomainHandler := connect.NewUnaryHandler(
 		ControlDomainProcedure,
 		svc.Domain,
@@ -419,6 +515,14 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlApplyHandler.ServeHTTP(w, r)
 		case ControlInviteProcedure:
 			controlInviteHandler.ServeHTTP(w, r)
+		case ControlPromoteProcedure:
+			controlPromoteHandler.ServeHTTP(w, r)
+		case ControlCaExportProcedure:
+			controlCaExportHandler.ServeHTTP(w, r)
+		case ControlCaImportProcedure:
+			controlCaImportHandler.ServeHTTP(w, r)
+		case ControlEventsProcedure:
+			controlEventsHandler.ServeHTTP(w, r)
 		case ControlDomainProcedure:
 			controlDomainHandler.ServeHTTP(w, r)
 		case ControlOrderProcedure:
@@ -474,6 +578,22 @@ func (UnimplementedControlHandler) Apply(context.Context, *connect.Request[contr
 
 func (UnimplementedControlHandler) Invite(context.Context, *connect.Request[controlpb.InviteRequest]) (*connect.Response[controlpb.InviteReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Invite is not implemented"))
+}
+
+func (UnimplementedControlHandler) Promote(context.Context, *connect.Request[controlpb.PromoteRequest]) (*connect.Response[controlpb.PromoteReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Promote is not implemented"))
+}
+
+func (UnimplementedControlHandler) CaExport(context.Context, *connect.Request[controlpb.CaExportRequest]) (*connect.Response[controlpb.CaExportReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.CaExport is not implemented"))
+}
+
+func (UnimplementedControlHandler) CaImport(context.Context, *connect.Request[controlpb.CaImportRequest]) (*connect.Response[controlpb.CaImportReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.CaImport is not implemented"))
+}
+
+func (UnimplementedControlHandler) Events(context.Context, *connect.Request[controlpb.EventsRequest]) (*connect.Response[controlpb.EventsReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Events is not implemented"))
 }
 
 func (UnimplementedControlHandler) Domain(context.Context, *connect.Request[controlpb.DomainRequest]) (*connect.Response[controlpb.DomainReply], error) {

@@ -1,0 +1,118 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/volume"
+)
+
+// spelling is how a name on disk stands to a record of the same folded name
+// that is spelt differently.
+type spelling int
+
+const (
+	respelt spelling = iota // what lies there is, or follows, the record's object
+	second                  // the record's own spelling is there too: this one is left alone
+	untrue                  // the filesystem finds one entry by both: its listing tells
+)
+
+// spell compares what lies at a name with what lies at a record's own spelling
+// of it. rec was on this disk when it was recorded. A directory takes its record
+// along; with files the place decides, as everywhere.
+func spell(dir volume.Dir, st *volume.Stat, rec *repl.Record) (spelling, error) {
+	now, err := dir.Lookup(rec.Name)
+	switch {
+	case errors.Is(err, volume.ErrNotExist):
+		return respelt, nil
+	case errors.Is(err, volume.ErrUnmounted):
+		return second, err
+	case err != nil:
+		return second, nil // whatever hides it is told where it lies
+	case now.Identity == st.Identity && (st.Type == repl.Directory || st.Links <= 1):
+		return untrue, nil
+	case st.Type == repl.Directory && same(rec, st) && !same(rec, &now):
+		return respelt, nil
+	}
+	return second, nil
+}
+
+// spelt judges a name that the record of its place spells differently. It
+// reports whether the name is to be judged as that record's.
+func (l *look) spelt(n Name, st *volume.Stat, rec *repl.Record) (bool, error) {
+	how, err := spell(l.here.dir, st, rec)
+	switch {
+	case err != nil:
+		return false, err
+	case how == second:
+		l.collide(n.Name, rec.Name)
+		return false, nil
+	case how == untrue && !l.work.All:
+		l.result.AgainAll = max(l.result.AgainAll, unsettledAfter)
+		return false, nil
+	}
+	return true, nil
+}
+
+// collide notes a name that stays unreplicated because another one that folds to
+// the same is on record.
+func (l *look) collide(name, recorded string) {
+	l.result.Skipped.Collided++
+	l.raise(finding.NameCollides, l.here.pathOf(name), fmt.Sprintf("%q replicates; in this folder both are one name", recorded))
+}
+
+// taken returns the name of a draft that gives its object the folded place of a
+// name of this directory.
+func (l *look) taken(drafts []Draft, name string) (string, bool) {
+	if !l.deps.Fold {
+		return "", false
+	}
+	for i := range drafts {
+		u := &drafts[i].Update
+		if u.Present && u.Parent == l.here.uid && l.fold(u.Name) == l.fold(name) {
+			return u.Name, true
+		}
+	}
+	return "", false
+}
+
+// unreplicated reports whether what lies at a path does not replicate because of
+// its name or that of a directory above it: a filter keeps it out, or another
+// spelling of it is on record.
+func (l *look) unreplicated(at string, isDir bool) (bool, error) {
+	if l.deps.Filter.MatchPath(at, isDir) || !l.deps.Fold || at == "." {
+		return l.deps.Filter.MatchPath(at, isDir), nil
+	}
+	for above, rest := ".", at; ; {
+		name, below, more := strings.Cut(rest, "/")
+		s, err := l.directoryAt(above) // by its identity: its name may tell of another
+		if err != nil || s == nil {
+			return false, err
+		}
+		is, err := l.isSecond(s, name)
+		l.leave(s)
+		if err != nil || is || !more {
+			return is, err
+		}
+		above, rest = path.Join(above, name), below
+	}
+}
+
+// isSecond reports whether what lies at a name of a directory is left alone
+// because another spelling of it is on record and there.
+func (l *look) isSecond(s *spot, name string) (bool, error) {
+	rec, ok, err := l.deps.Records.At(s.uid, name)
+	if err != nil || !ok || rec.Name == name || !seen(&rec) {
+		return false, err
+	}
+	st, err := s.dir.Lookup(name)
+	if err != nil {
+		return false, nil // it moved on
+	}
+	how, err := spell(s.dir, &st, &rec)
+	return how == second, err
+}

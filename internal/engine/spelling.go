@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"opendfs/internal/capture"
+	"opendfs/internal/finding"
+	"opendfs/internal/preserve"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/volume"
+)
+
+// foldEvery is how often a folder that was to fold names, and could not, tries
+// again.
+const foldEvery = mendEvery
+
+// followCase makes the records compare names as the directory says. Where names
+// would collide the folder stays as it is, with a finding.
+func followCase(cfg *Config, st *store.Folder, find Findings) error {
+	err := st.Fold(cfg.Insensitive)
+	var collides *store.CollisionError
+	switch {
+	case errors.As(err, &collides):
+		find.Raise(finding.CaseRefused, cfg.Name, Pairs(st, collides))
+		return nil
+	case err != nil:
+		return err
+	}
+	find.Clear(finding.CaseRefused, cfg.Name)
+	return nil
+}
+
+// pairsTold is how many pairs of colliding names a text tells.
+const pairsTold = 5
+
+// Pairs tells which names collide, by their paths.
+func Pairs(st store.Reader, e *store.CollisionError) string {
+	text := func(r *repl.Record) string {
+		if at, err := st.Path(r.UID); err == nil {
+			return fmt.Sprintf("%q", at)
+		}
+		return fmt.Sprintf("%q", r.Name)
+	}
+	var told []string
+	for i := range e.Pairs[:min(len(e.Pairs), pairsTold)] {
+		told = append(told, text(&e.Pairs[i][0])+" and "+text(&e.Pairs[i][1]))
+	}
+	if more := len(e.Pairs) + e.More - len(told); more > 0 {
+		told = append(told, fmt.Sprintf("%d pairs more", more))
+	}
+	return strings.Join(told, "; ")
+}
+
+// retryFold tries again to fold names, when nothing is under way that was
+// decided on names told apart.
+func (f *Folder) retryFold() {
+	if f.cfg.Insensitive == f.st.State().Folds || f.now() < f.foldAt || f.install != nil || len(f.flight.changes) > 0 {
+		return
+	}
+	if f.foldAt == 0 { // tried when it was opened
+		f.foldAt = f.now() + repl.Time(foldEvery)
+		return
+	}
+	f.foldAt = f.now() + repl.Time(foldEvery)
+	if f.storeFailed(followCase(&f.cfg, f.st, f.find)) {
+		return
+	}
+	f.flight.init(f.st)
+}
+
+// noteSecond remembers the names that were left alone because another spelling
+// is on record, to be looked at when that one's place is free.
+func (f *Folder) noteSecond(at spot, is bool) {
+	key := f.flight.folded(repl.Place{Dir: at.dir, Name: at.name})
+	if is {
+		if f.seconds[key] == nil {
+			f.seconds[key] = make(map[string]bool)
+		}
+		f.seconds[key][at.name] = true
+		return
+	}
+	delete(f.seconds[key], at.name)
+	if len(f.seconds[key]) == 0 {
+		delete(f.seconds, key)
+	}
+}
+
+// vacated looks at what was left alone beside an object that has left its place.
+func (f *Folder) vacated(dir repl.UID, name string) {
+	if len(f.seconds) == 0 {
+		return
+	}
+	dir, err := f.st.Canonical(dir)
+	if f.storeFailed(err) {
+		return
+	}
+	for _, second := range slices.Sorted(maps.Keys(f.seconds[f.flight.folded(repl.Place{Dir: dir, Name: name})])) {
+		f.dirty.mark(dir, second, true)
+	}
+}
+
+// placeKey is the key of a live record's place, false if it has none.
+func (f *Folder) placeKey(r *repl.Record) (repl.Place, bool) {
+	p, ok := f.placeOf(&r.Update)
+	return f.flight.folded(p), ok && r.Present && !r.Parent.IsZero()
+}
+
+// claim notes the places of what is written.
+func (f *Folder) claim(writes []store.Write, g *gathered) {
+	for i := range writes {
+		if at, ok := f.placeKey(&writes[i].Record); ok {
+			g.places[at] = writes[i].Record.UID
+		}
+	}
+}
+
+// free reports whether no two writes, of a group and of what was gathered before
+// it, are of one place.
+func (f *Folder) free(writes []store.Write, g *gathered) bool {
+	met := make(map[repl.Place]bool, len(writes))
+	for i := range writes {
+		at, ok := f.placeKey(&writes[i].Record)
+		if !ok {
+			continue
+		}
+		if _, taken := g.places[at]; taken || met[at] {
+			return false
+		}
+		met[at] = true
+	}
+	return true
+}
+
+// retitle follows directories that moved, went or were merged with the findings
+// of names in them that are looked at no more.
+func (f *Folder) retitle() {
+	if !f.moves {
+		return
+	}
+	f.moves = false
+	for at, r := range maps.Clone(f.raised) {
+		if r.Code != finding.NameCollides {
+			continue // their names are looked at again
+		}
+		is := spot{name: at.name}
+		var err error
+		if is.dir, err = f.st.Canonical(at.dir); f.storeFailed(err) {
+			return
+		}
+		rec, ok, err := f.st.Get(is.dir)
+		if f.storeFailed(err) {
+			return
+		}
+		title := ""
+		if ok && rec.Present {
+			above, err := f.st.Path(is.dir)
+			if f.storeFailed(err) {
+				return
+			}
+			title = path.Join(above, at.name)
+		}
+		if is == at && title == r.Object {
+			continue
+		}
+		f.find.Clear(r.Code, f.cfg.Name+":"+r.Object)
+		delete(f.raised, at)
+		f.noteSecond(at, false)
+		if title == "" {
+			continue
+		}
+		r.Object = title
+		f.raise([]capture.Raised{r})
+		f.raised[is] = r
+		f.noteSecond(is, true)
+	}
+}
+
+// spelling tells an install which entries of the tree have another spelling on
+// record, and keeps those that are in its way.
+type spelling struct {
+	env *Env
+	cfg *Config
+}
+
+// record returns the record whose name folds to that of an entry and is another
+// one.
+func (s spelling) record(dir repl.UID, name string) (repl.Record, bool, error) {
+	dir, err := s.env.Store.Canonical(dir)
+	if err != nil {
+		return repl.Record{}, false, err
+	}
+	rec, ok, err := s.env.Store.At(dir, name)
+	return rec, ok && rec.Name != name && (rec.Presence == repl.OnDisk || rec.Presence == repl.Obscured), err
+}
+
+// replicates reports whether an entry that no record knows would replicate.
+func (s spelling) replicates(dir repl.UID, e volume.Entry) bool {
+	if e.Type == repl.Other || s.cfg.Filter.Match(e.Name, e.Type == repl.Directory) {
+		return false
+	}
+	_, second, err := s.record(dir, e.Name)
+	return err != nil || !second
+}
+
+// clear keeps the object that lies where a partner's is to lie, if it is another
+// spelling's second. There is nothing else to make room with: it has no record.
+func (s spelling) clear(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error {
+	rec, second, err := s.record(dir, c.To.Name)
+	if err != nil || !second {
+		return err
+	}
+	st, err := d.Lookup(c.To.Name)
+	if err != nil || st.Identity == rec.Identity {
+		return ignoreMissing(err)
+	}
+	if own, err := d.Lookup(rec.Name); !gone(rec.UID) && (err != nil || own.Identity != rec.Identity) {
+		return nil // the record's object is not there: a user may have respelt it
+	}
+	at, err := s.env.Store.Path(dir)
+	if err != nil {
+		return err
+	}
+	at = path.Join(at, c.To.Name)
+	_, err = s.env.Keep.Keep(d, c.To.Name, preserve.Entry{
+		Why: preserve.Conflict, At: s.env.Now(), Path: at, Winner: c.Update.GVSN,
+		Record: repl.Update{Parent: dir, Name: c.To.Name, Type: st.Type},
+	})
+	return err
+}

@@ -1,0 +1,113 @@
+package rdc
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// How Feed hands a content on: in pieces of feedSize, of which each taker may
+// have feedAhead before it: together what a processor's own cache holds.
+const (
+	feedSize  = 128 << 10
+	feedAhead = 4
+)
+
+// feeding is a piece of a content on its way to its takers.
+type feeding struct {
+	buf  [feedSize]byte
+	n    int
+	refs atomic.Int32 // takers that have not taken it yet
+}
+
+var feedings = sync.Pool{New: func() any { return new(feeding) }}
+
+// Feed reads r to its end and writes all of it to each of the takers, in order;
+// it returns the number of bytes read. r is read by the caller's goroutine. With
+// apart each taker has a goroutine of its own, so that reading, hashing, signing
+// and writing go on side by side, and each has returned when Feed does. The first
+// error of a taker, in their order, ends it, or that of r, which is returned as it
+// is.
+func Feed(r io.Reader, apart bool, takers ...io.Writer) (int64, error) {
+	if !apart {
+		return feedInTurn(r, takers)
+	}
+	var failed atomic.Bool
+	var done sync.WaitGroup
+	errs := make([]error, len(takers)+1)
+	lines := make([]chan *feeding, len(takers))
+	for i, w := range takers {
+		lines[i] = make(chan *feeding, feedAhead)
+		done.Go(func() {
+			for f := range lines[i] {
+				if errs[i] == nil {
+					if _, errs[i] = w.Write(f.buf[:f.n]); errs[i] != nil {
+						failed.Store(true)
+					}
+				}
+				if f.refs.Add(-1) == 0 {
+					feedings.Put(f)
+				}
+			}
+		})
+	}
+	var all int64
+	var err error
+	for err == nil && !failed.Load() {
+		f := feedings.Get().(*feeding)
+		f.n, err = readFull(r, f.buf[:])
+		all += int64(f.n)
+		f.refs.Store(int32(len(takers)))
+		if f.n == 0 || len(takers) == 0 {
+			feedings.Put(f)
+			continue
+		}
+		for _, line := range lines {
+			line <- f
+		}
+	}
+	for _, line := range lines {
+		close(line)
+	}
+	done.Wait()
+	if !errors.Is(err, io.EOF) {
+		errs[len(takers)] = err
+	}
+	for _, err := range errs {
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func feedInTurn(r io.Reader, takers []io.Writer) (all int64, err error) {
+	f := feedings.Get().(*feeding)
+	defer feedings.Put(f)
+	for err == nil {
+		f.n, err = readFull(r, f.buf[:])
+		all += int64(f.n)
+		for _, w := range takers {
+			if f.n > 0 {
+				if _, err := w.Write(f.buf[:f.n]); err != nil {
+					return all, err
+				}
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return all, err
+}
+
+// readFull fills p as far as r goes: io.EOF says that it does not go further.
+func readFull(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = r.Read(p[n:])
+		n += k
+	}
+	return n, err
+}
