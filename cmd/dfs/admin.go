@@ -65,10 +65,7 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := directory.FileOptions{Dir: state.path, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Deputy: id.Signer, Rand: rand.Reader}
-	if ca != nil {
-		options.Signer = ca.Signer()
-	}
+	options := fileOptions(state.path, id, ca)
 	before, err := directory.ReadCopy(options)
 	if err != nil {
 		before = nil // OpenFile says what is wrong
@@ -80,6 +77,15 @@ func openAdmin(state *stateDir, log *slog.Logger) (*admin, error) {
 	a := &admin{state: state, id: id, invites: pki.OpenInvitations(state.path), dir: dir, names: new(volume.System), audit: trail, log: log}
 	a.ca.Store(ca)
 	return a, a.noteOpened(before)
+}
+
+// fileOptions are those of the domain's files in a state directory.
+func fileOptions(state string, id *pki.Identity, ca *pki.Authority) directory.FileOptions {
+	o := directory.FileOptions{Dir: state, Self: directory.UUID(id.Member()), Key: id.CA().PublicKey, Deputy: id.Signer, Rand: rand.Reader}
+	if ca != nil {
+		o.Signer = ca.Signer()
+	}
+	return o
 }
 
 func noDomain(state string) error {

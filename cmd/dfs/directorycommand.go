@@ -12,10 +12,10 @@ import (
 
 func directoryCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
-		Use: "directory", Short: "where the domain lives: export, import, move, promote", Args: cobra.NoArgs,
+		Use: "directory", Short: "where the domain lives: export, import, move, promote, recover", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(exportDirectoryCommand(o), importDirectoryCommand(o), moveCommand(o), promoteCommand(o))
+	c.AddCommand(exportDirectoryCommand(o), importDirectoryCommand(o), moveCommand(o), promoteCommand(o), recoverCommand(o))
 	return c
 }
 

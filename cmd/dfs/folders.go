@@ -30,6 +30,7 @@ type folders struct {
 	// session returns the session with an upstream, nil if there is none.
 	session func(repl.MemberID) *peer.Session
 	windows *windows
+	roots   *roots
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"opendfs/internal/directory/ad"
 	"opendfs/internal/directory/etcd"
 	"opendfs/internal/finding"
+	"opendfs/internal/pki"
 	"opendfs/internal/repl"
 )
 
@@ -97,14 +99,15 @@ func (h *home) once(ctx context.Context, first *directory.Document) (err error) 
 	var ended <-chan error
 	var client *etcdClient
 	d := first.Domain
+	way := &way{h.m.state.path, h.m.id, h.m.log, h.problem}
 	if d.Home.Kind == directory.HomeEtcd {
-		if client, err = h.m.openEtcd(d); err != nil {
+		if client, err = way.openEtcd(d); err != nil {
 			return err
 		}
 		defer client.close()
 		ended = client.ended()
 	}
-	store, err := h.open(ctx, client, first)
+	store, err := way.open(ctx, client, d, first)
 	if err != nil {
 		return err
 	}
@@ -135,16 +138,25 @@ type closer interface {
 	Close() error
 }
 
-func (h *home) open(ctx context.Context, client *etcdClient, first *directory.Document) (closer, error) {
-	d := first.Domain
+// way is what it takes to speak to where a domain lives.
+type way struct {
+	state   string
+	id      *pki.Identity
+	log     *slog.Logger
+	problem func(error)
+}
+
+// open gives the store of the domain d; first is put there if it is not there yet,
+// unless it is nil.
+func (w *way) open(ctx context.Context, client *etcdClient, d *directory.Domain, first *directory.Document) (closer, error) {
 	if client != nil {
-		return etcd.Open(ctx, etcd.Options{Client: client.client, Domain: d.ID, Rand: rand.Reader, Problem: h.problem}, first)
+		return etcd.Open(ctx, etcd.Options{Client: client.client, Domain: d.ID, Rand: rand.Reader, Problem: w.problem}, first)
 	}
-	o, err := adOptions(h.m.state.path, &d.Home)
+	o, err := adOptions(w.state, &d.Home)
 	if err != nil {
 		return nil, err
 	}
-	return ad.Open(ctx, ad.Settings{Options: o, Domain: d.ID, Rand: rand.Reader, Problem: h.problem}, first)
+	return ad.Open(ctx, ad.Settings{Options: o, Domain: d.ID, Rand: rand.Reader, Problem: w.problem}, first)
 }
 
 // adopt takes what the directory has. Where that says that the domain lives in a
@@ -218,22 +230,23 @@ func (c *etcdClient) ended() <-chan error {
 }
 
 // openEtcd starts this server's voter, or dials the cluster that is named.
-func (m *member) openEtcd(d *directory.Domain) (*etcdClient, error) {
-	cert, key, ca, err := m.id.PEM()
+func (w *way) openEtcd(d *directory.Domain) (*etcdClient, error) {
+	cert, key, ca, err := w.id.PEM()
 	if err != nil {
 		return nil, err
 	}
 	if d.Home.Voters == nil {
-		o, err := etcdOptions(m.state.path, &d.Home, etcd.DialOptions{Cert: cert, Key: key, CA: ca})
+		o, err := etcdOptions(w.state, &d.Home, etcd.DialOptions{Cert: cert, Key: key, CA: ca})
 		if err != nil {
 			return nil, err
 		}
 		c, err := etcd.Dial(o)
 		return &etcdClient{c, nil}, err
 	}
+	self := d.Server(directory.UUID(w.id.Member()))
 	v, err := etcd.Serve(etcd.ServerOptions{
-		Dir: m.state.file(voterDir), Self: d.Server(m.self()).Name, Voters: d.Home.Voters, Domain: d.ID, Term: d.Term,
-		Cert: cert, Key: key, CA: ca, Log: m.log.With("part", "etcd"),
+		Dir: filepath.Join(w.state, voterDir), Self: self.Name, Voters: d.Home.Voters, Domain: d.ID, Term: d.Term,
+		Cert: cert, Key: key, CA: ca, Log: w.log.With("part", "etcd"),
 	})
 	if err != nil {
 		return nil, err

@@ -174,6 +174,9 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
+	if err := k.moved(v, records); err != nil {
+		return err
+	}
 	j, err := journal.Open(ctx, k.Path, journal.Options{Hub: k.f.hub, Others: true, Known: func(dir []byte) bool {
 		known, err := records.ByHandle(string(dir))
 		return err != nil || len(known) > 0
@@ -186,9 +189,13 @@ func (k *keeper) once(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	_, cfg.Moved = k.f.roots.changed(k.Membership, k.Path)
 	r, err := engine.Start(ctx, cfg, env, j, k.f.find, k.f.log.With("folder", k.Name), rand.Reader)
 	if err != nil {
 		return err
+	}
+	if err := k.f.roots.runs(k.Membership, k.Path); err != nil {
+		return errors.Join(err, r.Close())
 	}
 	return k.watch(ctx, v, r, records, j)
 }
@@ -224,7 +231,7 @@ func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 	case err != nil:
 		return nil, &openError{finding.ListingError, err}
 	}
-	if fresh {
+	if _, moved := k.f.roots.changed(k.Membership, k.Path); fresh || moved {
 		return v, nil
 	}
 	if _, err := v.ReadPrivate("marker"); errors.Is(err, volume.ErrNotExist) {

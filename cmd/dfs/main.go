@@ -145,6 +145,13 @@ To look at it without setting anything up: dfs demo`),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.CompletionOptions.HiddenDefaultCmd = true
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		// What the first word is decides which flags there are.
+		if c.HasSubCommands() && c.Flags().NArg() > 0 {
+			return fmt.Errorf("unknown command %q for %q", c.Flags().Arg(0), c.CommandPath())
+		}
+		return err
+	})
 	c.SetVersionTemplate("dfs {{.Version}}\n")
 	c.PersistentFlags().StringVar(&o.state, "state", defaultState, "state directory of the member")
 	c.PersistentFlags().StringVar(&o.socket, "socket", "", "control socket for every user (default "+runSocket+")")

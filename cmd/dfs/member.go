@@ -34,6 +34,8 @@ type member struct {
 	windows  *windows
 	home     *home // owned by run
 	server   peer.ServerConfig
+	turnsOut *peer.Turns
+	level    func(directory.LogLevel) // sets how much is logged
 	api      *control.Server
 	heard    *heard
 	news     *news // of the domain
@@ -79,6 +81,8 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	chore, feed := time.NewTicker(chores), notify.feeding()
 	defer chore.Stop()
 	defer feed.Stop()
+	early := time.NewTimer(2 * informTime)
+	defer early.Stop()
 	relisten := time.NewTimer(0)
 	defer relisten.Stop()
 	for {
@@ -104,6 +108,8 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 			if err := m.rebuild(ctx, err); err != nil {
 				return err
 			}
+		case <-early.C:
+			m.partners.settle(ctx)
 		case <-m.partners.news:
 			m.partners.follow(ctx, m.domain().Domain)
 		case <-m.hup:
@@ -128,6 +134,11 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 		m.find.Clear(finding.PartnerRefused, m.id.Name())
 	}
 	m.noticeRefused()
+	if s := d.Server(m.self()); s != nil {
+		m.turnsOut.Set(int(s.TransfersOut))
+		m.windows.turns.Set(int(s.TransfersIn))
+		m.level(s.LogLevel)
+	}
 	m.windows.follow(d, m.self())
 	m.folders.follow(ctx, d, m.self())
 	m.partners.follow(ctx, d)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"opendfs/internal/directory"
@@ -46,6 +47,9 @@ type partners struct {
 	// told are the terms and generations that servers have told of, and this one
 	// has not got: it asks them. Guarded by mu.
 	told map[repl.MemberID]*directory.Domain
+	// settled ends the time after the start in which a master asks those too that
+	// only pull from it, whether another was promoted meanwhile. Guarded by mu.
+	settled bool
 }
 
 // partner is one server and the session with it.
@@ -55,6 +59,9 @@ type partner struct {
 	object string // of findings: PARTNER->SELF
 	cancel context.CancelFunc
 	done   chan struct{}
+	// early is a partner that is asked about the domain alone, for a while after
+	// the start: it need not be there.
+	early atomic.Bool
 
 	// Owned by the goroutine of Run, which calls changed.
 	failures int
@@ -88,11 +95,42 @@ func wantedPartners(d *directory.Domain, self directory.UUID, masters []director
 	return want
 }
 
+// downstreams are the servers that pull from this one.
+func downstreams(d *directory.Domain, self directory.UUID) map[repl.MemberID]*directory.Server {
+	list := make(map[repl.MemberID]*directory.Server)
+	for _, v := range d.Memberships(self) {
+		if !v.Enabled {
+			continue
+		}
+		for _, s := range d.Downstreams(v.Folder.ID, self) {
+			list[repl.MemberID(s.ID)] = s
+		}
+	}
+	return list
+}
+
+// settle ends the time in which a master asks those too that only pull from it.
+func (p *partners) settle(ctx context.Context) {
+	p.mu.Lock()
+	p.settled = true
+	p.mu.Unlock()
+	p.follow(ctx, p.admin.domain().Domain)
+}
+
 // follow starts and stops sessions as the domain says.
 func (p *partners) follow(ctx context.Context, d *directory.Domain) {
-	want := wantedPartners(d, p.admin.self(), p.admin.dir.Masters())
+	masters := p.admin.dir.Masters()
+	want := wantedPartners(d, p.admin.self(), masters)
 	var gone []*partner
 	p.mu.Lock()
+	early := make(map[repl.MemberID]bool)
+	if !p.settled && slices.Contains(masters, p.admin.self()) {
+		for id, s := range downstreams(d, p.admin.self()) {
+			if want[id] == nil && len(s.Addresses) > 0 {
+				want[id], early[id] = s, true
+			}
+		}
+	}
 	for id, newer := range p.told {
 		if s := d.Server(directory.UUID(id)); s != nil && newer.Newer(d) {
 			want[id] = s
@@ -111,7 +149,10 @@ func (p *partners) follow(ctx context.Context, d *directory.Domain) {
 			one.readdress(s.Addresses)
 			continue
 		}
-		p.list[id] = p.start(ctx, id, s.Name+"->"+p.admin.id.Name(), s.Addresses)
+		p.list[id] = p.start(ctx, id, s.Name+"->"+p.admin.id.Name(), s.Addresses, early[id])
+	}
+	for id, one := range p.list {
+		one.early.Store(early[id])
 	}
 	p.mu.Unlock()
 	for _, one := range gone {
@@ -136,9 +177,10 @@ func (one *partner) stop() {
 }
 
 // start begins keeping a session up.
-func (p *partners) start(ctx context.Context, id repl.MemberID, object string, addresses []string) *partner {
+func (p *partners) start(ctx context.Context, id repl.MemberID, object string, addresses []string, early bool) *partner {
 	ctx, cancel := context.WithCancel(ctx)
 	one := &partner{id: id, object: object, cancel: cancel, done: make(chan struct{}), addresses: slices.Clone(addresses)}
+	one.early.Store(early)
 	one.Partner = peer.NewPartner(peer.PartnerConfig{
 		Config: p.config, Member: id, Rand: rand.Float64,
 		Addresses: func() []string {
@@ -178,7 +220,7 @@ func (p *partners) changed(ctx context.Context, one *partner, s peer.State) {
 		p.log.Info("disconnected", "partner", one.object, "err", s.Err)
 	}
 	if s.Phase == peer.Waiting && s.Err != nil {
-		if one.failures++; one.failures >= quietFailures {
+		if one.failures++; one.failures >= quietFailures && !one.early.Load() {
 			p.trouble(one, s.Err)
 		}
 	}

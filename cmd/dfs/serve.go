@@ -38,10 +38,11 @@ type serveOptions struct {
 	socket  string // one more control socket, for every user; empty: the default
 	metrics string // HOST:PORT or "off"
 	level   slog.Level
+	now     *slog.LevelVar // the level that holds: the domain may say another
 }
 
 func serveCommand(o *options) *cobra.Command {
-	s := serveOptions{}
+	s := serveOptions{now: new(slog.LevelVar)}
 	level := "info"
 	c := &cobra.Command{
 		Use:   "serve",
@@ -59,7 +60,8 @@ Under systemd it is the service dfs (systemctl enable --now dfs).`),
 				return usageError("--log-level %q: use debug, info, warn or error", level)
 			}
 			s.state, s.socket = o.state, o.socket
-			return serve(c.Context(), s, newLog(c.ErrOrStderr(), s.level))
+			s.now.Set(s.level)
+			return serve(c.Context(), s, newLog(c.ErrOrStderr(), s.now))
 		}),
 	}
 	c.Flags().StringVar(&s.metrics, "metrics", defaultMetrics, "address of the Prometheus metrics, or off")
@@ -77,9 +79,16 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
 	raiseFileLimit(log)
 	limitMemory(log)
 	m, err := newMember(state, log)
+	if directory.IsLost(err) {
+		if rescueErr := rescue(ctx, state, log, err); rescueErr != nil {
+			return errors.Join(err, rescueErr)
+		}
+		m, err = newMember(state, log)
+	}
 	if err != nil {
 		return err
 	}
+	m.level = func(l directory.LogLevel) { o.now.Set(logLevel(l, o.level)) }
 	faces, err := openFaces(m, o)
 	if err != nil {
 		return err
@@ -88,6 +97,21 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) (err error) {
 	signal.Notify(m.hup, syscall.SIGHUP)
 	defer signal.Stop(m.hup)
 	return m.run(ctx, faces)
+}
+
+// logLevel is the level that the domain says, or that the member was started with.
+func logLevel(l directory.LogLevel, started slog.Level) slog.Level {
+	switch l {
+	case directory.LogDebug:
+		return slog.LevelDebug
+	case directory.LogInfo:
+		return slog.LevelInfo
+	case directory.LogWarn:
+		return slog.LevelWarn
+	case directory.LogError:
+		return slog.LevelError
+	}
+	return started
 }
 
 // newMember constructs the member, in reading order. Nothing runs yet.
@@ -107,19 +131,22 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 		return nil, control.Hint(fmt.Errorf("this server, %q, is not in the domain any more", admin.id.Name()), "have it invited again, and join with a new state directory")
 	}
 	m := &member{
-		admin: admin, state: state, log: log, started: time.Now(), find: newFindings(log),
+		admin: admin, state: state, log: log, started: time.Now(), find: newFindings(log), turnsOut: new(peer.Turns), level: func(directory.LogLevel) {},
 		news: newNews(), heard: newHeard(), damage: make(chan error, 1), hup: make(chan os.Signal, 1), listen: self.ListenAddresses(),
 	}
 	limit := new(peer.Limit)
 	if m.windows, err = newWindows(state, limit, log); err != nil {
 		return nil, err
 	}
-	m.windows.session = m.session
+	m.windows.session, m.windows.turns = m.session, new(peer.Turns)
 	m.folders = &folders{
 		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
 		session: m.session, damaged: m.damaged, windows: m.windows,
 	}
 	m.windows.relink = m.folders.relink
+	if m.folders.roots, err = openRoots(state.file(rootsName)); err != nil {
+		return nil, err
+	}
 	link := peer.Config{
 		Identity: admin.id, Revoked: m.revoked, Product: programVersion(), Generation: m.generation, Meter: peer.NewMeter(), Log: log.With("part", "peer"),
 	}
@@ -128,7 +155,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 		changes: m.news, news: make(chan struct{}, 1), told: make(map[repl.MemberID]*directory.Domain),
 	}
 	m.server = peer.ServerConfig{
-		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,
+		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Turns: m.turnsOut, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,
 	}
 	m.admin.refuses = m.caseAgrees
 	m.home = &home{m: m}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,12 +18,15 @@ type serverView struct {
 	ID        string   `json:"id"`
 	Addresses []string `json:"addresses"`
 	Listen    []string `json:"listen"`
-	MaxRate   string   `json:"maxRate"` // empty: no limit
+	MaxRate   string   `json:"maxRate"`  // empty: no limit
+	LogLevel  string   `json:"logLevel"` // empty: what it was started with
+	In        uint64   `json:"transfersIn"`
+	Out       uint64   `json:"transfersOut"`
 	Folders   []string `json:"folders"` // GROUP/FOLDER that it is a member of
 }
 
 func viewServer(d *directory.Domain, s *directory.Server) serverView {
-	v := serverView{Name: s.Name, ID: s.ID.String(), Addresses: orEmpty(s.Addresses), Listen: orEmpty(s.Listen), Folders: []string{}}
+	v := serverView{Name: s.Name, ID: s.ID.String(), Addresses: orEmpty(s.Addresses), Listen: orEmpty(s.Listen), Folders: []string{}, LogLevel: s.LogLevel.String(), In: s.TransfersIn, Out: s.TransfersOut}
 	if s.MaxRate != 0 {
 		v.MaxRate = s.MaxRate.String()
 	}
@@ -77,20 +81,27 @@ func showServer(d *directory.Domain, args []string) (view, error) {
 	sv := viewServer(d, s)
 	return view{value: sv, rows: [][]string{
 		{"Server", sv.Name}, {"Id", sv.ID}, {"Address", orDash(strings.Join(sv.Addresses, ", "))},
-		{"Listens on", strings.Join(s.ListenAddresses(), ", ")}, {"Max rate", orDash(sv.MaxRate)}, {"Folders", orDash(strings.Join(sv.Folders, ", "))},
+		{"Listens on", strings.Join(s.ListenAddresses(), ", ")}, {"Max rate", orDash(sv.MaxRate)},
+		{"Transfers", fmt.Sprintf("%d in, %d out", sv.In, sv.Out)}, {"Log level", orDash(sv.LogLevel)}, {"Folders", orDash(strings.Join(sv.Folders, ", "))},
 	}}, nil
 }
 
 func setServer() editor {
-	var name, maxRate string
+	var name, maxRate, logLevel string
 	var address, listen []string
+	var in, out uint64
 	return editor{
-		use: "set SERVER", short: "change a server's name, addresses or max rate",
-		example: "  dfs server set branch --max-rate 100mbps\n  dfs server set branch --address branch.example:7440", args: one("SERVER"), complete: first(serverNames),
+		use: "set SERVER", short: "change a server's name, addresses, rates, limits or log level", long: `
+Changes what the domain says of one server. Its member follows at once, without a
+restart: it listens elsewhere, sends slower, logs more.`,
+		example: "  dfs server set branch --max-rate 100mbps --transfers-in 4\n  dfs server set branch --address branch.example:7440\n  dfs server set branch --log-level debug", args: one("SERVER"), complete: first(serverNames),
 		flags: func(c *cobra.Command) {
 			c.Flags().StringVar(&name, "name", "", "another name; it keeps its identity")
 			c.Flags().StringSliceVar(&address, "address", nil, "where partners reach it, tried in order")
 			c.Flags().StringSliceVar(&listen, "listen", nil, "where it listens; empty for the port of its first address")
+			c.Flags().Uint64Var(&in, "transfers-in", 0, "how many contents come in at once (16)")
+			c.Flags().Uint64Var(&out, "transfers-out", 0, "how many contents go out at once (16)")
+			c.Flags().StringVar(&logLevel, "log-level", "", "debug, info, warn, error, or default for what it was started with")
 			c.Flags().StringVar(&maxRate, "max-rate", "", "the most that it sends, and that it is sent: 100mbps, or full")
 		},
 		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
@@ -118,6 +129,17 @@ func setServer() editor {
 				if s.MaxRate, err = parseMaxRate(maxRate); err != nil {
 					return err
 				}
+			}
+			if given("log-level") {
+				if s.LogLevel, err = directory.ParseLogLevel(logLevel); err != nil {
+					return usageError("--log-level: %v", err)
+				}
+			}
+			if given("transfers-in") {
+				s.TransfersIn = max(in, 1)
+			}
+			if given("transfers-out") {
+				s.TransfersOut = max(out, 1)
 			}
 			if given("name") {
 				return renameServer(d, s, name)

@@ -23,7 +23,7 @@ const (
 )
 
 // ownedNames are what shows that a state directory belongs to a domain already.
-var ownedNames = []string{"member.pem", "ca.key", "ca.crt", "domain.yaml", "domain.copy", dbName}
+var ownedNames = []string{"member.pem", "ca.key", "ca.crt", "domain.yaml", "domain.copy", "domain.servers", dbName}
 
 // stateDir is a state directory that this process holds.
 type stateDir struct {

@@ -81,6 +81,11 @@ func (u upstream) Barrier(ctx context.Context, folder repl.FolderID) (version.Ve
 func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, head *wire.Head, r io.Reader) error) error {
 	ctx, done := u.within(ctx)
 	defer done()
+	turn, err := u.w.turns.Take(ctx, peer.Lane{Folder: folder})
+	if err != nil {
+		return err
+	}
+	defer turn()
 	defer u.w.use(u.gate)()
 	for base := 0; base < len(items); base += wire.MaxItems {
 		some := items[base:min(base+wire.MaxItems, len(items))]

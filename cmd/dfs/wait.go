@@ -23,6 +23,7 @@ import (
 // The rhythm of waiting.
 const (
 	waitPoll  = 20 * time.Millisecond  // between two looks at a folder
+	waitAlike = 16                     // folders that are looked at so often; more take turns
 	waitTell  = 100 * time.Millisecond // between two replies, if something changed
 	waitRetry = 100 * time.Millisecond // after a partner could not be asked
 	waitQuiet = 300 * time.Millisecond // for what follows from installs
@@ -52,8 +53,9 @@ func (m *member) Wait(ctx context.Context, req *controlpb.WaitRequest, tell func
 	defer work.Wait()
 	defer cancel()
 	all := make(chan struct{})
+	every := waitPoll * time.Duration(max(1, len(list)/waitAlike)) // or the looks would be the load
 	for _, k := range list {
-		w := &waiter{m: m, folder: k.Name, id: k.Folder, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
+		w := &waiter{every: every, m: m, folder: k.Name, id: k.Folder, k: k, state: &controlpb.Waiting{Folder: k.Name, Reason: "starting"}}
 		waiters = append(waiters, w)
 		work.Go(func() { w.run(ctx) })
 	}
@@ -158,7 +160,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 // waiter waits for one folder.
 type waiter struct {
 	m      *member
-	folder string // GROUP/FOLDER
+	every  time.Duration // between two looks
+	folder string        // GROUP/FOLDER
 	id     repl.FolderID
 	k      *keeper // the present one; the waiter's own goroutine replaces it
 
@@ -207,7 +210,7 @@ func (w *waiter) run(ctx context.Context) {
 			return
 		}
 		w.say(nil, "%v", err)
-		pause(ctx, waitRetry)
+		pause(ctx, max(waitRetry, w.every))
 	}
 }
 
@@ -267,12 +270,12 @@ func (w *waiter) round(ctx context.Context, r *engine.Runner) (quiet bool, err e
 	if err := w.covers(ctx, r, theirs); err != nil {
 		return false, err
 	}
-	for until := time.Now().Add(waitQuiet); ; {
+	for until := time.Now().Add(max(waitQuiet, 2*w.every)); ; {
 		s, err := r.Status(ctx)
 		if err != nil || s.Settled() {
 			return ours.Covers(s.Vector), err
 		}
-		if time.Now().After(until) || !pause(ctx, waitPoll) {
+		if time.Now().After(until) || !pause(ctx, w.every) {
 			return false, context.Cause(ctx)
 		}
 	}
@@ -289,7 +292,7 @@ func (w *waiter) own(ctx context.Context, r *engine.Runner) error {
 			break
 		}
 		w.say(&s, "%s", phaseText(&s))
-		if !pause(ctx, waitPoll) {
+		if !pause(ctx, w.every) {
 			return context.Cause(ctx)
 		}
 	}
@@ -346,7 +349,7 @@ func (w *waiter) askOne(ctx context.Context, what string, id repl.MemberID, ques
 			}
 			w.say(nil, "waiting until %s %s: %v", w.name(id), what, err)
 		}
-		if !pause(ctx, waitRetry) {
+		if !pause(ctx, max(waitRetry, w.every)) {
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -431,7 +434,7 @@ func (w *waiter) poll(ctx context.Context, r *engine.Runner, done func(*engine.S
 		if ok, err := done(&s); ok || err != nil {
 			return err
 		}
-		t := time.NewTimer(waitPoll)
+		t := time.NewTimer(w.every)
 		select {
 		case <-changed:
 		case <-t.C:

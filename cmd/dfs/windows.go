@@ -25,6 +25,7 @@ type windows struct {
 	clock func() time.Time
 	zone  *time.Location
 	limit *peer.Limit // of what this member sends
+	turns *peer.Turns // of the transfers that come in
 	path  string      // of the file of standing orders
 	// relink takes a session from a folder, or gives it, after its window has changed.
 	relink  func(repl.FolderID, repl.MemberID)

@@ -3,6 +3,7 @@ package directory
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -213,6 +214,9 @@ func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "address", strings.Join(o.Addresses, ", "), strings.Join(n.Addresses, ", "))
 	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
 	d.set("server "+name, "max-rate", maxRateText(o), maxRateText(n))
+	d.set("server "+name, "log-level", o.LogLevel.String(), n.LogLevel.String())
+	d.set("server "+name, "transfers-in", transfersText(o.TransfersIn), transfersText(n.TransfersIn))
+	d.set("server "+name, "transfers-out", transfersText(o.TransfersOut), transfersText(n.TransfersOut))
 }
 
 // grants lists whose roles change.
@@ -232,6 +236,14 @@ func (d *differ) grants(old, new *Domain) {
 	for _, g := range all {
 		d.set("grant to "+g.To.String(), "roles", text(old, g.To), text(new, g.To))
 	}
+}
+
+// transfersText is empty for the default, which a server that is made has too.
+func transfersText(n uint64) string {
+	if n == 0 || n == DefaultTransfers {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 func maxRateText(s *Server) string {

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -24,6 +25,10 @@ const (
 	LeastMinSize             = 16 * KiB // of Transfer.MinSize: below, asking costs more than sending
 	DefaultConflictQuota     = 4 * GiB
 	DefaultConflictRetention = 7 * day
+	// DefaultTransfers is how many transfers go on at once, in each direction
+	// (MS-FRS2 servers have 16).
+	DefaultTransfers = 16
+	MaxTransfers     = 256
 )
 
 // DefaultFileFilter gives the file name patterns that a folder leaves out when
@@ -64,6 +69,45 @@ type Server struct {
 	// MaxRate is the most that it sends to all partners together, and the most
 	// that it lets all of them send to it; 0 is no limit.
 	MaxRate schedule.Rate
+	// LogLevel is how much its member logs; LogDefault is what it was started with.
+	LogLevel LogLevel
+	// TransfersIn and TransfersOut bound the transfers of contents at once.
+	TransfersIn, TransfersOut uint64
+}
+
+// LogLevel says how much a member logs.
+type LogLevel uint8
+
+// The levels.
+const (
+	LogDefault LogLevel = iota // what `dfs serve --log-level` says
+	LogDebug
+	LogInfo
+	LogWarn
+	LogError
+)
+
+// String gives the word of the document; empty for LogDefault.
+func (l LogLevel) String() string {
+	return [...]string{"", "debug", "info", "warn", "error"}[l]
+}
+
+// ParseLogLevel reads the word of the document; "default" is LogDefault.
+func ParseLogLevel(s string) (LogLevel, error) {
+	for l := LogDebug; l <= LogError; l++ {
+		if l.String() == s {
+			return l, nil
+		}
+	}
+	if s == "default" {
+		return LogDefault, nil
+	}
+	return 0, fmt.Errorf("read log level %s: there is no such level; write debug, info, warn, error or default", quote(s))
+}
+
+// NewServer makes a server with the defaults.
+func NewServer(name string, id UUID) *Server {
+	return &Server{Name: name, ID: id, TransfersIn: DefaultTransfers, TransfersOut: DefaultTransfers}
 }
 
 // Group is a replication group.

@@ -89,6 +89,15 @@ func canonical(d *Domain) *node {
 			if s.MaxRate != 0 {
 				e.put("max-rate", word(s.MaxRate.String()))
 			}
+			if s.LogLevel != LogDefault {
+				e.put("log-level", word(s.LogLevel.String()))
+			}
+			if s.TransfersIn != DefaultTransfers && s.TransfersIn != 0 {
+				e.put("transfers-in", number(s.TransfersIn))
+			}
+			if s.TransfersOut != DefaultTransfers && s.TransfersOut != 0 {
+				e.put("transfers-out", number(s.TransfersOut))
+			}
 			list.put(s.Name, e.n)
 		}
 		b.put("servers", list.n)

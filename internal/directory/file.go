@@ -58,6 +58,8 @@ type File struct {
 	// home is where the domain is changed while that is no file; nil while it
 	// cannot be reached.
 	home Store
+	// noted is what domain.servers says; nil if that is not known.
+	noted []byte
 }
 
 var _ Store = (*File)(nil)
@@ -299,7 +301,7 @@ func (f *File) storeCopyLocked(doc *Document, s *Signed) error {
 	}
 	f.doc, f.signed, f.damaged = doc, s, false
 	f.watchers.Tell(doc.Domain)
-	return nil
+	return f.noteServersLocked()
 }
 
 // masterLocked says that domain.yaml is here.

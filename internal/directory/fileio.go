@@ -11,9 +11,11 @@ import (
 
 // The files of the backend file in its directory.
 const (
-	yamlName       = "domain.yaml"            // the master's, to read and to edit
-	copyName       = "domain.copy"            // the newest signed copy
-	oldCopyName    = "domain.copy.old"        // the one before, for a damaged disk
+	yamlName       = "domain.yaml"     // the master's, to read and to edit
+	copyName       = "domain.copy"     // the newest signed copy
+	oldCopyName    = "domain.copy.old" // the one before, for a damaged disk
+	serversName    = "domain.servers"  // whom to ask when both copies are damaged
+	damagedSuffix  = ".damaged"
 	supersededName = "domain.yaml.superseded" // a master's, when another became master
 	movedName      = "domain.yaml.moved"      // a master's, when it moved the domain elsewhere
 	refusedName    = "domain.yaml.refused"    // a hand-made change that was not used

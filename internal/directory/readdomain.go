@@ -71,14 +71,33 @@ func (r *reader) name(n *node, path string, to *string) {
 }
 
 func (r *reader) server(name string, n *node, path string) *Server {
-	s := &Server{Name: name}
+	s := NewServer(name, UUID{})
 	r.fields(n, path, map[string]func(*node, string){
 		"id":       r.id(&s.ID),
 		"address":  r.addresses(&s.Addresses, ParseAddress),
 		"listen":   r.addresses(&s.Listen, ParseListen),
 		"max-rate": func(n *node, p string) { r.maxRate(n, p, &s.MaxRate) },
+		"log-level": func(n *node, p string) {
+			if text, ok := r.str(n, p, "info"); ok {
+				var err error
+				if s.LogLevel, err = ParseLogLevel(text); err != nil {
+					r.badErr(n, p, err)
+				}
+			}
+		},
+		"transfers-in":  r.transferLimit(&s.TransfersIn),
+		"transfers-out": r.transferLimit(&s.TransfersOut),
 	})
 	return s
+}
+
+func (r *reader) transferLimit(to *uint64) func(*node, string) {
+	return func(n *node, path string) {
+		r.uint(to, 1)(n, path)
+		if *to > MaxTransfers {
+			r.bad(n, path, fmt.Sprintf("%s is %d", orDocument(path), *to), fmt.Sprintf("write 1 to %d", MaxTransfers))
+		}
+	}
 }
 
 func (r *reader) addresses(to *[]string, parse func(string) (string, error)) func(*node, string) {

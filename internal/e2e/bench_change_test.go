@@ -49,7 +49,7 @@ func TestBenchHead(t *testing.T) {
 // TestBenchShared is the row of overwrites where old and new version can share their blocks: what the disk of the side that receives is given to
 // write.
 func TestBenchShared(t *testing.T) {
-	benchmark(t, "rdc-shared")
+	heavy(t, "rdc-shared")
 	size := deltaSize(t)
 	var written, records []float64
 	for range benchRuns {
@@ -259,7 +259,7 @@ func oldSourceTree(t testing.TB) string {
 
 // TestBenchUpdate is the row of a source tree that is brought to a new version on one member.
 func TestBenchUpdate(t *testing.T) {
-	benchmark(t, "source-update")
+	heavy(t, "source-update")
 	program(t)
 	needRoot(t, "rsync", "losetup", "ip")
 	next, old := sourceTree(t), oldSourceTree(t)
@@ -281,6 +281,7 @@ func TestBenchUpdate(t *testing.T) {
 			a, b := c.members[0], c.members[1]
 			copyTree(t, old, a.root)
 			c.apply()
+			a.must("connection", "set", "projects", a.name+"->"+b.name, "--compression", "on") // as the peer
 			c.wait(10 * time.Minute)
 			before := b.host.wireBytes()
 			must(t, "rsync", "-a", "--delete", "--exclude=/.dfsr", next+"/", a.root+"/")
@@ -301,7 +302,7 @@ func TestBenchUpdate(t *testing.T) {
 
 // TestBenchArchive is the row of two versions of a tree as archives, the second new under another name.
 func TestBenchArchive(t *testing.T) {
-	benchmark(t, "source-archive")
+	heavy(t, "source-archive")
 	program(t)
 	needRoot(t, "rsync", "losetup", "ip")
 	cache := cacheDir(t)

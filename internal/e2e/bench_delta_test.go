@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,6 +105,26 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			bar("at most 1.05", median(reads) <= 1.05))
 	}
 }
+
+// TestBenchChunks is the row of chunking and hashing data in memory, beside the hash alone.
+func TestBenchChunks(t *testing.T) {
+	benchmark(t, "rdc-chunks")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, "go", "test", "-C", root, "-run", "^$", "-bench", "^Benchmark(SignOneWorkerChunksOnly|SignTwoWorkersChunksOnly|RawBLAKE3)$", "-count", "5", "./internal/rdc")
+	rates := make(map[string][]float64)
+	for _, m := range signRate.FindAllStringSubmatch(out, -1) {
+		rates[m[1]] = append(rates[m[1]], parse(t, m[2])/1000)
+	}
+	one, two, raw := median(rates["SignOneWorkerChunksOnly"]), median(rates["SignTwoWorkersChunksOnly"]), median(rates["RawBLAKE3"])
+	figures.add(t, figure{Row: "rdc-chunks", What: "chunks cut and hashed in memory, one core", Unit: "GB/s", Ours: one}.
+		beside("BLAKE3 alone", raw).bar("at least 1.2", one >= 1.2))
+	figures.add(t, figure{Row: "rdc-chunks", What: "two workers", Unit: "GB/s", Ours: two}.beside("one", one).bar("both cores used: 1.5 x", two >= 1.5*one))
+}
+
+var signRate = regexp.MustCompile(`(?m)^Benchmark(\w+?)(?:-\d+)?\s.*?([\d.e+]+) MB/s`)
 
 // reads is what the daemon has read by system calls so far.
 func (m *member) reads() int64 {

@@ -57,6 +57,46 @@ func faithful(t *testing.T, files int, kind string) {
 	c.calm()
 }
 
+// TestMovedWhileStopped: a directory that was moved while nobody looked is found by the walk at the start and is one update, of it alone, and one
+// rename on the other side; the directory that it lay in has another time.
+func TestMovedWhileStopped(t *testing.T) {
+	c := newCluster(t, plan{size: 2 * gib})
+	a, b := c.members[0], c.members[1]
+	fill{files: 3000, perDir: 500, bytes: 1000, seed: 4}.make(t, a.path("all"))
+	c.apply()
+	c.wait(2 * patience)
+	c.converged()
+	installed, sent := b.folder().Installed, a.folder().ServedBytes
+	was, err := os.Stat(b.path("all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	if err := os.Rename(a.path("all"), a.path("moved")); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	c.wait(patience)
+	c.converged()
+	is, err := os.Stat(b.path("moved"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(was, is) {
+		t.Error("the directory was made anew")
+	}
+	if n := a.folder().Captured; n > 2 {
+		t.Errorf("%d updates for the directory and the time of the one above it", n)
+	}
+	// The directory above has its time set by the move, and again by its own update.
+	if n := b.folder().Installed - installed; n > 3 {
+		t.Errorf("%d records were written for it", n)
+	}
+	if now := a.folder().ServedBytes; now != 0 && now != sent {
+		t.Errorf("%d bytes of content were sent", now)
+	}
+}
+
 // TestRootOfAnybody: members without privileges, who notice changes otherwise, replicate the root's own metadata too.
 func TestRootOfAnybody(t *testing.T) {
 	c := newLocal(t)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -110,6 +111,55 @@ func (s *samba) acl(file string, options ...string) string {
 	s.m.t.Helper()
 	args := s.command("smbcacls", append([]string{file, "--numeric"}, options...)...)
 	return must(s.m.t, args[0], args[1:]...)
+}
+
+// holder is a client with a batch oplock on one file: what it says is done, and its answer returned.
+func (s *samba) holder(file string) func(line string) string {
+	t := s.m.t
+	t.Helper()
+	if _, err := try("/usr/bin/python3", "-c", "import samba.samba3"); err != nil {
+		t.Skip("SKIPPED: python3-samba is not installed; `make deps` installs it")
+	}
+	script, err := filepath.Abs("testdata/smbholder.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := s.m.host.command("/usr/bin/python3", script, s.m.host.v4, s.conf, file)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close() // it ends
+		_ = cmd.Wait()
+	})
+	lines := bufio.NewReader(out)
+	say := func(line string) string {
+		t.Helper()
+		if line != "" {
+			if _, err := fmt.Fprintln(in, line); err != nil {
+				t.Fatalf("client that holds %s: %q: %v", file, line, err)
+			}
+		}
+		answer, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("client that holds %s: %q: %v", file, line, err)
+		}
+		return strings.TrimSuffix(answer, "\n")
+	}
+	if answer := say(""); answer != "open" {
+		t.Fatalf("client that holds %s: %q", file, answer)
+	}
+	return say
 }
 
 // hold opens a file for writing through smbd and writes what the returned function is given, until it is given nothing.

@@ -141,6 +141,41 @@ func TestSambaHolds(t *testing.T) {
 	b.clears("install-waits-open-file", patience)
 }
 
+// TestSambaOplock: a client that holds a batch oplock writes before and after the other side's version came. The file is not replaced under it,
+// what it reads is its own, and what either side saved is live or kept.
+func TestSambaOplock(t *testing.T) {
+	c := newCluster(t, plan{})
+	a, b := c.members[0], c.members[1]
+	if err := os.WriteFile(a.path("held.txt"), []byte("first"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.apply()
+	c.wait(patience)
+	say := newSamba(t, b).holder("held.txt")
+	say("write the client's ")
+	if err := os.WriteFile(a.path("held.txt"), []byte("the other side's"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if f := b.finds("install-waits-open-file", 20*time.Second); !strings.Contains(f.Object, "held.txt") {
+		t.Errorf("finding %+v", f)
+	}
+	say("write version, ")
+	if text := say("read"); text != "the client's version, " {
+		t.Errorf("the client reads %q", text)
+	}
+	say("write to its end")
+	say("close")
+	c.wait(patience)
+	c.converged()
+	have := contents(t, a.root, b.root)
+	for _, text := range []string{"the client's version, to its end", "the other side's"} {
+		if !have[text] {
+			t.Errorf("%q is neither live nor kept: %v", text, have)
+		}
+	}
+	b.clears("install-waits-open-file", patience)
+}
+
 // TestSambaOtherNumbers: two servers that map one SID to other numbers. With owners by name the POSIX side is each server's own, so Samba does not
 // believe the NT ACL's hash on the other one: a finding says so and what to configure, and with that the ACL is the same on both.
 func TestSambaOtherNumbers(t *testing.T) {

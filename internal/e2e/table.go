@@ -122,6 +122,15 @@ func benchmark(t testing.TB, rows ...string) {
 	t.Skipf("SKIPPED: BENCH asks for %s", asked)
 }
 
+// heavy skips a row that takes minutes unless BENCH names it.
+func heavy(t testing.TB, rows ...string) {
+	t.Helper()
+	if benching() && os.Getenv("BENCH") == "" {
+		t.Skipf("SKIPPED: takes minutes; make bench BENCH=%s", rows[0])
+	}
+	benchmark(t, rows...)
+}
+
 // allPeers reports whether Syncthing and Unison are measured too.
 func allPeers() bool { return os.Getenv("PEERS") == "all" }
 

@@ -33,6 +33,7 @@ type Config struct {
 	Path        string
 	Primary     bool
 	ReadOnly    bool
+	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
 	Morph       bool // of two directories of one name both stay, one renamed

@@ -122,7 +122,7 @@ func checkMarker(cfg *Config, v volume.Volume, st *store.State, find Findings, r
 		if _, err := io.ReadFull(random, st.Nonce[:]); err != nil {
 			return err
 		}
-		st.Membership, st.Epoch = cfg.Membership, 1
+		st.Membership, st.Epoch, st.Rebuilt = cfg.Membership, 1, cfg.Moved
 		return nil
 	case errors.Is(err, volume.ErrNotExist):
 		return &MarkerError{finding.FolderMarkerMissing, fmt.Sprintf("%s has no marker in .dfsr", cfg.Path)}
@@ -136,6 +136,19 @@ func checkMarker(cfg *Config, v volume.Volume, st *store.State, find Findings, r
 		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr is of membership %s", cfg.Path, m.Membership)}
 	}
 	return compareEpochs(cfg, &m, st, find)
+}
+
+// OwnTree reports whether a tree has the marker that belongs to the records.
+func OwnTree(v volume.Volume, st *store.State) (bool, error) {
+	data, err := v.ReadPrivate(markerName)
+	if errors.Is(err, volume.ErrNotExist) {
+		return false, nil
+	}
+	var m marker
+	if err != nil || json.Unmarshal(data, &m) != nil {
+		return false, err
+	}
+	return m.Nonce == st.Nonce.String() && m.Membership == st.Membership.String(), nil
 }
 
 func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {

@@ -90,6 +90,7 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 // run is the parent of every goroutine of the folder.
 func (r *Runner) run(ctx context.Context) {
 	defer close(r.ended)
+	defer r.lastNews()
 	var work sync.WaitGroup
 	work.Go(func() { r.pump(ctx) })
 	r.err = r.loop(ctx, &work)
@@ -262,7 +263,16 @@ func (r *Runner) Heard(ctx context.Context, m repl.MemberID, v version.Vector) {
 	r.post(ctx, Heard{m, v})
 }
 
-// Changed returns a channel that is closed when there is news for partners.
+// lastNews wakes whoever waits for news of a folder that has ended: the one that
+// follows may have some, and nobody else would say so.
+func (r *Runner) lastNews() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.changed)
+}
+
+// Changed returns a channel that is closed when there is news for partners, or
+// when the folder has ended.
 func (r *Runner) Changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

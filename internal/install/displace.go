@@ -338,6 +338,9 @@ func writable(d volume.Dir, name string, t repl.Type) error {
 		return nil
 	}
 	f, err := d.OpenFile(name)
+	if errors.Is(err, volume.ErrInUse) { // a write lease, whose holder is told now
+		return ErrBusy
+	}
 	if err != nil {
 		return err
 	}

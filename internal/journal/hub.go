@@ -29,11 +29,17 @@ type group struct {
 	file *os.File
 	self int32 // our own process id, as in events
 	done chan struct{}
+	// closing is closed before file is: the reader rests no longer.
+	closing chan struct{}
 
 	mu    sync.Mutex
 	subs  []*subscriber
 	cache verdicts
 	err   error // why the reader has ended
+	// batch is set while the events of one read are delivered, roots what was asked
+	// of the folders' roots since it began; guarded by mu.
+	batch bool
+	roots []string
 }
 
 // subscriber is the fanotify journal of one folder.
@@ -116,6 +122,8 @@ func newGroup(t *tree) (*group, error) {
 		file: os.NewFile(uintptr(fd), "fanotify"),
 		self: int32(os.Getpid()),
 		done: make(chan struct{}),
+
+		closing: make(chan struct{}),
 	}
 	go func() {
 		defer close(g.done)
@@ -175,15 +183,28 @@ func (g *group) read() {
 		}
 		own := g.deliverAll(buf[:n])
 		g.mu.Unlock()
-		if rest := p.rest(time.Now(), own); rest > 0 {
-			time.Sleep(rest)
-		}
+		g.pause(p.rest(time.Now(), own))
+	}
+}
+
+// pause rests until something gathered, or the group ends.
+func (g *group) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.closing:
 	}
 }
 
 // deliverAll decodes and delivers one read. Bytes that make no sense may have
 // hidden events: a Gap for everyone. own says that this process did it all.
 func (g *group) deliverAll(b []byte) (own bool) {
+	g.batch = true
+	defer g.endBatch()
 	own = true
 	for len(b) > 0 {
 		ev, rest, err := decode(b)
@@ -196,6 +217,20 @@ func (g *group) deliverAll(b []byte) (own bool) {
 		b = rest
 	}
 	return own
+}
+
+// endBatch compares the roots with where they lay when the batch began: if one has
+// moved meanwhile, nobody knows which of its events went to whom.
+func (g *group) endBatch() {
+	roots := g.roots
+	g.batch, g.roots = false, nil
+	if roots == nil {
+		return
+	}
+	if same, err := g.rootsAre(roots); !same || err != nil {
+		g.cache.flush()
+		g.doubt("the root of a folder moved")
+	}
 }
 
 func (g *group) doubt(reason string) {
@@ -232,6 +267,7 @@ func (s *subscriber) release() error {
 		return nil
 	}
 	delete(s.hub.groups, s.tree.device)
+	close(g.closing)
 	err := g.file.Close() // wakes the reader
 	<-g.done
 	if err != nil {

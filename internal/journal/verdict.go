@@ -113,11 +113,9 @@ func (g *group) resolve(dir []byte) (v *verdict, certain bool) {
 // the kernel tells them for the same mount; settled is false if a root's path
 // changed meanwhile, gone is true if the directory exists no more.
 func (g *group) locate(v *verdict) (settled, gone bool, err error) {
-	roots := make([]string, len(g.subs))
-	for i, s := range g.subs {
-		if roots[i], err = link(s.tree.root); err != nil {
-			return true, false, err
-		}
+	roots, err := g.rootPaths()
+	if err != nil {
+		return true, false, err
 	}
 	type view struct {
 		mount int
@@ -140,12 +138,39 @@ func (g *group) locate(v *verdict) (settled, gone bool, err error) {
 		}
 		v.at[i] = within(roots[i], path)
 	}
+	if g.batch { // the roots are compared when it ends
+		return true, false, nil
+	}
+	same, err := g.rootsAre(roots)
+	return same || err != nil, false, err
+}
+
+// rootPaths are where the folders' roots lie now; within a batch, where they lay
+// at its first question, for each costs a call of the system.
+func (g *group) rootPaths() (roots []string, err error) {
+	if g.batch && g.roots != nil {
+		return g.roots, nil
+	}
+	roots = make([]string, len(g.subs))
 	for i, s := range g.subs {
-		if again, err := link(s.tree.root); err != nil || again != roots[i] {
-			return err != nil, false, err
+		if roots[i], err = link(s.tree.root); err != nil {
+			return nil, err
 		}
 	}
-	return true, false, nil
+	if g.batch {
+		g.roots = roots
+	}
+	return roots, nil
+}
+
+// rootsAre reports whether no root has moved since.
+func (g *group) rootsAre(roots []string) (bool, error) {
+	for i, s := range g.subs {
+		if again, err := link(s.tree.root); err != nil || again != roots[i] {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // pathOf returns the path of the directory with that handle as the mount behind

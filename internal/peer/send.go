@@ -66,6 +66,11 @@ func (in *inbound) content(ctx context.Context, id uint32, st *stream, done func
 	if err := in.allowed(req.Folder); err != nil {
 		return err
 	}
+	turn, err := in.server.cfg.Turns.Take(ctx, Lane{in.partner, req.Folder})
+	if err != nil {
+		return err
+	}
+	defer turn()
 	st.pay(req.Credit)
 	out := &outflow{
 		in: in, ctx: ctx, id: id, st: st, done: done, folder: req.Folder, ps: in.pacers(req.Folder),

@@ -31,6 +31,8 @@ type ServerConfig struct {
 	Group func(repl.FolderID) repl.GUID
 	// Limit bounds what is sent to all partners together; nil: nothing does.
 	Limit *Limit
+	// Turns bounds the transfers to all partners together; nil: nothing does.
+	Turns *Turns
 	// Door gives what lets newcomers in and renews certificates, on the holder of
 	// the CA; nil, or a function that gives nil, elsewhere.
 	Door func() *pki.Door

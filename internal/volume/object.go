@@ -199,12 +199,12 @@ func (o object) xattrs(optional Optional) ([]Xattr, error) {
 	return nil, ErrChanged
 }
 
-// xattrLists holds buffers of the kernel's XATTR_LIST_MAX.
-var xattrLists = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+// xattrBuffers holds buffers of the kernel's XATTR_LIST_MAX and XATTR_SIZE_MAX.
+var xattrBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 func (o object) xattrNames(optional Optional) ([]string, error) {
-	list := xattrLists.Get().(*[64 << 10]byte)
-	defer xattrLists.Put(list)
+	list := xattrBuffers.Get().(*[64 << 10]byte)
+	defer xattrBuffers.Put(list)
 	n, err := o.list(list[:])
 	if err == unix.EOPNOTSUPP {
 		return nil, nil
@@ -232,23 +232,18 @@ func (o object) list(buf []byte) (int, error) {
 }
 
 func (o object) xattr(name string) ([]byte, error) {
-	buf := make([]byte, 256)
-	for {
-		n, err := retry(func() (int, error) {
-			if o.path == "" {
-				return unix.Fgetxattr(o.fd, name, buf)
-			}
-			return unix.Getxattr(o.path, name, buf)
-		})
-		if err == unix.ERANGE && len(buf) < MaxXattrValue {
-			buf = make([]byte, MaxXattrValue)
-			continue
+	buf := xattrBuffers.Get().(*[64 << 10]byte)
+	defer xattrBuffers.Put(buf)
+	n, err := retry(func() (int, error) {
+		if o.path == "" {
+			return unix.Fgetxattr(o.fd, name, buf[:])
 		}
-		if err != nil {
-			return nil, err
-		}
-		return buf[:n:n], nil
+		return unix.Getxattr(o.path, name, buf[:])
+	})
+	if err != nil {
+		return nil, err
 	}
+	return append(make([]byte, 0, n), buf[:n]...), nil
 }
 
 // apply gives o, which s describes, metadata and mtime. The order matters: chown
