@@ -203,8 +203,8 @@ func writeMarker(cfg *Config, env *Env, st *store.State) error {
 // Close notes that the folder was left in order: what the next start finds
 // changed was changed by users.
 func (f *Folder) Close() error {
-	if f.stopped != "" || f.install != nil {
-		return nil
+	if f.stopped != "" || f.install != nil || f.unclean || f.phase != store.PhaseNormal {
+		return nil // what is doubted still is, or has not been synced
 	}
 	st := f.st.State()
 	st.Clean = true

@@ -262,7 +262,7 @@ func (s *settler) tie(work []unsettled) error {
 
 // full reports whether something lives on in a directory that is to die.
 func (s *settler) full(u *unsettled, done map[repl.UID]bool) (full bool, err error) {
-	if u.Update.Type != repl.Directory || u.Update.Present || !u.Update.Heir.IsZero() {
+	if u.Update.Type != repl.Directory || u.Update.Present && !u.Drop || !u.Update.Heir.IsZero() {
 		return false, nil
 	}
 	err = s.env.Store.Children(u.UID, "", func(rec *repl.Record) bool {

@@ -24,12 +24,6 @@ func (c *Cluster) check() error {
 			return err
 		}
 	}
-	for _, m := range c.members {
-		for i, n := range m.folder.Status().Stats.Verdicts {
-			c.Count.Verdicts[i] += n
-		}
-		c.Count.Reanimated += int(m.folder.Status().Stats.Reanimated)
-	}
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
+	"syscall"
 	"time"
 
 	"opendfs/internal/engine"
@@ -20,8 +22,10 @@ type Plan struct {
 	Steps    int
 	Faults   bool // power cuts and broken links
 	ReadOnly bool // the last member is read-only
-	Alone    bool // only the users of the first member work, and no power is lost
+	Alone    bool // only the users of the first member work, and it loses no power
 	Edits    bool // users edit few files, and contents are large enough for deltas
+	Movers   bool // users move directories into one another
+	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
@@ -35,6 +39,12 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
+	}
+	if p.Movers {
+		c.habits = &movers
+	}
+	if p.Tenants {
+		c.habits = &tenants
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -99,6 +109,9 @@ func (c *Cluster) chance(faults bool) error {
 	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
 		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
 	}
+	if faults && !c.alone && c.rnd.IntN(250) == 0 {
+		c.mount(m)
+	}
 	switch n := c.rnd.IntN(1000); {
 	case n < 450:
 		m.runSome()
@@ -115,8 +128,8 @@ func (c *Cluster) chance(faults bool) error {
 		other := c.members[c.rnd.IntN(len(c.members))]
 		c.toggle(m.index, other.index)
 	case n < 995:
-		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone || c.rnd.IntN(4) == 0
-	case n < 996 && !c.alone:
+		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone && m.index == 0 || c.rnd.IntN(4) == 0
+	case n < 996 && !(c.alone && m.index == 0):
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
 	case n < 998:
 		m.kill()
@@ -156,6 +169,46 @@ func (c *Cluster) toggle(i, j int) {
 	link := [2]int{min(i, j), max(i, j)}
 	c.cut[link] = !c.cut[link]
 	c.connect()
+}
+
+// mount has a filesystem mounted over a directory, or what is mounted taken
+// away: what lies below is neither changed nor gone (rule 20).
+func (c *Cluster) mount(m *Member) {
+	if len(m.mounts) > 0 {
+		m.unmount()
+		return
+	}
+	dir := c.someDirectory(m)
+	if dir != "" && m.disk.User().Mount(dir) == nil {
+		c.Count.Mounts++
+		m.mounts = append(m.mounts, dir)
+		c.tracef("m%d something is mounted over %s", m.index, dir)
+	}
+}
+
+// unmount shows again what was mounted over. Nothing tells the member of it but
+// a walk.
+func (m *Member) unmount() {
+	if len(m.mounts) == 0 {
+		return
+	}
+	m.disk.Unmount()
+	m.c.tracef("m%d nothing is mounted any more", m.index)
+	m.mounts = nil
+	if m.folder != nil {
+		m.token++
+		m.events = append(m.events, gap(m.token))
+	}
+}
+
+// broken lets a listing break off now and then.
+func (m *Member) broken(op, path string) error {
+	if op != "list rest" || strings.HasPrefix(path, ".dfsr") || !m.inAction || !m.c.faulty || m.c.still || m.c.rnd.IntN(30) > 0 {
+		return nil
+	}
+	m.c.Count.Listings++
+	m.c.tracef("m%d the listing of %s breaks off", m.index, path)
+	return syscall.EIO
 }
 
 // pass lets time go by.
@@ -217,6 +270,9 @@ func (c *Cluster) Rest() error {
 				return fmt.Errorf("restart m%d: %w", m.index, err)
 			}
 		}
+	}
+	for _, m := range c.members {
+		m.unmount()
 	}
 	c.still = true
 	defer func() { c.still = false }()
@@ -289,6 +345,9 @@ func (c *Cluster) settle() error {
 // stopped reports a member that stopped by itself: nothing that happens here is
 // a reason to.
 func (c *Cluster) stopped() error {
+	if c.law.broken != nil {
+		return c.law.broken
+	}
 	for _, m := range c.members {
 		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
 			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)
