@@ -48,10 +48,12 @@ unit:
 
 sim: ## whole clusters, simulated, seeded
 	@mkdir -p $(OUT)
-	$(call gotest,sim) $(RACE) -timeout 5m ./internal/sim/...
+	DFS_SIM_TABLE='$(CURDIR)/$(OUT)/coverage.txt' $(call gotest,sim) $(RACE) -timeout 5m $$($(GO) list ./internal/sim/... | grep -v /scope$$)
+	DFS_SIM_TABLE='$(CURDIR)/$(OUT)/scope.txt' $(call gotest,scope) -timeout 5m ./internal/sim/scope
+	@cat $(OUT)/coverage.txt $(OUT)/scope.txt
 
 sim-long: ## the same with many more seeds: SEEDS=n
-	DFS_SIM=long SEEDS='$(SEEDS)' $(GO) test -count=1 -v -timeout 12h ./internal/sim/...
+	DFS_SIM=long SEEDS='$(SEEDS)' SCOPE=all $(GO) test -count=1 -v -timeout 12h ./internal/sim/...
 
 fuzz: ## each fuzz target for a few seconds
 	@GO='$(GO)' scripts/fuzz.sh

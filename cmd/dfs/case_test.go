@@ -141,3 +141,34 @@ func TestDirectoriesOfOneNameMorph(t *testing.T) {
 		}
 	}
 }
+
+// What a filter that is added later keeps out stays on both servers and travels no
+// more, not even its deletion; when the filter is lifted it is the same again.
+func TestFilterAddedAndLifted(t *testing.T) {
+	hub, branch := pair(t)
+	hub.user("sh", "-c", "mkdir d && echo one >d/a.iso && echo one >d/b.iso && echo one >d/c.txt")
+	settled(hub, branch)
+	filter := func(list string) {
+		t.Helper()
+		hub.must("folder", "set", "projects/docs", "--exclude-files", list)
+		want := strings.Contains(list, "iso")
+		branch.eventually("has the filter", func() bool {
+			return strings.Contains(branch.must("folder", "show", "projects/docs"), "iso") == want
+		})
+		settled(hub, branch)
+	}
+	filter("*.tmp,*.iso")
+	hub.user("sh", "-c", "echo two >d/a.iso && rm d/b.iso && echo two >d/c.txt")
+	settled(hub, branch)
+	if branch.read("d/a.iso") != "one\n" || branch.read("d/b.iso") != "one\n" || branch.read("d/c.txt") != "two\n" {
+		t.Errorf("what is kept out travels: %q, %q", branch.read("d/a.iso"), branch.read("d/c.txt"))
+	}
+	filter("*.tmp")
+	hub.eventually("has b.iso again", func() bool {
+		settled(hub, branch)
+		return hub.must("record", "projects/docs:d/b.iso") != "" && strings.Contains(hub.must("explain", "projects/docs:d/b.iso"), "In order")
+	})
+	if hub.read("d/b.iso") != "one\n" || branch.read("d/a.iso") != "two\n" {
+		t.Errorf("after the filter was lifted hub has %q, branch %q", hub.read("d/b.iso"), branch.read("d/a.iso"))
+	}
+}

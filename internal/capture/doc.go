@@ -51,9 +51,10 @@
 //     creation of the same content.
 //   - Only records on disk are found edited or deleted (rule 23). An obscured
 //     one whose object is seen again is on disk again; it is never found
-//     deleted. Something that appears where a live record is not on this disk
-//     becomes that record if type and content agree, else a new object whose
-//     draft names the record as Rival: the caller settles the name conflict.
+//     deleted, but absent. Something that appears where a live record is not on
+//     this disk becomes that record if type and content agree, or if it is
+//     absent and the type agrees, else a new object whose draft names the record
+//     as Rival: the caller settles the name conflict.
 //   - Where the folder folds names (Deps.Fold), another spelling of a name on
 //     record is that record, given another spelling, if nothing lies at the
 //     record's own: a rename. If something does, the other spelling is left

@@ -122,7 +122,7 @@ func (l *look) kill(rec *repl.Record) error {
 		}
 		l.asked[rec.UID] = true
 	}
-	return l.emit(tombstone(rec))
+	return l.emit(Tombstone(rec))
 }
 
 // sawAt has a path looked at where an object was seen.
@@ -187,7 +187,16 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 	if rec.UID == taker {
 		return rest{taker: true}, nil
 	}
-	if rec.Presence != repl.OnDisk {
+	switch rec.Presence {
+	case repl.OnDisk:
+	case repl.Hidden, repl.Absent: // a filter hides it, or hid it: it goes with its directory
+		if rec.Type == repl.Directory {
+			if r, err := l.bury(rec, taker, depth); err != nil || r.moved || r.held {
+				return r, err
+			}
+		}
+		return rest{}, l.kill(rec)
+	default:
 		return rest{held: true}, nil
 	}
 	fate, at, err := l.fate(rec)
@@ -211,7 +220,7 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 			return r, err
 		}
 		if r.taker {
-			r.with = append(r.with, tombstone(rec))
+			r.with = append(r.with, Tombstone(rec))
 			return r, nil
 		}
 	}

@@ -51,7 +51,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	switch {
 	case errors.Is(err, volume.ErrNotExist):
 		if rec != nil {
-			l.missing(rec)
+			return l.missing(rec)
 		}
 		return nil
 	case err != nil:
@@ -63,7 +63,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 			l.result.Skipped.Filtered++
 		}
 		if rec != nil && !same(rec, &st) {
-			l.missing(rec)
+			return l.missing(rec)
 		}
 		return nil
 	}
@@ -81,6 +81,12 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 			return err
 		}
 	}
+	if rec != nil && rec.Presence == repl.Obscured {
+		if is, err := l.another(rec, &st); err != nil || is {
+			l.again(l.here, n, Unsettled, 0)
+			return errors.Join(err, l.missing(rec))
+		}
+	}
 	switch {
 	case rec == nil || !seen(rec):
 		return l.appeared(n, &st, rec)
@@ -88,6 +94,16 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		return l.stands(n, &st, rec)
 	}
 	return l.replaced(n, &st, rec)
+}
+
+// another reports whether what lies at the place of an obscured record is known to
+// be something else.
+func (l *look) another(rec *repl.Record, st *volume.Stat) (bool, error) {
+	if !same(rec, st) || rec.Type != repl.Directory {
+		return !same(rec, st), nil
+	}
+	recs, err := l.known(rec.UID, st)
+	return len(recs) > 0, err
 }
 
 // hidden notes a name that cannot be looked at. Nothing is concluded.
@@ -164,7 +180,7 @@ func (l *look) appeared(n Name, st *volume.Stat, rival *repl.Record) error {
 		if err != nil || !ok {
 			return err
 		}
-		if st.Type == repl.Directory || f.content.Equal(rival.Content) {
+		if st.Type == repl.Directory || f.content.Equal(rival.Content) || rival.Presence == repl.Absent {
 			if st.Type == repl.Directory {
 				l.descend(n.Name)
 			}
@@ -308,7 +324,7 @@ func (l *look) saved(n Name, st *volume.Stat, rec *repl.Record, o origin) error 
 	}
 	drafts := []Draft{l.turn(rec, l.here, n.Name, f, o.rec)}
 	if o.left {
-		drafts = append(drafts, tombstone(o.rec))
+		drafts = append(drafts, Tombstone(o.rec))
 	}
 	return l.send(drafts...)
 }
@@ -354,8 +370,8 @@ func (l *look) turn(rec *repl.Record, to *spot, name string, f *found, from *rep
 	return d
 }
 
-// tombstone drafts a deletion.
-func tombstone(rec *repl.Record) Draft {
+// Tombstone drafts a deletion.
+func Tombstone(rec *repl.Record) Draft {
 	prior := copied(rec)
 	d := Draft{Kind: KindDelete, Prior: prior, Local: Local{Presence: repl.Absent}}
 	d.Update = repl.Update{

@@ -295,7 +295,7 @@ func (l *look) all() error {
 				next++
 				err = l.listed(rec.Name, rec)
 			} else {
-				l.missing(rec)
+				err = l.missing(rec)
 			}
 			if err != nil {
 				return err
@@ -331,12 +331,18 @@ func (l *look) wrote(name string) bool {
 }
 
 // missing notes a record whose name is not there. After an incomplete listing
-// nothing is missing (rule 20).
-func (l *look) missing(rec *repl.Record) {
+// nothing is missing (rule 20). Of what nobody could say where it was it is known
+// now that it is not here.
+func (l *look) missing(rec *repl.Record) error {
+	if rec.Presence == repl.Obscured && (!l.work.All || l.result.Complete) {
+		prior := copied(rec)
+		return l.send(Draft{Kind: KindAdopt, Prior: prior, Update: prior.Update, Local: Local{Presence: repl.Absent}})
+	}
 	if _, gone := l.moved[rec.UID]; gone || rec.Presence != repl.OnDisk || l.work.All && !l.result.Complete {
-		return
+		return nil
 	}
 	l.result.Gone = append(l.result.Gone, rec.UID)
+	return nil
 }
 
 // self drafts the directory's own mtime. Its metadata are its parent's look to

@@ -181,7 +181,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 		return nil, false, nil
 	}
 	if rec.Type != repl.Directory {
-		return []Draft{tombstone(rec)}, true, nil
+		return []Draft{Tombstone(rec)}, true, nil
 	}
 	fate, at, err := l.fate(rec)
 	if err != nil {
@@ -200,7 +200,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 		if rest.held {
 			l.result.Wanted = append(l.result.Wanted, rec.UID)
 		}
-		return append(rest.with, tombstone(rec)), true, nil
+		return append(rest.with, Tombstone(rec)), true, nil
 	case elsewhere:
 		return l.follow(rec, at, taker, depth)
 	case untold: // Gone decides, when whatever else is known has been stored

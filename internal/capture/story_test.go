@@ -805,7 +805,8 @@ func TestTooYoungFingerprintIsReadAgain(t *testing.T) {
 	}
 }
 
-// Records that are not on this disk are never found deleted.
+// Records that are not on this disk are never found deleted. What a filter hides,
+// or hid, goes with its directory.
 func TestOnlyWhatIsOnDiskIsFoundDeleted(t *testing.T) {
 	for _, p := range []repl.Presence{repl.Hidden, repl.Carried, repl.Obscured, repl.Absent} {
 		w := newWorld(t)
@@ -818,8 +819,19 @@ func TestOnlyWhatIsOnDiskIsFoundDeleted(t *testing.T) {
 		w.remove("a")
 		d, _ := w.rec("d")
 		w.remove("d")
-		if got := drafted(w.settle(w.walk()...)); got != "delete d/c" {
-			t.Errorf("%v: drafted %q, want what was on disk", p, got)
+		filtered := p == repl.Hidden || p == repl.Absent
+		want := "delete d/c"
+		if filtered {
+			want = "delete d, delete d/b, delete d/c"
+		}
+		if got := drafted(w.settle(w.walk()...)); got != want {
+			t.Errorf("%v: drafted %q, want %q", p, got, want)
+		}
+		if _, ok := w.rec("a"); !ok {
+			t.Errorf("%v: a is found deleted", p)
+		}
+		if filtered {
+			continue
 		}
 		wanted := false
 		for _, r := range w.seen {
@@ -848,13 +860,16 @@ func TestWhatComesBackIsOnDiskAgain(t *testing.T) {
 
 // Something appears where a live record is that this disk does not have.
 func TestRival(t *testing.T) {
-	for _, c := range []struct{ text, want string }{{"1", "meta a mtime"}, {"22", "create a"}} {
+	for _, c := range []struct {
+		text, want string
+		presence   repl.Presence
+	}{{"1", "meta a mtime", repl.Absent}, {"22", "edit a", repl.Absent}, {"1", "meta a mtime", repl.Carried}, {"22", "create a", repl.Carried}} {
 		w := newWorld(t)
 		w.build("a=1")
 		w.settle(w.walk()...)
 		rec, _ := w.rec("a")
 		r := w.book.byUID[rec.UID]
-		r.Presence, r.Identity, r.Print = repl.Absent, repl.Identity{}, repl.Print{}
+		r.Presence, r.Identity, r.Print = c.presence, repl.Identity{}, repl.Print{}
 		w.remove("a")
 		w.write("a", c.text)
 		w.touch("a", time.Unix(9, 9))

@@ -64,7 +64,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn, who pki.Subject) {
 		return
 	}
 	r := &remote{Conn: c, caller: Caller{Subject: who, Address: c.RemoteAddr().String()}, leave: leave, ended: make(chan struct{})}
-	defer func() { _ = r.Close() }() // whoever asked has its answers
+	defer func() { _ = r.Close() }()
 	select {
 	case s.handed.conns <- r:
 	case <-s.handed.done:

@@ -275,10 +275,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},
-		Replicates: spelling{ctx.Env, a.cfg}.replicates,
-	}
-	if ctx.Store.State().Folds {
-		b.Clear = spelling{ctx.Env, a.cfg}.clear
+		Replicates: lone{ctx.Env, a.cfg}.replicates, Clear: lone{ctx.Env, a.cfg}.clear,
 	}
 	b.Outcomes = make([]install.Outcome, len(b.Items))
 	for i := range b.Items {

@@ -277,6 +277,7 @@ func (f *Folder) recheck(b *batch) {
 		w.leaves[u.UID] = true
 		if !u.Heir.IsZero() {
 			w.heirs[u.UID] = u.Heir
+			w.parents[u.UID] = u.Heir // what lies in it lies in its heir
 		}
 		if u.Present && u.Type == repl.Directory {
 			w.parents[u.UID] = u.Parent
@@ -300,7 +301,7 @@ func (f *Folder) recheck(b *batch) {
 // will is what a batch makes of the records.
 type will struct {
 	leaves         map[repl.UID]bool     // the objects that it changes
-	parents, heirs map[repl.UID]repl.UID // of directories
+	parents, heirs map[repl.UID]repl.UID // of directories; of a merged one the heir is both
 }
 
 // canonical follows the heirs of a directory, those that the batch makes too.
@@ -334,13 +335,19 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
 			return "its place is taken", err
 		}
-		if c.Update.Type == repl.Directory && f.within(dir, c.Update.UID, w.parents) {
+		if c.Update.Type == repl.Directory && f.within(f.st.Get, dir, c.Update.UID, w.parents) {
 			return "its new directory lies in it", nil
+		}
+	}
+	if c.Update.Present && c.To.IsZero() && !c.Update.Parent.IsZero() { // hidden
+		_, known, err := f.st.Get(c.Update.Parent)
+		if err != nil || !known && !w.leaves[c.Update.Parent] {
+			return "its directory was not made", err
 		}
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
-		if heir, err = f.canonical(heir, w); err != nil || f.within(heir, c.Update.UID, w.parents) {
+		if heir, err = f.canonical(heir, w); err != nil || f.within(f.st.Get, heir, c.Update.UID, w.parents) {
 			return "its heir lies in it", err
 		}
 		at, _, err := f.st.Get(heir)

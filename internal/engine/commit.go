@@ -72,6 +72,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
 			f.trail(&all[i])
+			f.absentBelow(&all[i])
 			if p := all[i].Prior; p != nil && all[i].Kind != capture.KindAdopt {
 				f.vacated(p.Parent, p.Name)
 			}
@@ -208,6 +209,13 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	}
 	for i := range group {
 		d := &group[i]
+		if d.Rival != nil {
+			gone, ok := f.fade(d.Rival, g)
+			if !ok {
+				return nil, overtaken
+			}
+			writes, freed[d.Rival.UID] = append(writes, gone...), true
+		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken
 		}
@@ -341,8 +349,9 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 	if !u.Present || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
 		return true // the place is its own as long as its record stands
 	}
-	if d.Prior != nil && d.Prior.Type == repl.Directory && f.within(dir, d.Prior.UID, parents...) {
-		return false // two looks at once saw two halves of a ring
+	if d.Prior != nil && d.Prior.Type == repl.Directory &&
+		(f.within(f.st.Get, dir, d.Prior.UID, parents...) || f.within(f.flight.Get, dir, d.Prior.UID, parents...)) {
+		return false // two looks at once, or this one and a plan under way, make the halves of a ring
 	}
 	there, taken, err := f.st.At(dir, u.Name)
 	if f.storeFailed(err) {
@@ -351,13 +360,16 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
 }
 
+// recordOf looks a record up: as it is, or as plans under way will make it.
+type recordOf func(repl.UID) (repl.Record, bool, error)
+
 // within reports whether a directory will lie in another, or is it.
-func (f *Folder) within(dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool {
+func (f *Folder) within(get recordOf, dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool {
 	for steps := 0; dir != f.root(); steps++ {
 		if dir == in || steps > maxDepth {
 			return true
 		}
-		rec, ok, err := f.st.Get(dir)
+		rec, ok, err := get(dir)
 		if f.storeFailed(err) {
 			return false
 		}
@@ -370,7 +382,7 @@ func (f *Folder) within(dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool
 		if !ok {
 			return false
 		}
-		if dir, ok = f.heirOf(above, in); !ok {
+		if dir, ok = f.heirOf(get, above, in); !ok {
 			return dir == in
 		}
 	}
@@ -379,9 +391,9 @@ func (f *Folder) within(dir, in repl.UID, parents ...map[repl.UID]repl.UID) bool
 
 // heirOf follows the heirs of a directory. It ends early, and is not ok, at the
 // one that is sought, or if the records cannot be read.
-func (f *Folder) heirOf(dir, sought repl.UID) (repl.UID, bool) {
+func (f *Folder) heirOf(get recordOf, dir, sought repl.UID) (repl.UID, bool) {
 	for range maxHeirs {
-		rec, ok, err := f.st.Get(dir)
+		rec, ok, err := get(dir)
 		switch {
 		case f.storeFailed(err):
 			return repl.UID{}, false
@@ -440,14 +452,19 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	case f.phase == store.PhaseInitialBuild:
 		rec.Fence = repl.FenceInitialBuild
 	}
-	rec.Update = repl.Mint(f.st.Next(), f.now(), prior, rec.Update)
+	now := f.now()
+	if d.MtimeOnly && prior != nil {
+		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
+	}
+	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	if f.unclean && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
-		// Whether a user or the crash made this content cannot be told: the
-		// history owns up to nothing, so whoever installs it keeps what it
-		// replaces (rule 19).
+	unsure := f.unclean || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent) // a filter hid what others did to it
+	if unsure && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
+		// Whether a user or the crash made this content, and on top of which
+		// other, cannot be told: the history owns up to nothing, so whoever
+		// installs it keeps what it replaces (rule 19).
 		rec.Unclean, rec.History = true, nil
 	}
 	return store.Write{Record: rec, Base: base}, true

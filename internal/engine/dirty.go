@@ -159,6 +159,9 @@ func (f *Folder) setWake() {
 	for _, l := range f.later {
 		sooner(l.when)
 	}
+	if f.shown && !f.showing {
+		sooner(f.showAt)
+	}
 	for _, g := range f.gone {
 		sooner(g.after)
 	}

@@ -64,7 +64,7 @@ func (e *Env) gather(d *capture.Draft, gone *bool, dirs map[repl.UID]volume.Dir,
 		_, err := e.openOnce(dirs, d.Update.UID)
 		return false, err
 	}
-	if d.Kind == capture.KindAdopt && d.Identity == d.Prior.Identity {
+	if d.Kind == capture.KindAdopt && (d.Identity == d.Prior.Identity || d.Presence == repl.Absent) {
 		return false, nil
 	}
 	dir, err := e.openOnce(dirs, d.Update.Parent)
@@ -76,7 +76,7 @@ func (e *Env) gather(d *capture.Draft, gone *bool, dirs map[repl.UID]volume.Dir,
 			return false, err
 		}
 	}
-	if !d.Update.Present || d.Kind == capture.KindMove && !d.Data && repl.SameMeta(&d.Update, &d.Prior.Update) {
+	if !d.Update.Present || d.Presence == repl.Absent || d.Kind == capture.KindMove && !d.Data && repl.SameMeta(&d.Update, &d.Prior.Update) {
 		return false, nil
 	}
 	if dir == nil {

@@ -64,7 +64,7 @@ func (v *flight) add(c *repl.Change) {
 	} else {
 		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
 		if c.To.IsZero() && !rec.Parent.IsZero() {
-			rec.Presence = repl.Absent
+			rec.Presence = away(&c.Update)
 		}
 		v.records[uid] = rec
 		if rec.Present && !rec.Parent.IsZero() {

@@ -154,6 +154,12 @@ type Folder struct {
 	foldAt     repl.Time                      // when folding names is tried again
 	syncing    bool
 	rebuild    bool
+	shown      bool // a filter was lifted: what it hid is to be on this disk
+	showWait   time.Duration
+	shows      int      // times that partners were asked for it
+	rehides    []hiding // directories that an install hid, or showed
+	showing    bool
+	showAt     repl.Time // when it is looked for again
 	partner    map[repl.MemberID]version.Vector
 	stats      Stats
 	token      uint64 // of the last journal batch
@@ -212,6 +218,7 @@ func (f *Folder) schedule() {
 	f.startLagging()
 	f.startMending()
 	f.retryFold()
+	f.startShowing()
 	f.retitle()
 	f.startAsking()
 	f.setWake()

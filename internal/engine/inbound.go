@@ -73,6 +73,7 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared = false
+		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
 }
@@ -195,7 +196,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Fold: f.st.State().Folds, Morph: f.cfg.Morph,
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {

@@ -30,18 +30,18 @@ type installed struct {
 func (e installed) apply(f *Folder) {
 	f.install = nil
 	b := e.batch
-	join, own := make(version.Vector), f.st.State().Originator
+	join, own, hidden := make(version.Vector), f.st.State().Originator, make(map[repl.UID]bool)
 	put := store.Batch{Join: join}
 	for i := range b.changes {
 		c := &b.changes[i]
 		err := errors.Join(e.err, e.outcomes[i].Err)
-		f.stats.Kept += uint64(e.outcomes[i].Kept)
-		if e.outcomes[i].Kept > 0 && c.Keep == repl.KeepConflict && c.Verdict != repl.VerdictUndone {
-			f.stats.conflicts++
-			f.find.Raise(finding.ConflictKept, f.cfg.Name, fmt.Sprintf("%d versions since the start, the last of %q", f.stats.conflicts, c.Object.Name))
-		}
+		f.counted(c, &e.outcomes[i])
 		if intended(c) {
 			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
+		}
+		if err != nil && f.lacking(b, i) {
+			put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
+			continue
 		}
 		if err != nil {
 			f.failed(b, i, &e.outcomes[i], err)
@@ -67,7 +67,9 @@ func (e installed) apply(f *Folder) {
 			}
 			continue
 		}
-		put.Writes = append(put.Writes, store.Write{Record: f.result(c, &e.outcomes[i], e.touched), Base: c.Base()})
+		rec := f.result(c, &e.outcomes[i], e.touched)
+		f.hide(&rec, c.Was.Presence, hidden)
+		put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
 	}
 	f.touchedWrites(&put, b, e.touched)
 	for i := range b.changes {
@@ -77,6 +79,7 @@ func (e installed) apply(f *Folder) {
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
+	f.rehideBelow()
 	for _, uid := range slices.SortedFunc(maps.Keys(e.touched), repl.UID.Compare) {
 		f.markDirectory(uid) // see unseen
 	}
@@ -89,6 +92,15 @@ func (e installed) apply(f *Folder) {
 		f.settleDiff(b.link)
 	} else {
 		b.link.retryAt = f.now() // to join it
+	}
+}
+
+// counted counts what a change has put into the conflict store.
+func (f *Folder) counted(c *repl.Change, o *install.Outcome) {
+	f.stats.Kept += uint64(o.Kept)
+	if o.Kept > 0 && c.Keep == repl.KeepConflict && c.Verdict != repl.VerdictUndone {
+		f.stats.conflicts++
+		f.find.Raise(finding.ConflictKept, f.cfg.Name, fmt.Sprintf("%d versions since the start, the last of %q", f.stats.conflicts, c.Object.Name))
 	}
 }
 
@@ -145,7 +157,7 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 			rec.Shown = c.Was.Shown
 		}
 	case c.To.IsZero():
-		rec.Presence = repl.Absent
+		rec.Presence = away(&c.Update)
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
 		rec.Identity, rec.Print, rec.Shown = c.Object.Identity, c.Object.Print, c.Object.Shown

@@ -294,8 +294,8 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	if e.result.Missing { // the directory is not where its record says
 		rec, ok, err := f.st.Get(e.work.Dir)
-		if f.storeFailed(err) || !ok || !rec.Present {
-			return
+		if f.storeFailed(err) || !ok || !rec.Present || rec.Presence == repl.Hidden || rec.Presence == repl.Absent {
+			return // it is not on this disk
 		}
 		if _, waits := f.refused[e.work.Dir]; waits { // until that is undone
 			f.relook(e.work, undoRetry)
@@ -316,6 +316,9 @@ func (e *lookedDir) settle(f *Folder) {
 		if ok && rec.Type == repl.Directory {
 			f.dirty.markAll(rec.UID)
 		}
+	}
+	if e.work.All && !e.result.Complete && !e.result.Missing {
+		f.relook(e.work, lookRetry) // what the listing did not come to nobody else tells of
 	}
 	if e.result.AgainAll > 0 {
 		f.again(e.work.Dir, "", false, e.result.AgainAll)
@@ -380,53 +383,6 @@ func (f *Folder) relook(w *capture.Work, after time.Duration) {
 func (f *Folder) markPlaces(places []capture.Dirty) {
 	for _, p := range places {
 		f.dirty.mark(p.Dir, p.Name, p.Wrote)
-	}
-}
-
-func (f *Folder) raise(raised []capture.Raised) {
-	for _, r := range raised {
-		f.find.Raise(r.Code, f.cfg.Name+":"+r.Object, r.Detail)
-	}
-}
-
-// reraise raises what a look found wrong and clears what an earlier look at the
-// same names had found and this one has not.
-func (f *Folder) reraise(w *capture.Work, raised []capture.Raised) {
-	f.raise(raised)
-	dir, err := f.st.Canonical(w.Dir)
-	if f.storeFailed(err) {
-		return
-	}
-	now := make(map[spot]capture.Raised, len(raised))
-	for _, r := range raised {
-		now[spot{dir, path.Base(r.Object)}] = r
-	}
-	over := func(at spot) {
-		old, was := f.raised[at]
-		if r, is := now[at]; was && (!is || r.Code != old.Code) {
-			f.find.Clear(old.Code, f.cfg.Name+":"+old.Object)
-			delete(f.raised, at)
-			f.noteSecond(at, false)
-		}
-	}
-	if w.All {
-		for at := range f.raised {
-			if at.dir == dir {
-				over(at)
-			}
-		}
-	}
-	for _, n := range w.Names {
-		over(spot{dir, n.Name})
-	}
-	for at, r := range now {
-		if old, was := f.raised[at]; was && old.Object != r.Object {
-			f.find.Clear(old.Code, f.cfg.Name+":"+old.Object)
-		}
-		if len(f.raised) < maxRaised {
-			f.raised[at] = r
-			f.noteSecond(at, r.Code == finding.NameCollides)
-		}
 	}
 }
 

@@ -68,8 +68,12 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}
+	shown, err := followFilter(&cfg, env.Store, &st)
+	if err != nil {
+		return nil, err
+	}
 	f := New(cfg, env.Store, env.Now, find)
-	f.phase, f.unclean = st.Phase, unclean
+	f.phase, f.unclean, f.shown = st.Phase, unclean, shown
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.
 		// What lies here now is durable from now on; should the power fail, only
@@ -199,8 +203,8 @@ func writeMarker(cfg *Config, env *Env, st *store.State) error {
 // Close notes that the folder was left in order: what the next start finds
 // changed was changed by users.
 func (f *Folder) Close() error {
-	if f.stopped != "" || f.install != nil {
-		return nil
+	if f.stopped != "" || f.install != nil || f.unclean || f.phase != store.PhaseNormal {
+		return nil // what is doubted still is, or has not been synced
 	}
 	st := f.st.State()
 	st.Clean = true

@@ -150,10 +150,13 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 		u.rec.Identity, u.rec.Print, u.done = u.old.Identity, u.old.Print, true
 		return nil
 	case in.Place.IsZero():
-		u.rec.Presence = repl.Absent
-		if in.From.IsZero() {
-			u.done = true // a matter of records alone
-			return nil
+		u.rec.Presence = away(&in.Update)
+		if in.From.IsZero() { // a matter of records alone
+			u.done = true
+			if in.Update.Present {
+				u.done, err = s.hidden(in)
+			}
+			return err
 		}
 		u.done, err = s.removed(in)
 		return err
@@ -169,6 +172,22 @@ func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 		s.placed[in.UID] = st.Identity
 	}
 	return err
+}
+
+// hidden reports whether a record can be stored of which nothing is on this disk:
+// its directory may not have been made, nor its place have been left. Else it is
+// asked for again.
+func (s *settler) hidden(in *store.Intent) (bool, error) {
+	dir, err := s.env.Store.Canonical(in.Update.Parent)
+	if err != nil {
+		return false, err
+	}
+	up, known, err := s.env.Store.Get(dir)
+	if err != nil || !known || !up.Present {
+		return false, err
+	}
+	there, taken, err := s.env.Store.At(dir, in.Update.Name)
+	return !taken || there.UID == in.UID, err
 }
 
 // removed reports whether an object was taken out of the tree; a user may have
@@ -243,7 +262,7 @@ func (s *settler) tie(work []unsettled) error {
 
 // full reports whether something lives on in a directory that is to die.
 func (s *settler) full(u *unsettled, done map[repl.UID]bool) (full bool, err error) {
-	if u.Update.Type != repl.Directory || u.Update.Present || !u.Update.Heir.IsZero() {
+	if u.Update.Type != repl.Directory || u.Update.Present && !u.Drop || !u.Update.Heir.IsZero() {
 		return false, nil
 	}
 	err = s.env.Store.Children(u.UID, "", func(rec *repl.Record) bool {

@@ -10,10 +10,8 @@ import (
 
 	"opendfs/internal/capture"
 	"opendfs/internal/finding"
-	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
-	"opendfs/internal/volume"
 )
 
 // foldEvery is how often a folder that was to fold names, and could not, tries
@@ -179,57 +177,4 @@ func (f *Folder) retitle() {
 		f.raised[is] = r
 		f.noteSecond(is, true)
 	}
-}
-
-// spelling tells an install which entries of the tree have another spelling on
-// record, and keeps those that are in its way.
-type spelling struct {
-	env *Env
-	cfg *Config
-}
-
-// record returns the record whose name folds to that of an entry and is another
-// one.
-func (s spelling) record(dir repl.UID, name string) (repl.Record, bool, error) {
-	dir, err := s.env.Store.Canonical(dir)
-	if err != nil {
-		return repl.Record{}, false, err
-	}
-	rec, ok, err := s.env.Store.At(dir, name)
-	return rec, ok && rec.Name != name && (rec.Presence == repl.OnDisk || rec.Presence == repl.Obscured), err
-}
-
-// replicates reports whether an entry that no record knows would replicate.
-func (s spelling) replicates(dir repl.UID, e volume.Entry) bool {
-	if e.Type == repl.Other || s.cfg.Filter.Match(e.Name, e.Type == repl.Directory) {
-		return false
-	}
-	_, second, err := s.record(dir, e.Name)
-	return err != nil || !second
-}
-
-// clear keeps the object that lies where a partner's is to lie, if it is another
-// spelling's second. There is nothing else to make room with: it has no record.
-func (s spelling) clear(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error {
-	rec, second, err := s.record(dir, c.To.Name)
-	if err != nil || !second {
-		return err
-	}
-	st, err := d.Lookup(c.To.Name)
-	if err != nil || st.Identity == rec.Identity {
-		return ignoreMissing(err)
-	}
-	if own, err := d.Lookup(rec.Name); !gone(rec.UID) && (err != nil || own.Identity != rec.Identity) {
-		return nil // the record's object is not there: a user may have respelt it
-	}
-	at, err := s.env.Store.Path(dir)
-	if err != nil {
-		return err
-	}
-	at = path.Join(at, c.To.Name)
-	_, err = s.env.Keep.Keep(d, c.To.Name, preserve.Entry{
-		Why: preserve.Conflict, At: s.env.Now(), Path: at, Winner: c.Update.GVSN,
-		Record: repl.Update{Parent: dir, Name: c.To.Name, Type: st.Type},
-	})
-	return err
 }

@@ -77,6 +77,9 @@ type Status struct {
 	Rebuild   bool
 }
 
+// Stats returns what the folder has done since it was opened.
+func (f *Folder) Stats() Stats { return f.stats }
+
 // Status describes the folder.
 func (f *Folder) Status() Status {
 	s := Status{

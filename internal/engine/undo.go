@@ -21,7 +21,6 @@ const undoRetry = 5 * time.Second
 // and what users wrote is kept (rules 4 and 13). Without a partner, or after a
 // failure, the places are looked at again in a while.
 func (f *Folder) undo(drafts []capture.Draft) {
-	f.stats.LocalRefused += uint64(len(drafts))
 	for i := range drafts {
 		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
 			f.refused[d.Prior.UID] = *d
@@ -32,7 +31,6 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		f.lookAgain(drafts, undoRetry)
 		return
 	}
-	f.find.Raise(finding.LocalChangeUndone, f.cfg.Name, fmt.Sprintf("%d changes since the start, the last of %q", f.stats.LocalRefused, drafts[len(drafts)-1].Update.Name))
 	var changes []repl.Change
 	movers := 0
 	for i := range drafts {
@@ -53,6 +51,12 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		}
 		changes = append(changes, c)
 	}
+	if len(changes) == 0 {
+		return
+	}
+	f.stats.LocalRefused += uint64(len(changes))
+	f.stats.Verdicts[repl.VerdictUndone] += uint64(len(changes))
+	f.find.Raise(finding.LocalChangeUndone, f.cfg.Name, fmt.Sprintf("%d changes since the start, the last of %q", f.stats.LocalRefused, changes[len(changes)-1].Update.Name))
 	for i := range changes { // they may have exchanged their places
 		changes[i].ViaPrivate = movers > 1 && undoRank(&changes[i]) == undoMove
 	}

@@ -91,6 +91,9 @@ func (s *Set) Rules() Rules {
 	return Rules{Files: slices.Clone(s.rules.Files), Directories: slices.Clone(s.rules.Directories)}
 }
 
+// Empty reports whether the set keeps nothing out.
+func (s *Set) Empty() bool { return s == nil || len(s.files)+len(s.dirs) == 0 }
+
 // Match reports whether the name of a directory, or of a file or link, is kept
 // out of the folder.
 func (s *Set) Match(name string, isDir bool) bool {

@@ -18,6 +18,7 @@ const (
 	NameUnstorable           Code = "name-unstorable"
 	NameCollides             Code = "name-collides"
 	CaseRefused              Code = "case-refused"
+	ShownMissing             Code = "shown-missing"
 	FileOpenSince            Code = "file-open-since"
 	InstallWaitsOpenFile     Code = "install-waits-open-file"
 	ContentChangedWhileSent  Code = "content-changed-while-sending"

@@ -98,6 +98,12 @@ var kinds = []Kind{
 		"The domain says `case: insensitive`, but this member has names on record that would be one. Until they are not, it tells names apart byte by byte, as before.",
 	},
 	{
+		ShownMissing, Info,
+		"names that a filter kept out before are not on this disk yet",
+		"Nothing, if a partner has them; names that no member has any more go when somebody makes and deletes them once.",
+		"The filter was lifted. What it had hidden and is not here comes from the partners; it is asked for ever more seldom, once an hour at least.",
+	},
+	{
 		FileOpenSince, Warning,
 		"the file is open for writing and never at rest",
 		"Close the file in its application, or set capture-busy on the folder for a copy at intervals.",

@@ -19,9 +19,13 @@ func (b *Batch) create(i int) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.clear(i, to); err != nil {
-		return err
-	}
+	return b.retried(i, to, func() error { return b.make(i, to) })
+}
+
+// make makes the item's object at its place.
+func (b *Batch) make(i int, to volume.Dir) error {
+	it := &b.Items[i]
+	c := &it.Change
 	switch c.Update.Type {
 	case repl.File:
 		if err := it.link(to, c.To.Name); err != nil {
@@ -290,10 +294,8 @@ func (b *Batch) fromPark(i int, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.clear(i, to); err != nil {
-		return err
-	}
-	if err := b.rename(i, b.installing, repl.Place{Name: TempName(&c.Update) + ParkedSuffix}, to, c.To); err != nil {
+	parked := repl.Place{Name: TempName(&c.Update) + ParkedSuffix}
+	if err := b.retried(i, to, func() error { return b.rename(i, b.installing, parked, to, c.To) }); err != nil {
 		return err
 	}
 	b.parked[i] = false
@@ -357,10 +359,12 @@ func writable(d volume.Dir, name string, t repl.Type) error {
 	return nil
 }
 
-// clear makes room where the item's object is to lie.
-func (b *Batch) clear(i int, to volume.Dir) error {
-	if b.Clear == nil {
-		return nil
+// retried puts the item's object at its place, and once more if what was there
+// is there for this member alone: that is kept.
+func (b *Batch) retried(i int, to volume.Dir, put func() error) error {
+	err := put()
+	if !errors.Is(err, volume.ErrExist) || b.Clear == nil {
+		return err
 	}
 	c := &b.Items[i].Change
 	dir := c.To.Dir
@@ -369,7 +373,7 @@ func (b *Batch) clear(i int, to volume.Dir) error {
 			dir = old
 		}
 	}
-	return b.Clear(to, dir, c, func(uid repl.UID) bool {
+	cleared, cerr := b.Clear(to, dir, c, func(uid repl.UID) bool {
 		for k := range b.Items {
 			if o := &b.Items[k].Change.Object; o.UID == uid && (b.parked[k] || k < i && b.Outcomes[k].Err == nil) {
 				return true
@@ -377,4 +381,9 @@ func (b *Batch) clear(i int, to volume.Dir) error {
 		}
 		return false
 	})
+	if cerr != nil || !cleared {
+		return errors.Join(err, cerr)
+	}
+	b.Outcomes[i].Kept++
+	return put()
 }

@@ -80,9 +80,9 @@ type Batch struct {
 	// replicate.
 	Replicates func(dir repl.UID, e volume.Entry) bool
 	// Clear keeps what lies where a change's object is to lie, if that is there
-	// for this member alone; d is the directory, dir its record. gone says whether
-	// this batch took an object from its place. nil: nothing is.
-	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) error
+	// for this member alone, and reports whether it did; d is the directory, dir
+	// its record. gone says whether this batch took an object from its place.
+	Clear func(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.UID) bool) (bool, error)
 
 	dirs       map[repl.UID]volume.Dir
 	touched    map[repl.UID]volume.Stat // state before the first change

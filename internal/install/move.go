@@ -17,10 +17,7 @@ func (b *Batch) move(i int, from, to volume.Dir) error {
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
-	if err := b.clear(i, to); err != nil {
-		return err
-	}
-	if err := b.rename(i, from, c.From, to, c.To); err != nil {
+	if err := b.retried(i, to, func() error { return b.rename(i, from, c.From, to, c.To) }); err != nil {
 		return err
 	}
 	return expect(to, c.To.Name, &c.Object, c.Content)

@@ -92,12 +92,11 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 
 // link finds what waits for what.
 func (a *arranger) link() {
-	dirs := make(map[repl.UID]int)    // directories that are made or moved
-	left := make(map[repl.Place]int)  // places that are left, their names folded
-	removed := make(map[repl.UID]int) // directories whose UID is no longer one on disk, or on record
-	owner := make(map[repl.UID]int)   // the change of a record whose object another change takes over
-	fresh := make(map[repl.UID]int)   // merged directories that had no live record
-	moves := false                    // a directory moves, with all that lies in it
+	dirs := make(map[repl.UID]int)                // directories that are made or moved
+	left := make(map[repl.Place]int)              // places that are left, their names folded
+	removed := make(map[repl.UID]int)             // directories whose UID is no longer one on disk, or on record
+	owner := make(map[repl.UID]int)               // the change of a record whose object another change takes over
+	fresh, moves := make(map[repl.UID]int), false // merged directories that had no live record; one moves, with all that is in it
 	for i := range a.changes {
 		c := &a.changes[i]
 		if c.Update.Type == repl.Directory && !c.To.IsZero() {
@@ -153,11 +152,53 @@ func (a *arranger) link() {
 		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
 			a.wait(r, i, false)
 		}
-		if c.Object.UID != c.Update.UID && !c.Object.UID.IsZero() {
-			if o, ok := owner[c.Object.UID]; ok {
-				a.wait(o, i, false)
-				a.join(i, o)
-			}
+		if o, ok := owner[c.Object.UID]; ok && c.Object.UID != c.Update.UID {
+			a.wait(o, i, false)
+			a.join(i, o)
+		}
+	}
+	a.linkHidden(dirs, left)
+}
+
+// linkHidden finds what hangs on changes of records alone, of objects that the
+// filter keeps off this disk: directories are stored with what is in them, and who
+// leaves a place with who takes it.
+func (a *arranger) linkHidden(dirs map[repl.UID]int, left map[repl.Place]int) {
+	if a.d.opts.Filter.Empty() {
+		return
+	}
+	unseen := make(map[repl.UID]int) // new directories that are not brought here
+	quit := make(map[repl.Place]int) // places that are left on record alone, their names folded
+	for i := range a.changes {
+		c := &a.changes[i]
+		if !c.From.IsZero() || inside(c) || c.Update.UID == a.d.root {
+			continue
+		}
+		if c.Was.Present && !a.d.load(c.Was.UID).onDisk() {
+			quit[a.d.claimed(a.d.canonWas(c.Was.Parent).uid, c.Was.Name)] = i
+		}
+		if c.Update.Type == repl.Directory && c.Update.Present && c.To.IsZero() && !c.Drop {
+			unseen[c.Update.UID] = i
+		}
+	}
+	for i := range a.changes {
+		c := &a.changes[i]
+		if !c.Update.Present || c.Update.UID == a.d.root || c.Drop {
+			continue
+		}
+		if p, ok := unseen[c.Update.Parent]; ok {
+			a.wait(i, p, false)
+			a.join(i, p)
+		} else if p, ok := dirs[c.Update.Parent]; ok && c.To.IsZero() {
+			a.wait(i, p, false)
+			a.join(i, p)
+		}
+		at := a.d.claimed(a.d.canon(c.Update.Parent).uid, c.Update.Name)
+		if v, ok := quit[at]; ok && v != i {
+			a.join(i, v)
+		}
+		if v, ok := left[at]; ok && v != i && c.To.IsZero() {
+			a.join(i, v)
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (d *decider) loadRecord(rec *repl.Record) *entry {
 
 func (d *decider) add(uid repl.UID) *entry {
 	if len(d.slab) == 0 {
-		d.slab = make([]entry, 128)
+		d.slab = make([]entry, min(128, max(8, len(d.order)))) // most batches are small
 	}
 	e := &d.slab[0]
 	d.slab = d.slab[1:]

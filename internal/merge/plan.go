@@ -6,6 +6,7 @@ import "opendfs/internal/repl"
 // what became of every update of the batch.
 func (d *decider) plan() repl.Plan {
 	plan := repl.Plan{Need: d.need, Bad: d.bad}
+	d.hid = make(map[repl.UID]bool)
 	d.assignObjects()
 	var changes []repl.Change
 	for _, e := range d.order[:len(d.order):len(d.order)] {
@@ -115,7 +116,7 @@ func (d *decider) change(e *entry) repl.Change {
 	if object != nil {
 		c.Object, c.From = object.was, d.wasAt(object)
 	}
-	if e.live() {
+	if e.live() && (object != nil || !d.hidden(e)) {
 		c.To = repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name}
 		if object != nil && d.physical(c.To) == c.From {
 			c.From = c.To
@@ -126,6 +127,23 @@ func (d *decider) change(e *entry) repl.Change {
 	c.Keep = d.keepOf(e, object, &c)
 	c.Verdict = d.verdictOf(e, &c)
 	return c
+}
+
+// hidden reports whether the filter keeps a live object out.
+func (d *decider) hidden(e *entry) bool {
+	if d.opts.Filter.Empty() || e.uid == d.root || e.now == nil {
+		return false
+	}
+	if d.opts.Filter.Match(e.now.Name, e.now.Type == repl.Directory) {
+		return true
+	}
+	dir := d.canon(e.now.Parent)
+	is, known := d.hid[dir.uid]
+	if !known {
+		is = d.hidden(dir)
+		d.hid[dir.uid] = is
+	}
+	return is
 }
 
 // object returns the entry whose object on disk a change of e works on.

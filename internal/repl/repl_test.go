@@ -44,6 +44,92 @@ func TestMaximumIsAJoin(t *testing.T) {
 	})
 }
 
+// drawVersion draws a version of one object as members make it: tombstones that
+// lost their name, of directories with an heir, raised fences.
+func drawVersion(t *rapid.T, kind Type) Update {
+	u := drawUpdate(t)
+	u.Type, u.CreateTime = kind, 1
+	u.Present = !u.NameConflict && rapid.Bool().Draw(t, "present")
+	if u.NameConflict && kind == Directory {
+		u.Heir = UID{Originator: version.Originator{2}, Version: rapid.Uint64Range(9, 12).Draw(t, "heir")}
+	}
+	return u
+}
+
+// TestJoinOfVersions: whatever versions of one object a member hears of, in
+// whatever order and however often, it ends with the same one (rule 5).
+func TestJoinOfVersions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := Type(rapid.IntRange(1, 3).Draw(t, "type"))
+		byGVSN := make(map[version.GVSN]bool)
+		var all []Update
+		for range rapid.IntRange(1, 6).Draw(t, "versions") {
+			if u := drawVersion(t, kind); !byGVSN[u.GVSN] { // one GVSN, one content
+				byGVSN[u.GVSN] = true
+				all = append(all, u)
+			}
+		}
+		join := func(us []Update) Update {
+			best := us[0]
+			for _, u := range us[1:] {
+				best = greater(best, u)
+			}
+			return best
+		}
+		want := join(all)
+		for i, a := range all {
+			for _, b := range all[i+1:] {
+				if Compare(&a, &b) == 0 {
+					t.Fatalf("two versions are equal: %+v, %+v", a, b)
+				}
+				if x, y := greater(a, b), greater(b, a); x.GVSN != y.GVSN || x.Heir != y.Heir || x.Fence != y.Fence {
+					t.Fatalf("the greater of %+v and %+v depends on the side", a, b)
+				}
+			}
+		}
+		heard := rapid.Permutation(append(append([]Update{}, all...), all...)).Draw(t, "heard")
+		got := join(heard)
+		if got.GVSN != want.GVSN || got.Heir != want.Heir || got.NameConflict != want.NameConflict || got.Fence != want.Fence {
+			t.Fatalf("heard as %+v it comes to %+v, else to %+v", heard, got, want)
+		}
+		split := rapid.IntRange(0, len(heard)-1).Draw(t, "split")
+		left, right := join(heard[:split+1]), join(heard[split:])
+		if m := greater(left, right); m.GVSN != want.GVSN {
+			t.Fatalf("two members that met with %+v and %+v come to %+v, not %+v", left, right, m, want)
+		}
+		for _, u := range all {
+			if !u.NameConflict && want.NameConflict && Compare(&u, &want) >= 0 {
+				t.Fatalf("%+v beats what lost its name for ever", u)
+			}
+		}
+	})
+}
+
+// TestHeirsCannotFormACycle: of directories at one place the heir is the greater,
+// by what never changes of them (rule 8).
+func TestHeirsCannotFormACycle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(n int) Update {
+			u := drawUpdate(t)
+			u.Type, u.NameConflict = Directory, false
+			u.UID.Version = uint64(9 + n)
+			return u
+		}
+		a, b, c := draw(0), draw(1), draw(2)
+		if ComparePlace(&a, &b) != -ComparePlace(&b, &a) || ComparePlace(&a, &b) == 0 {
+			t.Fatalf("the heir of %+v and %+v depends on the side", a, b)
+		}
+		if ComparePlace(&a, &b) > 0 && ComparePlace(&b, &c) > 0 && ComparePlace(&a, &c) <= 0 {
+			t.Fatalf("heirs form a cycle: %+v, %+v, %+v", a, b, c)
+		}
+		later := a
+		later.Clock, later.GVSN.Version, later.Fence = later.Clock+10, later.GVSN.Version+10, later.Fence+1
+		if ComparePlace(&later, &b) != ComparePlace(&a, &b) {
+			t.Fatalf("another version of %+v changes who is the heir of %+v", a, b)
+		}
+	})
+}
+
 func TestMintExceedsWhatItReplaces(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		prior, other := drawUpdate(t), drawUpdate(t)

@@ -24,12 +24,6 @@ func (c *Cluster) check() error {
 			return err
 		}
 	}
-	for _, m := range c.members {
-		for i, n := range m.folder.Status().Stats.Verdicts {
-			c.Count.Verdicts[i] += n
-		}
-		c.Count.Reanimated += int(m.folder.Status().Stats.Reanimated)
-	}
 	return nil
 }
 
@@ -82,8 +76,7 @@ func byUID(us []repl.Update) map[repl.UID]repl.Update {
 func (m *Member) replicated() []disk.Node {
 	var out []disk.Node
 	for _, n := range m.disk.Tree(false) {
-		name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
-		if n.Type != repl.Other && !m.cfg.Filter.Match(name, n.Type == repl.Directory) && m.secondAt(n.Path) == "" {
+		if n.Type != repl.Other && !m.cfg.Filter.MatchPath(n.Path, n.Type == repl.Directory) && m.secondAt(n.Path) == "" {
 			out = append(out, n)
 		}
 	}
@@ -122,7 +115,7 @@ func (c *Cluster) secondsTold() error {
 			}
 		}
 		for _, n := range m.disk.Tree(false) {
-			if m.secondAt(n.Path) != n.Path || m.cfg.Filter.Match(n.Path[strings.LastIndexByte(n.Path, '/')+1:], n.Type == repl.Directory) {
+			if m.secondAt(n.Path) != n.Path || m.cfg.Filter.MatchPath(n.Path, n.Type == repl.Directory) {
 				continue
 			}
 			if !told[n.Path] {
@@ -182,6 +175,17 @@ func (c *Cluster) recordsTellTheDisk() error {
 			path, err := m.env.Store.Path(rec.UID)
 			if err != nil {
 				return fmt.Errorf("m%d path of %q: %w", m.index, rec.Name, err)
+			}
+			if hidden := m.cfg.Filter.MatchPath(path, rec.Type == repl.Directory); hidden || rec.Presence == repl.Hidden {
+				if !hidden || rec.Presence != repl.Hidden {
+					return fmt.Errorf("m%d record of %s is %v, kept out %v", m.index, path, rec.Presence, hidden)
+				}
+				c.Count.Hidden++
+				continue
+			}
+			if _, waits := m.found[string(finding.ShownMissing)+" sim/folder"]; waits && (rec.Presence == repl.Obscured || rec.Presence == repl.Absent) {
+				c.Count.Missing++
+				continue
 			}
 			n, ok := nodes[path]
 			if !ok || n.Identity != rec.Identity || rec.Type == repl.File && hashOf(n.Content) != rec.Content {

@@ -32,28 +32,21 @@ type Cluster struct {
 	now     repl.Time
 	members []*Member
 	cut     map[[2]int]bool // links that are down, lower index first
+	deaf    map[[2]int]bool // who does not hear whom
 	still   bool            // users have gone home
 	script  bool            // users do only what a test lets them do
 	faulty  bool            // streams are cut in the middle
 	alone   bool            // only the first member has users
 	names   []string        // what users call things
+	filters []*filter.Set   // among which the domain changes; members learn of it one after the other
 	shadow  shadow
+	law     law
 	habits  *habits
 	trace   []string
 	silent  bool // nothing is traced
 	// tail follows every content; with one, contents are large enough for deltas.
 	tail  string
 	Count Counters
-}
-
-// Counters say what a run has been through.
-type Counters struct {
-	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
-	Verdicts                                            [repl.Verdicts]uint64
-	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
-	Reanimated                                          int    // deleted objects that came back under their names
-	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
-	Forms                                               [3]int // contents that came, by wire.Form
 }
 
 // Member is one server of the cluster.
@@ -73,7 +66,13 @@ type Member struct {
 	up     map[repl.MemberID]bool
 	found  map[string]string // findings raised, by code and object
 	token  uint64
-	open   []openFile // of users
+	open   []openFile               // of users
+	had    map[repl.UID]repl.Update // on record, as last seen
+	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
+	// redecided of the folder's installs are counted already.
+	redecided, reanimated uint64
+	running               engine.Action // nil: none
+	mounts                []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -108,8 +107,11 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
-	c := &Cluster{rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), names: names}
+	c := &Cluster{
+		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
+	}
 	c.shadow.init()
+	c.law = newLaw()
 	c.habits = &ways[c.rnd.IntN(len(ways))]
 	if seed%3 == 0 {
 		c.tail = longTail
@@ -153,7 +155,8 @@ func (c *Cluster) Read(p []byte) (int, error) {
 // Start brings a member up: from nothing, or from what its last crash left. It
 // may lose power on the way.
 func (m *Member) Start() error {
-	m.disk.Yield, m.disk.Journal = m.yield, m.journal
+	m.disk.Yield, m.disk.Journal, m.disk.Fail = m.yield, m.journal, m.broken
+	m.unmount() // a start does not settle what a mount hides: docs/verification.md
 	var err error
 	m.guard(func() { err = m.start() })
 	return err
@@ -180,11 +183,21 @@ func (m *Member) start() error {
 	m.served = engine.NewServed(m.env, folderID)
 	m.up = make(map[repl.MemberID]bool)
 	m.tasks, m.events, m.found = nil, nil, make(map[string]string)
+	if m.env.Store.State().Originator.IsZero() {
+		m.had = make(map[repl.UID]repl.Update)
+	} else {
+		m.remember()
+	}
+	if intents, err := st.Intents(); err == nil && len(intents) > 0 {
+		m.c.Count.Intents++
+	}
+	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return err
 	}
 	m.folder = folder
+	m.committed(allUpdates(m.env.Store), nil, m.env.Store.Vector()) // what was under way is settled
 	m.c.tracef("m%d starts in %v", m.index, folder.Phase())
 	m.step(engine.Tick{})
 	m.c.connect()
@@ -206,6 +219,7 @@ func (m *Member) step(ev engine.Event) {
 	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
+	m.tally()
 	for _, a := range actions {
 		m.tasks = append(m.tasks, task{a, m.c.now})
 	}
@@ -237,9 +251,10 @@ func (c *Cluster) connect() {
 
 func (c *Cluster) byID(id repl.MemberID) *Member { return c.members[int(id[0])-1] }
 
+// reachable reports whether a can ask b.
 func (c *Cluster) reachable(a, b *Member) bool {
 	i, j := min(a.index, b.index), max(a.index, b.index)
-	return a.folder != nil && b.folder != nil && !c.cut[[2]int{i, j}]
+	return a.folder != nil && b.folder != nil && !c.cut[[2]int{i, j}] && !c.deaf[[2]int{a.index, b.index}]
 }
 
 // runTask runs one waiting action to its end; what it posts is applied later.
@@ -247,7 +262,10 @@ func (m *Member) runTask(i int) {
 	t := m.tasks[i]
 	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
 	m.traceAction(t.action)
+	m.c.begun(t.action)
 	m.guard(func() {
+		m.running = t.action
+		defer func() { m.running = nil }()
 		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
 	})
 }
@@ -292,10 +310,11 @@ func (m *Member) waits(t *task) bool {
 
 // yield is called by the disk before each operation of the member: users act
 // there, and power is lost there.
-func (m *Member) yield(string) {
+func (m *Member) yield(op string) {
 	if !m.inAction {
 		return
 	}
+	m.intended(op)
 	m.c.Count.Yields++
 	if m.dieAt > 0 {
 		if m.dieAt--; m.dieAt == 0 {
@@ -307,6 +326,7 @@ func (m *Member) yield(string) {
 		m.inAction = false
 		m.c.userOp(m)
 		m.inAction = true
+		m.c.beside(m.running)
 	}
 }
 
@@ -316,6 +336,7 @@ func (m *Member) powerCut() {
 	m.c.tracef("m%d loses power", m.index)
 	before := m.disk.Tree(true)
 	m.disk = m.disk.Crash(m.c.rnd.Uint64())
+	m.mounts = nil
 	m.kv.Crash()
 	m.folder, m.served, m.tasks, m.events, m.open = nil, nil, nil, nil, nil
 	m.dieAt, m.spared = 0, false

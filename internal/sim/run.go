@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
+	"syscall"
 	"time"
 
 	"opendfs/internal/engine"
+	"opendfs/internal/filter"
 	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
@@ -19,9 +22,12 @@ type Plan struct {
 	Steps    int
 	Faults   bool // power cuts and broken links
 	ReadOnly bool // the last member is read-only
-	Alone    bool // only the users of the first member work, and no power is lost
+	Alone    bool // only the users of the first member work, and it loses no power
 	Edits    bool // users edit few files, and contents are large enough for deltas
+	Movers   bool // users move directories into one another
+	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
+	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
@@ -34,6 +40,12 @@ func Run(p Plan) (c *Cluster, err error) {
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
+	if p.Movers {
+		c.habits = &movers
+	}
+	if p.Tenants {
+		c.habits = &tenants
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
@@ -42,6 +54,15 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+	}
+	if p.Filters {
+		more := filter.Defaults()
+		more.Files, more.Directories = append(more.Files, "b"), []string{"c"}
+		set, err := filter.New(more)
+		if err != nil {
+			panic(err)
+		}
+		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
 	}
 	if p.Fold {
 		c.names = spellings
@@ -81,6 +102,16 @@ func (c *Cluster) chance(faults bool) error {
 		}
 		return nil
 	}
+	switch {
+	case c.filters == nil:
+	case m.cfg.Filter != c.filters[0] && c.rnd.IntN(10) == 0:
+		return m.refilter(c.filters[0])
+	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
+		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
+	}
+	if faults && !c.alone && c.rnd.IntN(250) == 0 {
+		c.mount(m)
+	}
 	switch n := c.rnd.IntN(1000); {
 	case n < 450:
 		m.runSome()
@@ -97,8 +128,8 @@ func (c *Cluster) chance(faults bool) error {
 		other := c.members[c.rnd.IntN(len(c.members))]
 		c.toggle(m.index, other.index)
 	case n < 995:
-		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone || c.rnd.IntN(4) == 0
-	case n < 996 && !c.alone:
+		m.dieAt, m.spared = 1+c.rnd.IntN(60), c.alone && m.index == 0 || c.rnd.IntN(4) == 0
+	case n < 996 && !(c.alone && m.index == 0):
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
 	case n < 998:
 		m.kill()
@@ -106,6 +137,28 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// allNormal reports whether all members run by the same filter, and none is in its
+// initial sync: docs/verification.md, known gaps.
+func (c *Cluster) allNormal() bool {
+	for _, m := range c.members {
+		if m.folder == nil || m.cfg.Filter != c.filters[0] || m.folder.Phase() != wire.PhaseNormal {
+			return false
+		}
+	}
+	return true
+}
+
+// refilter starts a member anew with another filter, as the domain says.
+func (m *Member) refilter(set *filter.Set) error {
+	if m.cfg.Filter == set {
+		return nil
+	}
+	m.c.Count.Filters++
+	err := m.stop()
+	m.cfg.Filter = set
+	return errors.Join(err, m.Start())
 }
 
 func (c *Cluster) toggle(i, j int) {
@@ -116,6 +169,46 @@ func (c *Cluster) toggle(i, j int) {
 	link := [2]int{min(i, j), max(i, j)}
 	c.cut[link] = !c.cut[link]
 	c.connect()
+}
+
+// mount has a filesystem mounted over a directory, or what is mounted taken
+// away: what lies below is neither changed nor gone (rule 20).
+func (c *Cluster) mount(m *Member) {
+	if len(m.mounts) > 0 {
+		m.unmount()
+		return
+	}
+	dir := c.someDirectory(m)
+	if dir != "" && m.disk.User().Mount(dir) == nil {
+		c.Count.Mounts++
+		m.mounts = append(m.mounts, dir)
+		c.tracef("m%d something is mounted over %s", m.index, dir)
+	}
+}
+
+// unmount shows again what was mounted over. Nothing tells the member of it but
+// a walk.
+func (m *Member) unmount() {
+	if len(m.mounts) == 0 {
+		return
+	}
+	m.disk.Unmount()
+	m.c.tracef("m%d nothing is mounted any more", m.index)
+	m.mounts = nil
+	if m.folder != nil {
+		m.token++
+		m.events = append(m.events, gap(m.token))
+	}
+}
+
+// broken lets a listing break off now and then.
+func (m *Member) broken(op, path string) error {
+	if op != "list rest" || strings.HasPrefix(path, ".dfsr") || !m.inAction || !m.c.faulty || m.c.still || m.c.rnd.IntN(30) > 0 {
+		return nil
+	}
+	m.c.Count.Listings++
+	m.c.tracef("m%d the listing of %s breaks off", m.index, path)
+	return syscall.EIO
 }
 
 // pass lets time go by.
@@ -178,8 +271,18 @@ func (c *Cluster) Rest() error {
 			}
 		}
 	}
+	for _, m := range c.members {
+		m.unmount()
+	}
 	c.still = true
 	defer func() { c.still = false }()
+	if c.filters != nil { // the last one reaches everybody
+		for _, m := range c.members {
+			if err := m.refilter(c.filters[0]); err != nil {
+				return fmt.Errorf("refilter m%d: %w", m.index, err)
+			}
+		}
+	}
 	for _, m := range c.members {
 		for len(m.open) > 0 {
 			_ = m.userCloseOne()
@@ -242,6 +345,9 @@ func (c *Cluster) settle() error {
 // stopped reports a member that stopped by itself: nothing that happens here is
 // a reason to.
 func (c *Cluster) stopped() error {
+	if c.law.broken != nil {
+		return c.law.broken
+	}
 	for _, m := range c.members {
 		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
 			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)

@@ -29,7 +29,7 @@ func (c *Cluster) Trace() string { return strings.Join(c.trace, "\n") }
 // news notes what a member came to know since before. What is on record of one
 // in Normal is promised; until then nothing is, all at once it is then.
 func (m *Member) news(before version.Vector) {
-	now := m.env.Store.Vector()
+	now, seen := m.env.Store.Vector(), before
 	if !m.promises && m.folder.Phase() == wire.PhaseNormal {
 		m.promises, before = true, nil
 	}
@@ -40,6 +40,7 @@ func (m *Member) news(before version.Vector) {
 	if m.promises {
 		m.c.shadow.promise(updates)
 	}
+	m.committed(updates, seen, now)
 	for i := range updates {
 		m.c.tracef("m%d   has %s", m.index, m.c.describe(&updates[i]))
 	}

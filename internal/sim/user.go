@@ -139,6 +139,12 @@ var ways = []habits{
 	{[deeds]int{6, 6, 2, 3, 1, 1, 1, 0, 3, 3, 1}, 5, false},
 }
 
+// tenants write into directories that others remove.
+var tenants = habits{[deeds]int{10, 1, 0, 0, 6, 0, 0, 5, 0, 0, 0}, 2, true}
+
+// movers do little else than move directories into one another.
+var movers = habits{[deeds]int{1, 0, 0, 2, 5, 0, 0, 0, 0, 0, 14}, 2, false}
+
 // editors write the same few files again and again.
 var editors = habits{[deeds]int{20, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0}, 50, true}
 
@@ -249,7 +255,11 @@ func (c *Cluster) userSave(m *Member, path string) error {
 	if err := c.userWrite(m, tmp); err != nil {
 		return err
 	}
-	return c.userRename(m, tmp, path)
+	err := c.userRename(m, tmp, path)
+	if err == nil {
+		c.Count.Saves++
+	}
+	return err
 }
 
 func (c *Cluster) userRename(m *Member, from, to string) error {
@@ -257,6 +267,7 @@ func (c *Cluster) userRename(m *Member, from, to string) error {
 	if err := m.disk.User().Rename(from, to); err != nil {
 		return err
 	}
+	c.Count.Moves++
 	if rerr == nil && from != to {
 		c.gone(string(old))
 	}
@@ -276,15 +287,17 @@ func (c *Cluster) userRemove(m *Member, path string) error {
 
 func (c *Cluster) userRemoveAll(m *Member, path string) error {
 	before := m.disk.Tree(false)
-	if err := m.disk.User().RemoveAll(path); err != nil {
-		return err
+	err := m.disk.User().RemoveAll(path) // on an error some of it is gone
+	left := make(map[string]bool)
+	for _, n := range m.disk.Tree(false) {
+		left[n.Path] = true
 	}
 	for _, n := range before {
-		if n.Path == path || strings.HasPrefix(n.Path, path+"/") {
+		if !left[n.Path] {
 			c.gone(n.Content)
 		}
 	}
-	return nil
+	return err
 }
 
 // userChmod changes a file's or a directory's mode; a link has none.
@@ -335,5 +348,6 @@ func (m *Member) userWriteOpen() error {
 		return err
 	}
 	m.c.gone(old)
+	m.c.Count.OldHandles++
 	return m.userCloseOne()
 }

@@ -58,6 +58,49 @@ func TestVectorIsASet(t *testing.T) {
 	})
 }
 
+// TestVectorAlgebra: union is a join, minus takes away, missing is what a join
+// would add, and every result is in the one form that a set of versions has.
+func TestVectorAlgebra(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, c := drawVector(t, "a"), drawVector(t, "b"), drawVector(t, "c")
+		same := func(what string, got, want Vector) {
+			if !got.Equal(want) || got.String() != want.String() {
+				t.Fatalf("%s: %v and %v of %v, %v, %v", what, got, want, a, b, c)
+			}
+			for o, s := range got {
+				for i, iv := range s {
+					if iv.Low >= iv.High || i > 0 && s[i-1].High >= iv.Low {
+						t.Fatalf("%s: intervals of %v touch or are empty: %v", what, o, s)
+					}
+				}
+			}
+		}
+		before := a.String() + b.String() + c.String()
+		same("union does not depend on sides", a.Union(b), b.Union(a))
+		same("union does not depend on grouping", a.Union(b).Union(c), a.Union(b.Union(c)))
+		same("union with itself", a.Union(a), a)
+		same("union with nothing", a.Union(nil), a)
+		same("minus itself", a.Minus(a), nil)
+		same("minus nothing", a.Minus(nil), a)
+		same("minus one after the other", a.Minus(b).Minus(c), a.Minus(b.Union(c)))
+		same("minus of a union", a.Union(b).Minus(c), a.Minus(c).Union(b.Minus(c)))
+		same("what is missing makes it whole", a.Union(a.Missing(b)), a.Union(b))
+		same("what is missing is not there", a.Missing(b).Minus(a), a.Missing(b))
+		same("nothing is missing after a union", a.Union(b).Missing(b), nil)
+		if (a.Missing(b).Len() == 0) != a.Covers(b) || a.Covers(b) && b.Covers(a) != a.Equal(b) {
+			t.Fatalf("Covers, Missing and Equal disagree on %v and %v", a, b)
+		}
+		for o := range a {
+			if a.Max(o) != 0 && !a.Contains(GVSN{o, a.Max(o)}) || a.Contains(GVSN{o, a.Max(o) + 1}) {
+				t.Fatalf("Max of %v in %v is %d", o, a, a.Max(o))
+			}
+		}
+		if after := a.String() + b.String() + c.String(); after != before {
+			t.Fatalf("a method changed its receiver: %s became %s", before, after)
+		}
+	})
+}
+
 func TestVectorBytesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := drawVector(t, "v")

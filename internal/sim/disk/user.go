@@ -334,3 +334,10 @@ func (w *Writer) Offset() int64 { return w.off }
 
 // Links counts the names that lead to the open file.
 func (w *Writer) Links() int { return len(w.n.links) }
+
+// Unmount takes away all that is mounted, wherever it has gone.
+func (d *Disk) Unmount() {
+	for _, n := range d.byHandle {
+		n.mounted = false
+	}
+}

@@ -1,0 +1,352 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"opendfs/internal/capture"
+	"opendfs/internal/filter"
+	"opendfs/internal/finding"
+	"opendfs/internal/repl"
+	"opendfs/internal/store"
+	"opendfs/internal/version"
+	"opendfs/internal/volume"
+	"opendfs/internal/wire"
+)
+
+// away is the presence of an object that is not brought to this disk: a dead
+// one, or one that a filter hides.
+func away(u *repl.Update) repl.Presence {
+	if u.Present {
+		return repl.Hidden
+	}
+	return repl.Absent
+}
+
+// filterHash tells filters apart.
+func filterHash(set *filter.Set) repl.Hash {
+	rules := set.Rules()
+	return capture.HashTarget(strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00"))
+}
+
+// followFilter makes the records say what a new filter hides and what it does
+// not hide any more (rule 23): of the one nothing on this disk is looked at from
+// now on, of the other nobody knows what it is until it is looked at. It is a
+// scan of the records, and reports whether something is shown again.
+func followFilter(cfg *Config, st *store.Folder, state *store.State) (shown bool, err error) {
+	hash := filterHash(cfg.Filter)
+	if state.Filter == hash {
+		return false, nil
+	}
+	if !state.Filter.IsZero() {
+		if shown, err = rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false}); err != nil {
+			return false, fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
+		}
+	}
+	state.Filter = hash
+	return shown, st.Put(&store.Batch{State: state})
+}
+
+// hideChunk is how many records are written at once.
+const hideChunk = 4096
+
+// hiding is a directory, and whether a filter hides it.
+type hiding struct {
+	dir    repl.UID
+	hidden bool
+}
+
+// rehide compares every live record below a directory with the filter, and
+// reports whether some are hidden no more.
+func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
+	todo := []hiding{at}
+	var put store.Batch
+	flush := func() error {
+		put.NoSync = true
+		err := st.Put(&put)
+		put = store.Batch{}
+		return err
+	}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		err := st.Children(at.dir, "", func(rec *repl.Record) bool {
+			hide := at.hidden || cfg.Filter.Match(rec.Name, rec.Type == repl.Directory)
+			if rec.Type == repl.Directory {
+				todo = append(todo, hiding{rec.UID, hide})
+			}
+			now := *rec
+			switch {
+			case hide && rec.Presence != repl.Hidden && rec.Presence != repl.Carried:
+				now.Presence = repl.Hidden
+			case !hide && rec.Presence == repl.Hidden:
+				now.Presence, shown = repl.Obscured, true
+				now.Identity, now.Print = repl.Identity{}, repl.Print{} // its object may be another record's by now
+			default:
+				return true
+			}
+			put.Writes = append(put.Writes, store.Write{Record: now, Base: rec.GVSN})
+			return true
+		})
+		if err != nil {
+			return shown, err
+		}
+		if len(put.Writes) >= hideChunk {
+			if err := flush(); err != nil {
+				return shown, err
+			}
+		}
+	}
+	return shown, flush()
+}
+
+// hide says of an installed object whether the filter hides it here, where
+// members go by different filters for a while. Of a directory that changes in
+// this, what is below it is to follow.
+func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]bool) {
+	if rec.Parent.IsZero() || !rec.Present || f.cfg.Filter.Empty() {
+		return
+	}
+	above, known := hidden[rec.Parent]
+	if !known {
+		dir, err := f.flight.Canonical(rec.Parent)
+		if f.storeFailed(err) {
+			return
+		}
+		up, _, err := f.flight.Get(dir)
+		if f.storeFailed(err) {
+			return
+		}
+		above = up.Presence == repl.Hidden
+		hidden[rec.Parent] = above
+	}
+	if above || f.cfg.Filter.Match(rec.Name, rec.Type == repl.Directory) {
+		rec.Presence = repl.Hidden
+	}
+	if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was == repl.Hidden) {
+		f.rehides = append(f.rehides, hiding{rec.UID, rec.Presence == repl.Hidden})
+	}
+}
+
+// rehideBelow lets what is in directories follow them.
+func (f *Folder) rehideBelow() {
+	for _, at := range f.rehides {
+		shown, err := rehide(&f.cfg, f.st, at)
+		if f.storeFailed(err) {
+			return
+		}
+		f.shown = f.shown || shown
+	}
+	f.rehides = nil
+}
+
+// How soon what a filter hid, and is not here, is looked for again: ever more
+// seldom, and soon again when a partner comes.
+const (
+	showFirst = 2 * time.Second
+	showLast  = time.Hour
+)
+
+// startShowing looks, when the walk that follows a change of the filter is over,
+// for what was hidden and is not here: partners have it.
+func (f *Folder) startShowing() {
+	if !f.shown || f.showing || f.phase != store.PhaseNormal && f.phase != store.PhaseInitialSync || f.busyLocally() || f.now() < f.showAt || len(f.flight.changes) > 0 {
+		return
+	}
+	f.showWait = min(max(2*f.showWait, showFirst), showLast)
+	f.showing, f.showAt = true, f.now()+repl.Time(f.showWait)
+	f.do(&Show{cfg: &f.cfg})
+}
+
+// Show finds the records that are to be on this disk and are not.
+type Show struct{ cfg *Config }
+
+// Class says that it reads the tree.
+func (*Show) Class() Class { return ClassLook }
+
+// showMost bounds what is brought back at once.
+const showMost = 4096
+
+// Run posts them, directories before what lies in them.
+func (a *Show) Run(ctx Context, post func(Event)) {
+	var ev showed
+	todo := []repl.UID{repl.RootUID(a.cfg.Folder)}
+	for len(todo) > 0 && len(ev.missing) < showMost && ev.err == nil && ctx.Err() == nil {
+		dir := todo[0]
+		todo = todo[1:]
+		var unsure []repl.Record
+		ev.err = ctx.Store.Children(dir, "", func(rec *repl.Record) bool {
+			if rec.Presence == repl.Obscured || rec.Presence == repl.Absent {
+				unsure = append(unsure, *rec)
+			}
+			if rec.Type == repl.Directory && rec.Presence != repl.Hidden {
+				todo = append(todo, rec.UID)
+			}
+			return true
+		})
+		for i := range unsure {
+			there, err := ctx.liesThere(&unsure[i])
+			ev.err = errors.Join(ev.err, err)
+			if !there {
+				ev.missing = append(ev.missing, unsure[i])
+			}
+		}
+		ev.unsure += len(unsure)
+	}
+	ev.err = errors.Join(ev.err, ctx.Err())
+	post(ev)
+}
+
+// liesThere reports whether something lies at a record's place: then a look at it
+// decides.
+func (e *Env) liesThere(rec *repl.Record) (bool, error) {
+	d, err := openPlace(e, repl.Place{Dir: rec.Parent, Name: rec.Name})
+	if err != nil {
+		return false, ignoreMissing(err)
+	}
+	_, err = d.Lookup(rec.Name)
+	there := !errors.Is(err, volume.ErrNotExist)
+	return there, d.Close()
+}
+
+// showed tells what was looked for.
+type showed struct {
+	missing []repl.Record
+	unsure  int // all of those whose state on this disk is not known
+	err     error
+}
+
+func (e showed) apply(f *Folder) {
+	f.showing = false
+	if e.err != nil {
+		return // tried again
+	}
+	if e.unsure == 0 {
+		f.shown = false
+		f.find.Clear(finding.ShownMissing, f.cfg.Name)
+		return
+	}
+	if len(e.missing) == 0 {
+		return
+	}
+	f.find.Raise(finding.ShownMissing, f.cfg.Name, fmt.Sprintf("%d names, the first %q", len(e.missing), e.missing[0].Name))
+	l := f.nextLink()
+	if l == nil {
+		return
+	}
+	var changes []repl.Change
+	for i := range e.missing {
+		rec := &e.missing[i]
+		to, ok := f.placeOf(&rec.Update)
+		now, known, err := f.st.Get(rec.UID)
+		if !ok || f.storeFailed(err) {
+			return
+		}
+		if !known || now.GVSN != rec.GVSN || now.Presence != rec.Presence || f.flight.holds(rec.UID) || f.flight.holdsPlace(to) {
+			continue
+		}
+		changes = append(changes, repl.Change{
+			Verdict: repl.VerdictCreate, Update: now.Update, Was: now, To: to, Meta: true, Content: now.Type != repl.Directory,
+		})
+	}
+	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
+}
+
+// nextLink returns a partner that can be asked for content, another one each time.
+func (f *Folder) nextLink() *link {
+	f.shows++
+	for i := range f.cfg.Upstreams {
+		if l := f.links[f.cfg.Upstreams[(i+f.shows)%len(f.cfg.Upstreams)]]; l.up {
+			return l
+		}
+	}
+	return nil
+}
+
+// lacking reports whether a new file could not be brought because the partner has
+// its record and not its content, as of what a filter hid and nobody has any more.
+// Then its record is kept, like there; the content is asked for from time to time.
+func (f *Folder) lacking(b *batch, i int) bool {
+	c := &b.changes[i]
+	if b.staged[i].Status != wire.StatusAbsent || c.Group != 0 || !c.From.IsZero() || !c.Update.Present || c.Was.GVSN == c.Update.GVSN || c.Was.Present {
+		return false
+	}
+	dir, err := f.st.Canonical(c.Update.Parent)
+	if f.storeFailed(err) {
+		return false
+	}
+	up, known, err := f.st.Get(dir)
+	if f.storeFailed(err) || !known || !up.Present {
+		return false
+	}
+	_, taken, err := f.st.At(dir, c.Update.Name)
+	if f.storeFailed(err) || taken {
+		return false
+	}
+	f.shown = true
+	return true
+}
+
+// absentBelow says of what is in a directory that is not here that it is not
+// here either.
+func (f *Folder) absentBelow(d *capture.Draft) {
+	if d.Kind != capture.KindAdopt || d.Presence != repl.Absent || d.Update.Type != repl.Directory {
+		return
+	}
+	var put store.Batch
+	for todo := []repl.UID{d.Update.UID}; len(todo) > 0; {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		err := f.st.Children(dir, "", func(rec *repl.Record) bool {
+			if rec.Presence == repl.Obscured {
+				now := *rec
+				now.Presence, now.Identity, now.Print = repl.Absent, repl.Identity{}, repl.Print{}
+				put.Writes = append(put.Writes, store.Write{Record: now, Base: rec.GVSN})
+			}
+			if rec.Type == repl.Directory {
+				todo = append(todo, rec.UID)
+			}
+			return true
+		})
+		if f.storeFailed(err) {
+			return
+		}
+	}
+	if len(put.Writes) > 0 {
+		put.NoSync = true
+		f.storeFailed(f.st.Put(&put))
+	}
+}
+
+// fade makes the writes by which an object dies that is not on this disk because
+// a filter hides it, or did, with all that is in it: something that replicates was
+// made under its name. It is not ok if it is anything else.
+func (f *Folder) fade(rec *repl.Record, g *gathered) (writes []store.Write, ok bool) {
+	now, known, err := f.st.Get(rec.UID)
+	if f.storeFailed(err) || !known || !now.Present || now.GVSN != rec.GVSN || now.Presence != repl.Hidden && now.Presence != repl.Absent || g.uids[rec.UID] || f.flight.holds(rec.UID) {
+		return nil, false
+	}
+	if now.Type == repl.Directory {
+		var below []repl.Record
+		err := f.st.Children(now.UID, "", func(child *repl.Record) bool {
+			below = append(below, *child)
+			return true
+		})
+		if f.storeFailed(err) {
+			return nil, false
+		}
+		for i := range below {
+			gone, ok := f.fade(&below[i], g)
+			if !ok {
+				return nil, false
+			}
+			writes = append(writes, gone...)
+		}
+	}
+	d := capture.Tombstone(&now)
+	d.Update.NameConflict = now.Type != repl.Directory // who has it keeps it
+	w, ok := f.write(&d)
+	return append(writes, w), ok
+}

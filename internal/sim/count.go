@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+
+	"opendfs/internal/engine"
+	"opendfs/internal/repl"
+)
+
+// Counters say what a run has been through.
+type Counters struct {
+	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
+	Verdicts                                            [repl.Verdicts]uint64
+	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
+	Forms                                               [3]int // contents that came, by wire.Form
+	Listings, Mounts                                    int    // listings that broke off, and filesystems mounted over directories
+	BesideLook, BesideInstall, OldHandles               int    // users' acts in the middle of a look or an install, or by a handle of before
+	Intents                                             int    // starts that found installs under way
+	Asked                                               int    // questions by UID
+	Redecided                                           int    // installs that met a changed tree
+	Saves, Moves                                        int    // users' saves by replace, and moves
+	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
+	Reanimated                                          int    // deleted objects that came back under their names
+	Filters                                             int    // changes of a member's filter
+	Missing                                             int    // records that no member has the object of, after a filter was lifted
+	Hidden                                              int    // live records that a filter hides, at a rest
+	Rules                                               [28]int
+}
+
+// Add adds what another run has been through.
+func (s *Counters) Add(o *Counters) {
+	for _, n := range [...]struct{ to, from *int }{
+		{&s.Steps, &o.Steps}, {&s.UserOps, &o.UserOps}, {&s.Crashes, &o.Crashes}, {&s.Kills, &o.Kills}, {&s.Stops, &o.Stops},
+		{&s.Cuts, &o.Cuts}, {&s.Yields, &o.Yields}, {&s.Torn, &o.Torn}, {&s.Resumed, &o.Resumed}, {&s.Listings, &o.Listings},
+		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
+		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
+		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
+	} {
+		*n.to += *n.from
+	}
+	for i := range s.Verdicts {
+		s.Verdicts[i] += o.Verdicts[i]
+	}
+	for i := range s.Forms {
+		s.Forms[i] += o.Forms[i]
+	}
+	for i := range s.Rules {
+		s.Rules[i] += o.Rules[i]
+	}
+}
+
+// tally counts the verdicts of a step.
+func (m *Member) tally() {
+	stats := m.folder.Stats()
+	for i, n := range stats.Verdicts {
+		m.c.Count.Verdicts[i] += n - m.counts[i]
+	}
+	m.c.Count.Redecided += int(stats.Redecided - m.redecided)
+	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
+	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
+}
+
+// begun counts actions.
+func (c *Cluster) begun(a engine.Action) {
+	if _, ok := a.(*engine.AskRecords); ok {
+		c.Count.Asked++
+	}
+}
+
+// beside counts what a user did in the middle of an action.
+func (c *Cluster) beside(a engine.Action) {
+	switch a.(type) {
+	case *engine.Look, *engine.LookGone:
+		c.Count.BesideLook++
+	case *engine.Install:
+		c.Count.BesideInstall++
+	}
+}
+
+// Row is one line of a coverage table.
+type Row struct {
+	What string
+	Seen int
+}
+
+// Table says how often each verdict, fault and rule came up. What is not in it
+// the simulator does not show.
+func (s *Counters) Table() []Row {
+	var rows []Row
+	for v := range repl.Verdicts {
+		rows = append(rows, Row{"verdict " + repl.Verdict(v).String(), int(s.Verdicts[v])})
+	}
+	return append(rows,
+		Row{"fault: power cut", s.Crashes},
+		Row{"fault: process killed", s.Kills},
+		Row{"fault: member stopped", s.Stops},
+		Row{"fault: link cut or restored", s.Cuts},
+		Row{"fault: stream cut in the middle", s.Torn},
+		Row{"fault: listing broken off", s.Listings},
+		Row{"fault: mounted over", s.Mounts},
+		Row{"fault: user acts inside a look", s.BesideLook},
+		Row{"fault: user acts inside an install", s.BesideInstall},
+		Row{"fault: user writes by an old handle", s.OldHandles},
+		Row{"fault: start over unfinished installs", s.Intents},
+		Row{"rule 1: versions that a vector came to cover", s.Rules[1]},
+		Row{"rule 3: versions met again and equal", s.Rules[3]},
+		Row{"rules 4 and 9: questions by UID", s.Asked},
+		Row{"rule 5: a greater version that had not seen the other", s.Rules[5]},
+		Row{"rule 6: updates made over another", s.Rules[6]},
+		Row{"rule 7: losers of a name replaced", s.Rules[7]},
+		Row{"rule 8: heirs", s.Rules[8]},
+		Row{"rule 10: contents that the winner had not seen", s.Rules[10]},
+		Row{"rule 11: directories brought back", int(s.Verdicts[repl.VerdictRevived])},
+		Row{"rule 12: saves by replace", s.Saves},
+		Row{"rule 13: changes undone, provisional records dropped", int(s.Verdicts[repl.VerdictUndone] + s.Verdicts[repl.VerdictDropProvisional])},
+		Row{"rule 14: power cuts, after which what was promised is there", s.Crashes},
+		Row{"rule 15: changes of the tree under an intent", s.Rules[15]},
+		Row{"rules 16 and 17: installs that met a changed tree", s.Redecided},
+		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2]},
+		Row{"rule 20: listings broken off, mounts", s.Listings + s.Mounts},
+		Row{"rule 22: moves", s.Moves},
+		Row{"deleted objects that came back under their names", s.Reanimated},
+		Row{"second spellings of a name left alone", s.Seconds},
+		Row{"rule 24: user acts inside a look", s.BesideLook},
+	)
+}
+
+// Print is the table as text.
+func (s *Counters) Print() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%10d  users' acts\n%10d  steps of members\n%10d  operations on disks\n", s.UserOps, s.Steps, s.Yields)
+	for _, r := range s.Table() {
+		fmt.Fprintf(&b, "%10d  %s\n", r.Seen, r.What)
+	}
+	return b.String()
+}
