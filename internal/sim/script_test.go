@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
@@ -36,6 +37,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	together                   all connections
 //	link NAME NAME             this connection
 //	deaf NAME NAME             the first hears nothing of the second
+//	filter [PATTERN …]         the folder leaves these files out beside those it always does
 //	wait DURATION              time goes by
 //
 //	NAME writes PATH TEXT      NAME copies-old PATH TEXT   (with an mtime of last year)
@@ -217,6 +219,8 @@ func (s *script) command(line string) ([]string, error) {
 			m.cfg.Insensitive = true
 		}
 		return nil, nil
+	case "filter":
+		return nil, errors.Join(s.filter(w[1:]), s.work())
 	case "start":
 		return nil, s.start(w[1:])
 	case "apart", "together", "deaf", "link":
@@ -227,6 +231,26 @@ func (s *script) command(line string) ([]string, error) {
 		return nil, errors.Join(err, s.work())
 	}
 	return s.print(w)
+}
+
+// filter changes what every member leaves out.
+func (s *script) filter(more []string) error {
+	rules := filter.Defaults()
+	rules.Files = append(rules.Files, more...)
+	set, err := filter.New(rules)
+	if err != nil {
+		return err
+	}
+	for _, m := range s.c.members {
+		if !s.begun {
+			m.cfg.Filter = set
+			continue
+		}
+		if err := m.refilter(set); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *script) gather(shape Topology) error {
