@@ -159,7 +159,7 @@ func (f *Folder) setWake() {
 	for _, l := range f.later {
 		sooner(l.when)
 	}
-	if f.shown && !f.showing {
+	if f.missing && !f.showing {
 		sooner(f.showAt)
 	}
 	for _, g := range f.gone {

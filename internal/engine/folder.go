@@ -154,7 +154,7 @@ type Folder struct {
 	foldAt     repl.Time                      // when folding names is tried again
 	syncing    bool
 	rebuild    bool
-	shown      bool // a filter was lifted: what it hid is to be on this disk
+	missing    bool // what a filter hid, or was lost with its directory, is to be on this disk and may not be
 	showWait   time.Duration
 	shows      int      // times that partners were asked for it
 	rehides    []hiding // directories that an install hid, or showed

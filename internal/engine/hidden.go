@@ -34,19 +34,21 @@ func filterHash(set *filter.Set) repl.Hash {
 // followFilter makes the records say what a new filter hides and what it does
 // not hide any more (rule 23): of the one nothing on this disk is looked at from
 // now on, of the other nobody knows what it is until it is looked at. It is a
-// scan of the records, and reports whether something is shown again.
-func followFilter(cfg *Config, st *store.Folder, state *store.State) (shown bool, err error) {
+// scan of the records.
+func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 	hash := filterHash(cfg.Filter)
 	if state.Filter == hash {
-		return false, nil
+		return nil
 	}
 	if !state.Filter.IsZero() {
-		if shown, err = rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false}); err != nil {
-			return false, fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
+		shown, err := rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false})
+		if err != nil {
+			return fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
 		}
+		state.Missing = state.Missing || shown
 	}
 	state.Filter = hash
-	return shown, st.Put(&store.Batch{State: state})
+	return st.Put(&store.Batch{State: state})
 }
 
 // hideChunk is how many records are written at once.
@@ -106,7 +108,21 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 // members go by different filters for a while. Of a directory that changes in
 // this, what is below it is to follow.
 func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]bool) {
-	if rec.Parent.IsZero() || !rec.Present || f.cfg.Filter.Empty() {
+	if f.cfg.Filter.Empty() {
+		return
+	}
+	if !rec.Heir.IsZero() { // what was in it is in its heir now
+		heir, err := f.flight.Canonical(rec.Heir)
+		if f.storeFailed(err) {
+			return
+		}
+		into, known, err := f.flight.Get(heir)
+		if !f.storeFailed(err) && known {
+			f.rehides = append(f.rehides, hiding{heir, into.Presence == repl.Hidden})
+		}
+		return
+	}
+	if rec.Parent.IsZero() || !rec.Present {
 		return
 	}
 	above, known := hidden[rec.Parent]
@@ -137,7 +153,9 @@ func (f *Folder) rehideBelow() {
 		if f.storeFailed(err) {
 			return
 		}
-		f.shown = f.shown || shown
+		if shown {
+			f.missSome()
+		}
 	}
 	f.rehides = nil
 }
@@ -149,10 +167,19 @@ const (
 	showLast  = time.Hour
 )
 
-// startShowing looks, when the walk that follows a change of the filter is over,
-// for what was hidden and is not here: partners have it.
+// missSome says, also to a later start, that objects may be missing on this disk.
+func (f *Folder) missSome() {
+	f.missing = true
+	if st := f.st.State(); !st.Missing {
+		st.Missing = true
+		f.storeFailed(f.st.Put(&store.Batch{State: &st}))
+	}
+}
+
+// startShowing looks, when nothing else is to be looked at, for what is to be on
+// this disk and is not: partners have it.
 func (f *Folder) startShowing() {
-	if !f.shown || f.showing || f.phase != store.PhaseNormal && f.phase != store.PhaseInitialSync || f.busyLocally() || f.now() < f.showAt || len(f.flight.changes) > 0 {
+	if !f.missing || f.showing || f.phase != store.PhaseNormal && f.phase != store.PhaseInitialSync || f.busyLocally() || f.now() < f.showAt || len(f.flight.changes) > 0 {
 		return
 	}
 	f.showWait = min(max(2*f.showWait, showFirst), showLast)
@@ -224,8 +251,11 @@ func (e showed) apply(f *Folder) {
 		return // tried again
 	}
 	if e.unsure == 0 {
-		f.shown = false
+		f.missing = false
 		f.find.Clear(finding.ShownMissing, f.cfg.Name)
+		st := f.st.State()
+		st.Missing = false
+		f.storeFailed(f.st.Put(&store.Batch{State: &st}))
 		return
 	}
 	if len(e.missing) == 0 {
@@ -285,7 +315,7 @@ func (f *Folder) lacking(b *batch, i int) bool {
 	if f.storeFailed(err) || taken {
 		return false
 	}
-	f.shown = true
+	f.missSome()
 	return true
 }
 

@@ -442,14 +442,27 @@ func (e goneLooked) apply(f *Folder) {
 	}
 }
 
-// remake handles directories that a user removed while records that this disk
-// does not show still live in them: the directory is wanted again (rule 11).
+// remake brings back directories that a user removed while records that this disk
+// does not show still live in them (rule 11): nobody saw those go. They are
+// missed like what a filter hid.
 func (f *Folder) remake(uids []repl.UID) {
 	for _, uid := range uids {
 		rec, ok, err := f.st.Get(uid)
-		if f.storeFailed(err) || !ok {
+		if f.storeFailed(err) {
 			return
 		}
-		f.find.Raise(finding.ParentObscured, f.cfg.Name+":"+rec.Name, "the directory was removed here but holds objects of other members")
+		if !ok || !rec.Present || rec.Presence != repl.OnDisk {
+			continue
+		}
+		if f.flight.holds(uid) {
+			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
+			continue
+		}
+		rec.Presence, rec.Identity, rec.Print = repl.Obscured, repl.Identity{}, repl.Print{}
+		if f.storeFailed(f.st.Put(&store.Batch{Writes: []store.Write{{Record: rec, Base: rec.GVSN}}})) {
+			return
+		}
+		f.missSome()
+		f.showWait, f.showAt = 0, 0
 	}
 }

@@ -68,12 +68,11 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}
-	shown, err := followFilter(&cfg, env.Store, &st)
-	if err != nil {
+	if err := followFilter(&cfg, env.Store, &st); err != nil {
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
-	f.phase, f.unclean, f.shown = st.Phase, unclean, shown
+	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.
 		// What lies here now is durable from now on; should the power fail, only

@@ -50,6 +50,7 @@ type State struct {
 	Rebuilt      bool          // the records were lost once: nothing found here is authoritative
 	EpochSettled bool          // the marker in the tree carries Epoch
 	Folds        bool          // names are compared folded, and every place has its row: see Fold
+	Missing      bool          // objects that are to be on this disk may not be: they are looked for
 }
 
 // The tags of State's entries.
@@ -72,6 +73,7 @@ const (
 	stateRebuilt
 	stateEpochSettled
 	stateFolds
+	stateMissing
 )
 
 // appendState appends the value of the state row.
@@ -101,6 +103,7 @@ func appendState(b []byte, s *State) []byte {
 	e.bool(stateRebuilt, s.Rebuilt)
 	e.bool(stateEpochSettled, s.EpochSettled)
 	e.bool(stateFolds, s.Folds)
+	e.bool(stateMissing, s.Missing)
 	return e.b
 }
 
@@ -151,6 +154,8 @@ func decodeState(b []byte) (State, error) {
 			s.EpochSettled = d.bool()
 		case stateFolds:
 			s.Folds = d.bool()
+		case stateMissing:
+			s.Missing = d.bool()
 		default:
 			d.fail(fmt.Errorf("unknown tag"))
 		}
