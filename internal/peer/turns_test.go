@@ -3,6 +3,8 @@ package peer
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -16,15 +18,30 @@ func TestTurns(t *testing.T) {
 		turns := new(Turns)
 		turns.Set(16)
 		flood, other := Lane{Folder: repl.FolderID{1}}, Lane{Folder: repl.FolderID{2}}
+		var mu sync.Mutex
 		var got []Lane
 		var dones []func()
+		had := func() []Lane { // who had a turn
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(got)
+		}
+		leave := func(i int) {
+			mu.Lock()
+			done := dones[i]
+			mu.Unlock()
+			done()
+			synctest.Wait()
+		}
 		enter := func(l Lane) {
 			go func() {
 				done, err := turns.Take(t.Context(), l)
 				if err != nil {
 					return
 				}
+				mu.Lock()
 				got, dones = append(got, l), append(dones, done)
+				mu.Unlock()
 			}()
 			synctest.Wait()
 		}
@@ -37,16 +54,15 @@ func TestTurns(t *testing.T) {
 		for range 6 {
 			enter(other)
 		}
-		if a, w := turns.Counts(); a != 16 || w != 30 || got[15] != other {
+		if a, w := turns.Counts(); a != 16 || w != 30 || had()[15] != other {
 			t.Fatalf("%d go on and %d wait", a, w)
 		}
 		for i := range 2 { // what comes free is the other's, who has fewer
-			dones[i]()
-			dones[i]()
-			synctest.Wait()
+			leave(i)
+			leave(i) // to say so twice means nothing
 		}
-		if got[16] != other || got[17] != other {
-			t.Errorf("turns went to %v", got[16:])
+		if next := had()[16:]; next[0] != other || next[1] != other {
+			t.Errorf("turns went to %v", next)
 		}
 		turns.Set(20)
 		synctest.Wait()
@@ -54,13 +70,11 @@ func TestTurns(t *testing.T) {
 			t.Errorf("%d go on after the bound was raised", a)
 		}
 		turns.Set(1)
-		for len(dones) > 0 {
-			dones[0]()
-			dones = dones[1:]
-			synctest.Wait()
+		for i := range 46 {
+			leave(i)
 		}
-		if a, w := turns.Counts(); a != 0 || w != 0 || len(got) != 46 {
-			t.Errorf("at last %d go on, %d wait, %d have had a turn", a, w, len(got))
+		if a, w := turns.Counts(); a != 0 || w != 0 || len(had()) != 46 {
+			t.Errorf("at last %d go on, %d wait, %d have had a turn", a, w, len(had()))
 		}
 		turns.Set(1)
 		enter(flood)
@@ -72,7 +86,7 @@ func TestTurns(t *testing.T) {
 		if _, w := turns.Counts(); w != 0 {
 			t.Error("who gave up still waits")
 		}
-		dones[0]()
+		leave(46)
 		var none *Turns
 		if done, err := none.Take(t.Context(), flood); err != nil || done == nil {
 			t.Errorf("without turns: %v", err)
