@@ -216,6 +216,9 @@ type Result struct {
 	// Gone lists records whose objects are not at their places, for Gone. From
 	// Gone itself: those that were seen elsewhere, to be asked about again.
 	Gone []repl.UID
+	// Unsure lists, from Gone, those that an error hid: to be asked about again in
+	// a while.
+	Unsure []repl.UID
 	// Wanted lists, from Gone, directories that are gone from the disk but still
 	// hold live records that this disk does not show: they must be made again
 	// (rule 11).

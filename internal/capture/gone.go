@@ -50,6 +50,7 @@ func (l *look) gone(uid repl.UID) error {
 	case errors.Is(err, volume.ErrNotExist):
 	case err != nil:
 		l.raise(finding.FileUnreadable, s.pathOf(rec.Name), err.Error())
+		l.result.Unsure = append(l.result.Unsure, uid)
 		return nil
 	case same(&rec, &st):
 		return nil // it is back
@@ -92,6 +93,7 @@ func (l *look) decide(rec *repl.Record) error {
 	}
 	switch fate {
 	case obscured:
+		l.result.Unsure = append(l.result.Unsure, rec.UID)
 		return nil
 	case elsewhere:
 		l.result.Gone = append(l.result.Gone, rec.UID)

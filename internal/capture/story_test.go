@@ -657,6 +657,36 @@ func TestUnreadableFileIsAFindingAndNoDeletion(t *testing.T) {
 	}
 }
 
+// What became of an object that is not at its place cannot be told for the
+// moment: it is asked about again.
+func TestAnErrorLeavesWhatIsGoneForLater(t *testing.T) {
+	for _, hides := range []string{"resolve", "lookup"} {
+		w := newWorld(t)
+		w.build("a=1")
+		w.settle(w.walk()...)
+		a, _ := w.rec("a")
+		w.remove("a")
+		lift := w.interrupt(func(op, _ string) error {
+			if op == hides {
+				return errIO
+			}
+			return nil
+		})
+		w.lines = nil
+		gone := func(emit func(Draft) error) (Result, error) {
+			return Gone(t.Context(), &w.deps, []repl.UID{a.UID}, emit)
+		}
+		res := w.run("gone", gone)
+		lift()
+		if len(w.lines) > 0 || len(res.Unsure) != 1 || res.Unsure[0] != a.UID || len(res.Findings) != 1 {
+			t.Errorf("%s: drafted %q, result %+v", hides, w.lines, res)
+		}
+		if res = w.run("gone", gone); len(w.lines) != 1 || len(res.Unsure) > 0 {
+			t.Errorf("%s: drafted %q afterwards, result %+v", hides, w.lines, res)
+		}
+	}
+}
+
 func TestUnreadableDirectoryHidesWhatIsInIt(t *testing.T) {
 	w := newWorld(t)
 	w.build("d/ d/a=1")

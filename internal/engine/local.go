@@ -367,6 +367,7 @@ const (
 	lookRetry    = 10 * time.Second
 	missingRetry = 200 * time.Millisecond
 	goneRetry    = 100 * time.Millisecond
+	unsureRetry  = 5 * time.Second
 	openRetry    = 2 * time.Millisecond // doubled each time
 	openTries    = 8                    // then somebody really has it open
 )
@@ -439,6 +440,9 @@ func (e goneLooked) apply(f *Folder) {
 		if _, waits := f.refused[uid]; !waits {
 			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
 		}
+	}
+	for _, uid := range e.result.Unsure {
+		f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(unsureRetry)})
 	}
 }
 
