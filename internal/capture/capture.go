@@ -71,8 +71,8 @@ type Doubt struct {
 	Since      repl.Time          // with a ctime from then on; 0: none
 }
 
-// of reports whether the fingerprint of a record is not to be believed.
-func (d Doubt) of(rec *repl.Record) bool {
+// Of reports whether the fingerprint of a record is not to be believed.
+func (d Doubt) Of(rec *repl.Record) bool {
 	return d.Since != 0 && rec.Type == repl.File && rec.GVSN.Originator == d.Originator && (rec.Print.Ctime >= d.Since || rec.Print.Ctime < 0)
 }
 
@@ -219,6 +219,9 @@ type Result struct {
 	// Unsure lists, from Gone, those that an error hid: to be asked about again in
 	// a while.
 	Unsure []repl.UID
+	// Doubted lists what could not be looked at while fingerprints are not to be
+	// believed: they are not to be believed later either.
+	Doubted []repl.UID
 	// Wanted lists, from Gone, directories that are gone from the disk but still
 	// hold live records that this disk does not show: they must be made again
 	// (rule 11).

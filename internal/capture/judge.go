@@ -106,8 +106,10 @@ func (l *look) another(rec *repl.Record, st *volume.Stat) (bool, error) {
 	return len(recs) > 0, err
 }
 
-// hidden notes a name that cannot be looked at. Nothing is concluded.
+// hidden notes a name that cannot be looked at. Nothing is concluded; what is in
+// doubt stays so.
 func (l *look) hidden(name string, rec *repl.Record, err error) error {
+	l.staysDoubted(rec)
 	switch {
 	case errors.Is(err, volume.ErrUnmounted):
 		return err
@@ -125,13 +127,21 @@ func (l *look) hidden(name string, rec *repl.Record, err error) error {
 	return nil
 }
 
+// staysDoubted notes that an object cannot be looked at while fingerprints are not
+// to be believed.
+func (l *look) staysDoubted(rec *repl.Record) {
+	if rec != nil && seen(rec) && l.deps.Doubt.Since != 0 {
+		l.result.Doubted = append(l.result.Doubted, rec.UID)
+	}
+}
+
 // stands judges an object that lies at its recorded place, perhaps under another
 // spelling.
 func (l *look) stands(n Name, st *volume.Stat, rec *repl.Record) error {
 	if st.Type == repl.Directory && (n.Wrote || rec.Presence != repl.OnDisk) {
 		l.descend(n.Name)
 	}
-	if st.Print == rec.Print && !l.deps.Doubt.of(rec) && !(n.Wrote && st.Type == repl.File && l.tooYoung(st)) {
+	if st.Print == rec.Print && !l.deps.Doubt.Of(rec) && !(n.Wrote && st.Type == repl.File && l.tooYoung(st)) {
 		if rec.Presence == repl.OnDisk && rec.Name == n.Name {
 			return nil
 		}

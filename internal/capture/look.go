@@ -216,6 +216,7 @@ func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, mis
 	default:
 		l.raise(finding.ListingError, path, err.Error())
 	}
+	l.staysDoubted(rec)
 	return nil, false, nil
 }
 

@@ -56,7 +56,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 	case st.Type == repl.Symlink:
 		f.target, err = s.dir.ReadLink(n.Name)
 		f.content = HashTarget(f.target)
-	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.of(known)):
+	case st.Type == repl.File && (!trusted(known, st, n.Wrote) || l.deps.Doubt.Of(known)):
 		var ok bool
 		if ok, err = l.read(s, n, st, f, l.before(known)); err == nil && !ok {
 			return nil, false, nil

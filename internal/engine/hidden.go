@@ -350,6 +350,34 @@ func (f *Folder) absentBelow(d *capture.Draft) {
 	}
 }
 
+// distrust forgets the fingerprints that are in doubt of an object that could not
+// be looked at, and of what is in it: whenever it can be, it is read.
+func (f *Folder) distrust(uid repl.UID) {
+	put := store.Batch{NoSync: true}
+	for todo := []repl.UID{uid}; len(todo) > 0; {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		rec, known, err := f.st.Get(at)
+		if f.storeFailed(err) {
+			return
+		}
+		if known && f.doubt.Of(&rec) && rec.Print != (repl.Print{}) {
+			rec.Print = repl.Print{}
+			put.Writes = append(put.Writes, store.Write{Record: rec, Base: rec.GVSN})
+		}
+		err = f.st.Children(at, "", func(child *repl.Record) bool {
+			todo = append(todo, child.UID)
+			return true
+		})
+		if f.storeFailed(err) {
+			return
+		}
+	}
+	if len(put.Writes) > 0 {
+		f.storeFailed(f.st.Put(&put))
+	}
+}
+
 // fade makes the writes by which an object dies that is not on this disk because
 // a filter hides it, or did, with all that is in it: something that replicates was
 // made under its name. It is not ok if it is anything else.

@@ -279,6 +279,9 @@ func (e *lookedDir) settle(f *Folder) {
 	seq := f.looking[e.work.Dir]
 	delete(f.looking, e.work.Dir)
 	f.reraise(e.work, e.result.Findings)
+	for _, uid := range e.result.Doubted {
+		f.distrust(uid)
+	}
 	if e.err != nil {
 		if errors.Is(e.err, store.ErrCorrupt) {
 			f.storeFailed(e.err)

@@ -21,7 +21,7 @@ const pebbleFormat = pebble.FormatTableFormatV6
 // Defaults of Options.
 const (
 	DefaultCache   = 48 << 20
-	memTable       = 32 << 20
+	memTable       = 24 << 20
 	memTablesQueue = 3 // memtables that may wait for the disk before writers do
 	// memTablesCached are the memtables there mostly are: one that is written to and
 	// one that goes to disk.
