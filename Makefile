@@ -30,8 +30,8 @@ test: deps ## everything: lint, unit, simulator, fuzz, end to end
 	$(call stage,build+lint,180,$(MAKE) --no-print-directory build check)
 	$(call stage,unit,360,$(MAKE) --no-print-directory unit)
 	$(call stage,sim,120,$(MAKE) --no-print-directory sim)
-	$(call stage,fuzz,150,$(MAKE) --no-print-directory fuzz)
-	$(call stage,e2e,420,$(MAKE) --no-print-directory e2e)
+	$(call stage,fuzz,60,$(MAKE) --no-print-directory fuzz)
+	$(call stage,e2e,300,$(MAKE) --no-print-directory e2e)
 	@$(MAKE) --no-print-directory summary
 
 deps: ## what the tests need from Debian, if this is root
