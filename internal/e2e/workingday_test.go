@@ -180,7 +180,7 @@ func (w *workshop) round() error {
 		err = cerr
 	}
 	if err == nil {
-		_, err = try("rsync", "--inplace", "--no-whole-file", "-t", big, filepath.Join(w.dir, "big"))
+		_, err = try("rsync", "--inplace", "--no-whole-file", "--ignore-times", "-t", big, filepath.Join(w.dir, "big"))
 	}
 	return err
 }
