@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"opendfs/internal/control"
+	"opendfs/internal/control/controlpb"
 )
 
 // logBuffer is a log that may be read while it is written.
@@ -106,6 +109,24 @@ groups:
 	}
 	if out := hub.must("apply", "-f", own); !strings.Contains(out, "generation 3") {
 		t.Errorf("apply of an edit in place:\n%s", out)
+	}
+}
+
+// What a computer elsewhere applies is what it sent, though its file has the path
+// that this server's own has.
+func TestApplyFromTheSamePathElsewhere(t *testing.T) {
+	hub := initialised(t)
+	hub.serve()
+	file := filepath.Join(hub.state, "domain.yaml")
+	client := control.NewClient(filepath.Join(hub.state, control.SocketName))
+	defer client.Close()
+	text := strings.Replace(read(t, file), "\nservers:", "\ngroups: {sent: {}}\nservers:", 1)
+	r, err := client.Apply(t.Context(), &controlpb.ApplyRequest{Document: []byte(text), Filename: []byte("domain.yaml"), Path: []byte(file)})
+	if err != nil || len(r.Changes) != 1 || r.Generation != 2 || !strings.Contains(string(r.Document), "sent:") {
+		t.Errorf("apply: %v, %v", r, err)
+	}
+	if out := hub.must("group", "list"); !strings.Contains(out, "sent") {
+		t.Errorf("groups:\n%s", out)
 	}
 }
 
