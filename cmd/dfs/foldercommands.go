@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -115,23 +116,11 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 	if given("exclude-directories") {
 		to.Filters.Directories = words(f.directories)
 	}
-	switch f.caseRule {
-	case "":
-	case directory.CaseSensitive.String():
-		to.Case = directory.CaseSensitive
-	case directory.CaseInsensitive.String():
-		to.Case = directory.CaseInsensitive
-	default:
-		return usageError("--case %q: it is sensitive or insensitive", f.caseRule)
+	if err := choose("case", f.caseRule, &to.Case, directory.CaseSensitive, directory.CaseInsensitive); err != nil {
+		return err
 	}
-	switch f.clash {
-	case "":
-	case directory.DirectoryMerge.String():
-		to.DirectoryConflict = directory.DirectoryMerge
-	case directory.DirectoryMorph.String():
-		to.DirectoryConflict = directory.DirectoryMorph
-	default:
-		return usageError("--directory-conflict %q: it is merge or morph", f.clash)
+	if err := choose("directory-conflict", f.clash, &to.DirectoryConflict, directory.DirectoryMerge, directory.DirectoryMorph); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		flag, text string
@@ -145,6 +134,20 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 			return badSetting(d.flag, err)
 		}
 		*d.to = v
+	}
+	return nil
+}
+
+// choose sets what a flag of two words says; empty leaves it.
+func choose[T fmt.Stringer](flag, text string, to *T, a, b T) error {
+	switch text {
+	case "":
+	case a.String():
+		*to = a
+	case b.String():
+		*to = b
+	default:
+		return usageError("--%s %q: it is %v or %v", flag, text, a, b)
 	}
 	return nil
 }
