@@ -19,6 +19,8 @@ type folderView struct {
 	Directories       []string `json:"directoryFilters"`
 	Case              string   `json:"case"`
 	DirectoryConflict string   `json:"directoryConflict"`
+	Owners            string   `json:"owners"`
+	Attributes        []string `json:"attributes"`
 	Rest              string   `json:"rest"`
 	CaptureBusy       string   `json:"captureBusy"`
 	TombstoneLifetime string   `json:"tombstoneLifetime"`
@@ -29,7 +31,7 @@ func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
 		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(),
 		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
-		Members: []string{},
+		Owners: f.Owners.String(), Attributes: orEmpty(f.Attributes), Members: []string{},
 	}
 	for _, m := range f.Members {
 		v.Members = append(v.Members, m.Server)
@@ -84,7 +86,8 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	fv := viewFolder(g, f)
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
-		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Owners", fv.Owners}, {"Attributes", orDash(strings.Join(fv.Attributes, ", "))},
+		{"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
 
