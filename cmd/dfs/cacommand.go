@@ -77,7 +77,7 @@ made. It can then be promoted to master, and invites and renews.`),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			text, err := readBounded(args[0])
 			if err != nil {
-				return err
+				return fmt.Errorf("read what `dfs ca export` made: %w", err)
 			}
 			pass, err := readPassphrase(c, passFile, false)
 			if err != nil {

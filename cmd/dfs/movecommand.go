@@ -56,7 +56,7 @@ All other servers get signed copies from those named. Passwords and certificates
 (--user, --password-file, --ca, --cert, --key) are kept in the state directory of
 this server; the others named need theirs there too (docs/operations.md).`),
 		Example: "  dfs directory move --to etcd --servers hub,branch,lab\n  dfs directory move --to file",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE:    does(func(c *cobra.Command, _ []string) error { return v.run(c, o) }),
 	}
 	f := c.Flags()

@@ -112,6 +112,22 @@ groups:
 	}
 }
 
+// What is wrong with a command line is named, and what it is to be.
+func TestWrongWords(t *testing.T) {
+	hub := initialised(t)
+	hub.refused(exitUsage, `dfs status takes no argument, and was given "extra"`, "status", "extra")
+	hub.refused(exitUsage, `unknown command "frob"`, "server", "frob")
+	hub.refused(exitUsage, `queue "sideways": it is inbound or outbound`, "queue", "sideways")
+	hub.refused(exitUsage, "dfs queue wants inbound or outbound", "queue")
+	hub.refused(exitFailed, "user:jim has not got any role", "ungrant", "user:jim")
+	hub.refused(exitFailed, "user:jim has not got operator", "ungrant", "operator", "user:jim")
+	hub.refused(exitFailed, "compare with other hashes", "hash", hub.state, "--check", filepath.Join(hub.state, "none"))
+	hub.refused(exitFailed, "read what `dfs ca export` made", "ca", "import", filepath.Join(hub.state, "none"))
+	if got := wordsOf("PreservedRestore"); got != "preserved restore" {
+		t.Errorf("a call is %q in words", got)
+	}
+}
+
 // What a computer elsewhere applies is what it sent, though its file has the path
 // that this server's own has.
 func TestApplyFromTheSamePathElsewhere(t *testing.T) {
