@@ -185,12 +185,19 @@ func (v *view) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	return rec, ok, err
 }
 
-func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
-	key, called := v.keys.name(nil, dir, name), func(r *repl.Record) bool { return r.Name == name }
-	if v.folds.Load() {
-		key = v.keys.folded(nil, dir, name)
-		called = func(r *repl.Record) bool { return filter.Fold(r.Name) == filter.Fold(name) }
+// placeRows returns the prefix of the rows of the places in a directory, and the
+// form of a name that follows it.
+func (v *view) placeRows(dir ref) (prefix []byte, form func(name string) string) {
+	folds, table := v.folds.Load(), tableName
+	if folds {
+		table = tableFolded
 	}
+	return v.keys.ref(nil, table, dir), filter.Folder(folds)
+}
+
+func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
+	key, form := v.placeRows(dir)
+	key = append(key, form(name)...)
 	for {
 		value, ok, err := v.kv.Get(key)
 		if err != nil || !ok {
@@ -204,7 +211,7 @@ func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
 		if err != nil {
 			return rec, false, err
 		}
-		if parent, known := v.ref(rec.Parent); ok && rec.Present && called(&rec) && known && parent == dir {
+		if parent, known := v.ref(rec.Parent); ok && rec.Present && form(rec.Name) == form(name) && known && parent == dir {
 			return rec, true, nil
 		}
 		if !v.live {
