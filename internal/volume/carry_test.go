@@ -62,6 +62,31 @@ func TestCarry(t *testing.T) {
 	}
 }
 
+// TestCanBeLackingOwnersRights: who cannot be given a file takes its owner's rights
+// off it, and that is no user's doing; the same of a file that is the owner's is.
+func TestCanBeLackingOwnersRights(t *testing.T) {
+	want := Meta{Mode: 0o6755, Owner: 1001, Group: 1002}
+	for _, c := range []struct {
+		disk Meta
+		can  bool
+	}{
+		{Meta{Mode: 0o0755, Owner: 7, Group: 8}, true},
+		{Meta{Mode: 0o2755, Owner: 7, Group: 1002}, true},
+		{Meta{Mode: 0o4755, Owner: 1001, Group: 8}, true},
+		{Meta{Mode: 0o0755, Owner: 7, Group: 1002}, false},
+		{Meta{Mode: 0o0755, Owner: 1001, Group: 1002}, false},
+		{Meta{Mode: 0o0750, Owner: 7, Group: 8}, false},
+	} {
+		if can := CanBeLacking(encode(t, want), encode(t, c.disk)); can != c.can {
+			t.Errorf("mode %o of %d and %d can be lacking: %v", c.disk.Mode, c.disk.Owner, c.disk.Group, can)
+		}
+	}
+	given := encode(t, Meta{Mode: 0o755, Owner: 7, Group: 8})
+	if CanBeLacking(given, encode(t, want)) {
+		t.Error("rights that a user gave are taken for missing ones")
+	}
+}
+
 // TestOwnerForms: numbers, names, and no owner at all are three forms, each canonical.
 func TestOwnerForms(t *testing.T) {
 	for _, m := range []Meta{
