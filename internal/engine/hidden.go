@@ -213,10 +213,8 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 			}
 			return true
 		})
-		for i := range unsure {
-			there, err := ctx.liesThere(&unsure[i])
-			ev.err = errors.Join(ev.err, err)
-			if !there {
+		for i := 0; i < len(unsure) && len(ev.missing) < showMost; i++ {
+			if !ctx.liesThere(&unsure[i]) {
 				ev.missing = append(ev.missing, unsure[i])
 			}
 		}
@@ -226,16 +224,16 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 	post(ev)
 }
 
-// liesThere reports whether something lies at a record's place: then a look at it
-// decides.
-func (e *Env) liesThere(rec *repl.Record) (bool, error) {
+// liesThere reports whether something lies at a record's place, or may, because
+// nobody can say: then a look at it decides.
+func (e *Env) liesThere(rec *repl.Record) bool {
 	d, err := openPlace(e, repl.Place{Dir: rec.Parent, Name: rec.Name})
 	if err != nil {
-		return false, ignoreMissing(err)
+		return ignoreMissing(err) != nil
 	}
+	defer func() { _ = d.Close() }() // it was only read
 	_, err = d.Lookup(rec.Name)
-	there := !errors.Is(err, volume.ErrNotExist)
-	return there, d.Close()
+	return !errors.Is(err, volume.ErrNotExist)
 }
 
 // showed tells what was looked for.
