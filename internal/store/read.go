@@ -42,7 +42,8 @@ type Reader interface {
 	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records whose parent is dir or was merged
 	// into it and whose name sorts after the given one, by the names' bytes,
-	// until fn returns false. The record is fn's only during the call.
+	// until fn returns false. The record is fn's only during the call, and records may
+	// be written meanwhile.
 	Children(dir repl.UID, after string, fn func(*repl.Record) (more bool)) error
 	// ByHandle returns the live records that are on disk under this handle;
 	// several if the file has hard links.
