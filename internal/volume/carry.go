@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 )
@@ -66,20 +67,19 @@ func Carry(meta, shown, disk []byte) ([]byte, error) {
 	if bytes.Equal(shown, disk) {
 		return meta, nil
 	}
-	var m, s, d Meta
-	for b, to := range map[*[]byte]*Meta{&meta: &m, &shown: &s, &disk: &d} {
-		var err error
-		if *to, err = DecodeMeta(*b); err != nil {
-			return nil, err
-		}
+	m, err1 := DecodeMeta(meta)
+	s, err2 := DecodeMeta(shown)
+	d, err3 := DecodeMeta(disk)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
 	}
 	if d.Mode != s.Mode {
 		m.Mode = d.Mode
 	}
-	if d.Owner != s.Owner || d.OwnerName != s.OwnerName {
+	if d.Owner != s.Owner || d.OwnerName != s.OwnerName || d.NoOwner {
 		m.Owner, m.OwnerName = d.Owner, d.OwnerName
 	}
-	if d.Group != s.Group || d.GroupName != s.GroupName {
+	if d.Group != s.Group || d.GroupName != s.GroupName || d.NoOwner {
 		m.Group, m.GroupName = d.Group, d.GroupName
 	}
 	m.NoOwner = d.NoOwner

@@ -57,6 +57,14 @@ func TestCarry(t *testing.T) {
 			t.Errorf("%s: carried %x, error %v", name, got, err)
 		}
 	}
+	// Owners do not replicate any more, and the object is root's here.
+	mine := encode(t, Meta{Mode: 0o640, Xattrs: attrs("user.a", "1", "user.b", "2")})
+	none := Meta{Mode: 0o640, NoOwner: true, Xattrs: attrs("user.a", "1", "user.b", "2")}
+	if got, err := Carry(want, mine, encode(t, none)); err != nil {
+		t.Errorf("without owners: %v", err)
+	} else if m, err := DecodeMeta(got); err != nil || !m.NoOwner || len(m.Xattrs) != 3 {
+		t.Errorf("without owners carried %+v, error %v", m, err)
+	}
 	if !CanBeLacking(want, disk) || CanBeLacking(want, quick) {
 		t.Error("a user's mode is taken for a missing right, or a missing right for a user's")
 	}
