@@ -13,7 +13,6 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
-	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -303,30 +302,6 @@ func (f *Folder) nextLink() *link {
 		}
 	}
 	return nil
-}
-
-// lacking reports whether a new file could not be brought because the partner has
-// its record and not its content, as of what a filter hid and nobody has any more.
-// Then its record is kept, like there; the content is asked for from time to time.
-func (f *Folder) lacking(b *batch, i int) bool {
-	c := &b.changes[i]
-	if b.staged[i].Status != wire.StatusAbsent || c.Group != 0 || !c.From.IsZero() || !c.Update.Present || c.Was.GVSN == c.Update.GVSN || c.Was.Present {
-		return false
-	}
-	dir, err := f.st.Canonical(c.Update.Parent)
-	if f.storeFailed(err) {
-		return false
-	}
-	up, known, err := f.st.Get(dir)
-	if f.storeFailed(err) || !known || !up.Present {
-		return false
-	}
-	_, taken, err := f.st.At(dir, c.Update.Name)
-	if f.storeFailed(err) || taken {
-		return false
-	}
-	f.missSome()
-	return true
 }
 
 // absentBelow says of what is in a directory that is not here that it is not
