@@ -180,6 +180,9 @@ func voterAddress(d *directory.Domain, name, given string) (string, error) {
 
 // prepare writes what this server needs to speak to the place, and tries it.
 func (v *move) prepare(ctx context.Context, o *options, d *directory.Domain, h *directory.Home) error {
+	if o.server != "" && (h.Kind == directory.HomeAD || len(h.Endpoints) > 0) {
+		return usageError("--server %s: what it takes to speak to the place is kept in the server's own state directory; run it on %s", o.server, o.server)
+	}
 	state, err := filepath.Abs(o.state)
 	if err != nil {
 		return err

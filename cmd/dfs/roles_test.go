@@ -170,6 +170,7 @@ func TestAdministratorFromElsewhere(t *testing.T) {
 	hub.must("grant", "admin", "admin:alice")
 	desk.refused(exitFailed, "there is an administrator of that name already", "--server", "hub", "invite", "--admin", "alice")
 	desk.must("--server", "hub", "group", "create", "other")
+	desk.refused(exitUsage, "run it on hub", "--server", "hub", "directory", "move", "--to", "ad", "--servers", "hub", "--url", "ldaps://dc", "--base", "DC=corp", "--user", "dfs")
 	desk.must("--server", "hub", "server", "set", "branch", "--name", "lab")
 	desk.must("--server", "hub", "server", "list")
 	desk.must("--server", "lab", "status") // by its new name: the list before has told
