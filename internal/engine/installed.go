@@ -61,9 +61,6 @@ func (e installed) apply(f *Folder) {
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
-		f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
-		f.vacated(c.From.Dir, c.From.Name)
-		f.vacated(c.To.Dir, c.To.Name)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			if c.Verdict == repl.VerdictUndone {
@@ -146,8 +143,11 @@ func (f *Folder) lookSooner(p repl.Place) {
 }
 
 // follow looks at an object where it was moved to by an install, which may have
-// moved its times.
+// moved its times, and at what its places concern.
 func (f *Folder) follow(c *repl.Change) {
+	f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
+	f.vacated(c.From.Dir, c.From.Name)
+	f.vacated(c.To.Dir, c.To.Name)
 	if c.From.IsZero() || c.To.IsZero() || c.From == c.To {
 		return
 	}
