@@ -323,7 +323,7 @@ func intent(seq int, it *install.Item) store.Intent {
 		Seq: uint64(seq), Group: uint64(c.Group), Drop: c.Drop, Verdict: c.Verdict,
 		UID: c.Update.UID, GVSN: c.Update.GVSN, Base: c.Base(), From: c.From, Place: c.To, Update: c.Update, Keep: c.Keep,
 		Identity: it.TempStat.Identity, Print: it.TempStat.Print,
-		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print, Temp: install.TempName(&c.Update),
+		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print,
 	}
 }
 
