@@ -27,7 +27,11 @@ func away(u *repl.Update) repl.Presence {
 // filterHash tells filters apart.
 func filterHash(set *filter.Set) repl.Hash {
 	rules := set.Rules()
-	return capture.HashTarget(strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00"))
+	text := strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00")
+	if n := set.Longest(); n > 0 && n < filter.MaxPattern {
+		text += fmt.Sprintf("\x00\x00%d", n)
+	}
+	return capture.HashTarget(text)
 }
 
 // followFilter makes the records say what a new filter hides and what it does
@@ -48,6 +52,14 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 	}
 	state.Filter = hash
 	return st.Put(&store.Batch{State: state})
+}
+
+// unfiltered is the state of records of which some do not say yet what the filter
+// hides: a start compares them all.
+func unfiltered(st *store.Folder) *store.State {
+	state := st.State()
+	state.Filter = repl.Hash{1} // of no filter
+	return &state
 }
 
 // hideChunk is how many records are written at once.
@@ -157,8 +169,51 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 }
 
-// rehideBelow lets what is in directories follow them.
+// tellLong raises that this disk cannot hold the name of an object, and clears it
+// when the object is gone or has another name.
+func (f *Folder) tellLong(u *repl.Update) {
+	title, told := f.long[u.UID]
+	switch long := u.Present && f.cfg.Filter.TooLong(u.Name); {
+	case long && told && title == f.title(u):
+	case told:
+		f.find.Clear(finding.NameTooLong, title)
+		delete(f.long, u.UID)
+		f.tellLong(u)
+	case long && len(f.long) < maxRaised:
+		f.long[u.UID] = f.title(u)
+		f.find.Raise(finding.NameTooLong, f.long[u.UID], fmt.Sprintf("%d bytes, this disk holds %d", len(u.Name), f.cfg.Filter.Longest()))
+	}
+}
+
+// tellAllLong tells of all that is on record, where the disk holds less than
+// others.
+func (f *Folder) tellAllLong() error {
+	if f.cfg.Filter.Longest() >= filter.MaxPattern {
+		return nil
+	}
+	for todo := []repl.UID{f.root()}; len(todo) > 0; {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		err := f.st.Children(dir, "", func(rec *repl.Record) bool {
+			f.tellLong(&rec.Update)
+			if rec.Type == repl.Directory {
+				todo = append(todo, rec.UID)
+			}
+			return true
+		})
+		if err != nil {
+			return fmt.Errorf("look for names that %s cannot hold: %w", f.cfg.Path, err)
+		}
+	}
+	return nil
+}
+
+// rehideBelow lets what is in directories follow them, whose records were stored
+// with the state unfiltered.
 func (f *Folder) rehideBelow() {
+	if len(f.rehides) == 0 {
+		return
+	}
 	for _, at := range f.rehides {
 		shown, err := rehide(&f.cfg, f.st, at)
 		if f.storeFailed(err) {
@@ -169,6 +224,9 @@ func (f *Folder) rehideBelow() {
 		}
 	}
 	f.rehides = nil
+	st := f.st.State()
+	st.Filter = filterHash(f.cfg.Filter)
+	f.storeFailed(f.st.Put(&store.Batch{State: &st}))
 }
 
 // How soon what a filter hid, and is not here, is looked for again: ever more

@@ -42,7 +42,7 @@ func (e installed) apply(f *Folder) {
 		if err == nil && f.stillTaken(b, i, &put) {
 			err = fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
 		}
-		if err == nil && b.lacks(i) {
+		if err == nil && b.lacks[i] {
 			f.missSome()
 			put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
 			continue
@@ -70,6 +70,7 @@ func (e installed) apply(f *Folder) {
 		}
 		rec := f.result(c, &e.outcomes[i], e.touched)
 		f.hide(&rec, c.Was.Presence, hidden)
+		f.tellLong(&rec.Update)
 		put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
 	}
 	f.touchedWrites(&put, b, e.touched)
@@ -77,6 +78,9 @@ func (e installed) apply(f *Folder) {
 		f.flight.remove(&b.changes[i])
 	}
 	b.diff.outstanding -= len(b.changes)
+	if len(f.rehides) > 0 {
+		put.State = unfiltered(f.st)
+	}
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
@@ -100,7 +104,7 @@ func (e installed) apply(f *Folder) {
 // its holder was to leave, and has not. With a place on the disk the disk tells.
 func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) bool {
 	c := &b.changes[i]
-	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks(i) || !c.Update.Present || c.Update.Parent.IsZero() {
+	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks[i] || !c.Update.Present || c.Update.Parent.IsZero() {
 		return false
 	}
 	dir, err := f.st.Canonical(c.Update.Parent)
@@ -261,6 +265,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 		f.find.Raise(finding.ReadOnlyFilesystem, f.cfg.Name, err.Error())
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		f.find.Raise(finding.NameTooLong, object, err.Error())
+	case errors.Is(err, syscall.EILSEQ):
+		f.find.Raise(finding.NameUnstorable, object, err.Error())
 	case errors.Is(err, volume.ErrUnmounted):
 		f.find.Raise(finding.RootUnmounted, f.cfg.Name, err.Error())
 	default:
@@ -272,8 +278,11 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
 	f.waitOver(c.Update.UID)
-	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong, finding.NestedFolder} {
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NestedFolder, finding.NameUnstorable} {
 		f.find.Clear(code, object)
+	}
+	if !f.cfg.Filter.TooLong(c.Update.Name) {
+		f.find.Clear(finding.NameTooLong, object)
 	}
 	if c.Content {
 		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem} {
@@ -291,7 +300,10 @@ func (f *Folder) waitOver(uid repl.UID) {
 	}
 }
 
-func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Update.Name }
+func (f *Folder) object(c *repl.Change) string { return f.title(&c.Update) }
+
+// title is what findings call the object of an update.
+func (f *Folder) title(u *repl.Update) string { return f.cfg.Name + ":" + u.Name }
 
 // intended reports whether a change must be recognised after a crash in the
 // midst of its batch by an intent (rule 15): it touches the tree, or what touches

@@ -44,6 +44,7 @@ func (e *MarkerError) Error() string { return e.Detail }
 // which work the folder starts. random gives new identifiers.
 func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Reader) (*Folder, error) {
 	st := env.Store.State()
+	cfg.Filter = cfg.Filter.Within(env.Volume.NameMax())
 	root, err := rootStat(env.Volume)
 	if err != nil {
 		return nil, err
@@ -65,6 +66,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := settle(ctx, &cfg, env); err != nil {
 		return nil, err
 	}
+	st.Filter = env.Store.State().Filter // settling may have hidden something
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}
@@ -72,6 +74,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	if err := f.tellAllLong(); err != nil {
+		return nil, err
+	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.
