@@ -126,6 +126,12 @@ func (s *Counters) Table() []Row {
 	)
 }
 
+// Sum is one line to add up over runs.
+func (s *Counters) Sum() string {
+	faults := s.Crashes + s.Kills + s.Stops + s.Cuts + s.Torn + s.Listings + s.Mounts
+	return fmt.Sprintf("played: %d acts of users, %d steps of members, %d operations on disks, %d faults", s.UserOps, s.Steps, s.Yields, faults)
+}
+
 // Print is the table as text.
 func (s *Counters) Print() string {
 	var b strings.Builder
