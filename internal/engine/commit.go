@@ -456,7 +456,8 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if d.MtimeOnly && prior != nil {
 		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
 	}
-	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
+	gvsn := f.next()
+	rec.Update = repl.Mint(gvsn, now, prior, rec.Update)
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}

@@ -72,7 +72,7 @@ type (
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.compared = false
+		l.compared, l.known = false, nil // it may know less than it did: rule 3
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -97,9 +97,10 @@ func (f *Folder) startAsking() {
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
 		switch d := l.diff; {
 		case d == nil:
-			// A member in initial sync may have all and not know it: it was stopped
-			// before it came to the end.
-			ask.Request.Wait = f.phase == store.PhaseNormal || l.compared
+			// The first question of a session is answered at once: what the partner
+			// knows tells whether the records here are of the past, and a member in
+			// initial sync may have all and not know it.
+			ask.Request.Wait = l.compared
 			f.askAround(l, ask)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
@@ -166,9 +167,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
-	st := f.st.State()
-	if page.Vector.Max(st.Originator) > f.st.Vector().Max(st.Originator) {
-		f.rolledBack(l, page.Vector)
+	if !f.accounts(l.member, page.Vector) {
 		return false
 	}
 	if l.diff == nil {
@@ -369,7 +368,12 @@ type Heard struct {
 	Vector version.Vector
 }
 
-func (e Heard) apply(f *Folder) { f.partner[e.Member] = e.Vector }
+func (e Heard) apply(f *Folder) {
+	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
+		delete(f.vouch.waiting, e.Member)
+		f.partner[e.Member] = e.Vector
+	}
+}
 
 // The errors of asking that come from this side.
 var (

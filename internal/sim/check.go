@@ -143,7 +143,7 @@ func (c *Cluster) treesEqual() error {
 	want := lines(c.members[0].replicated())
 	for _, m := range c.members[1:] {
 		if got := lines(m.replicated()); got != want {
-			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", want, m.index, got)
+			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", c.brief(want), m.index, c.brief(got))
 		}
 	}
 	return nil

@@ -213,3 +213,17 @@ func TestFreshSeeds(t *testing.T) {
 		}
 	}
 }
+
+// TestRollback: databases, trees or both are put back to backups, or copied to
+// another server.
+func TestRollback(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true})
+}
+
+func TestRollbackOfTwo(t *testing.T) {
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true})
+}
+
+func TestRollbackInAChain(t *testing.T) {
+	play(t, 40, Plan{Members: 3, Topology: Chain, Steps: 1800, Faults: true, Rollback: true})
+}
