@@ -151,6 +151,9 @@ func (a *arranger) link() {
 		}
 		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
 			a.wait(r, i, false)
+			if inside(c) { // with the directory, or not at all
+				a.join(i, r)
+			}
 		}
 		if o, ok := owner[c.Object.UID]; ok && c.Object.UID != c.Update.UID {
 			a.wait(o, i, false)
