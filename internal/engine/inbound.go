@@ -242,6 +242,10 @@ func (f *Folder) miss(d *diff, u *repl.Update) {
 // and that this member's record of the object does not know: up to it nothing
 // may be taken for known.
 func (f *Folder) hold(d *diff, u *repl.Update) {
+	if len(u.History) == 0 && u.GVSN != version.GVSN(u.UID) { // it does not say what it replaced (rule 19)
+		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()))
+		return
+	}
 	mine, _, err := f.st.Get(u.UID)
 	if f.storeFailed(err) {
 		return

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,7 @@ type image struct {
 	disk  *disk.Disk
 	kv    *store.Memory
 	epoch uint64 // of the marker
+	at    repl.Time
 }
 
 // What of a member is put back.
@@ -60,7 +62,7 @@ func (m *Member) takeImage() {
 	if m.folder.Phase() != wire.PhaseNormal {
 		return
 	}
-	img := image{m.disk.Snapshot(), m.kv.Image(m.c.rnd.IntN(2) == 0), markedEpoch(m.disk)}
+	img := image{m.disk.Snapshot(), m.kv.Image(m.c.rnd.IntN(2) == 0), markedEpoch(m.disk), m.c.now}
 	if len(m.images) < maxImages {
 		m.images = append(m.images, img)
 	} else {
@@ -70,9 +72,7 @@ func (m *Member) takeImage() {
 }
 
 // somePast draws what a member is put back to. The others are in Normal: where
-// nobody has the present it cannot be had again. A tree of the epoch that the
-// database is in cannot be told from the present one: no longer than
-// engine.Config.RemarkAfter, and only after a stop that was none in order.
+// nobody has the present it cannot be had again.
 func (c *Cluster) somePast(m *Member) (*image, int) {
 	for _, other := range c.members {
 		if other != m && (other.folder == nil || other.folder.Phase() != wire.PhaseNormal) {
@@ -88,11 +88,8 @@ func (c *Cluster) somePast(m *Member) (*image, int) {
 	if len(from.images) == 0 {
 		return nil, 0
 	}
-	img := &from.images[c.rnd.IntN(len(from.images))]
-	if how == rollTree && img.epoch >= markedEpoch(m.disk) {
-		return nil, 0
-	}
-	return img, how
+	img := from.images[c.rnd.IntN(len(from.images))]
+	return &img, how
 }
 
 // markedEpoch is the epoch in a tree's marker.
@@ -127,6 +124,11 @@ func (c *Cluster) leave(m *Member) {
 // is gone, and no one's fault.
 func (m *Member) roll(img *image, how int) error {
 	c := m.c
+	if how == rollTree {
+		if present, err := m.ofPresent(img); err != nil || present {
+			return err
+		}
+	}
 	c.Count.Images[how]++
 	c.tracef("m%d is put back to epoch %d: %s", m.index, img.epoch, [...]string{"its database", "its tree", "both", "the database of another"}[how])
 	m.unmount()
@@ -134,12 +136,39 @@ func (m *Member) roll(img *image, how int) error {
 	if how != rollStore && how != rollCopy {
 		m.disk.Restore(img.disk)
 		m.open = nil
+		// What was backed up later is no past of this tree, but of one that is gone.
+		m.images = slices.DeleteFunc(m.images, func(other image) bool { return other.at > img.at })
 	}
 	if how != rollTree {
 		m.kv = img.kv.Image(true)
 	}
 	c.shadow.rolledBack(m, before)
 	return c.law.forget(c)
+}
+
+// ofPresent reports whether an image is of the epoch that the database is in. Its
+// tree cannot be told from the present one: no longer than engine.Config.RemarkAfter,
+// and only after a stop that was none in order.
+func (m *Member) ofPresent(img *image) (bool, error) {
+	f, err := recordsOf(m.kv, m.c)
+	if err != nil {
+		return false, err
+	}
+	st := f.State()
+	return img.epoch == st.Epoch || !st.EpochSettled && img.epoch+1 == st.Epoch, nil
+}
+
+// past reports whether an image holds nothing but the past: no version that nobody
+// knows any more. Such a one was lost with another rollback, and nobody has replaced it.
+func (img *image) past(c *Cluster, how int) (bool, error) {
+	if how == rollTree || how == rollCopy {
+		return true, nil
+	}
+	f, err := recordsOf(img.kv, c)
+	if err != nil {
+		return false, err
+	}
+	return c.members[0].env.Store.Vector().Covers(f.Vector()), nil
 }
 
 // rollAtRest puts a member back while nobody works: every tree must then be what
@@ -150,10 +179,11 @@ func (c *Cluster) rollAtRest(m *Member, img *image, how int) error {
 		return fmt.Errorf("before a rollback: %w", err)
 	}
 	c.suspect = nil
-	if how == rollTree && img.epoch >= markedEpoch(m.disk) {
-		return nil
-	}
 	present := lines(m.replicated())
+	past, err := img.past(c, how)
+	if err != nil {
+		return err
+	}
 	c.leave(m)
 	if err := m.roll(img, how); err != nil {
 		return err
@@ -161,7 +191,7 @@ func (c *Cluster) rollAtRest(m *Member, img *image, how int) error {
 	if err := errors.Join(c.heal(), c.check()); err != nil {
 		return fmt.Errorf("after a rollback: %w", err)
 	}
-	if now := lines(m.replicated()); now != present {
+	if now := lines(m.replicated()); past && now != present {
 		return fmt.Errorf("m%d was put back, and the past overwrote the present:\nbefore\n%safter\n%s", m.index, c.brief(present), c.brief(now))
 	}
 	return nil
@@ -279,13 +309,18 @@ func (m *Member) durableVector() (version.Vector, error) {
 	if m.folder != nil {
 		return m.env.Store.Vector(), nil
 	}
-	s, err := store.Open(m.kv.Image(false), m.c)
-	if err != nil {
-		return nil, err
-	}
-	f, err := s.Folder(folderID)
+	f, err := recordsOf(m.kv, m.c)
 	if err != nil {
 		return nil, err
 	}
 	return f.Vector(), nil
+}
+
+// recordsOf opens a copy of a database that nobody has open.
+func recordsOf(kv *store.Memory, c *Cluster) (*store.Folder, error) {
+	s, err := store.Open(kv.Image(false), c)
+	if err != nil {
+		return nil, err
+	}
+	return s.Folder(folderID)
 }
