@@ -319,6 +319,22 @@ func (f *Folder) lacking(b *batch, i int) bool {
 	return true
 }
 
+// mostLacking bounds what is remembered of contents that partners do not have.
+const mostLacking = 4096
+
+// noteLacking remembers of a new file that the partner does not have its content:
+// what comes in one plan with it waits for it no more when it is decided again.
+func (f *Folder) noteLacking(b *batch, i int) {
+	c := &b.changes[i]
+	if b.staged[i].Status != wire.StatusAbsent || !c.From.IsZero() || !c.Update.Present {
+		return
+	}
+	if len(f.lacks) >= mostLacking {
+		clear(f.lacks)
+	}
+	f.lacks[c.Update.GVSN] = true
+}
+
 // absentBelow says of what is in a directory that is not here that it is not
 // here either.
 func (f *Folder) absentBelow(d *capture.Draft) {

@@ -44,6 +44,7 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		if err != nil {
+			f.noteLacking(b, i)
 			f.failed(b, i, &e.outcomes[i], err)
 			if g := c.Update.GVSN; g.Originator == own && g != c.Was.GVSN {
 				join.Add(g) // minted for nothing: no object has it
@@ -157,7 +158,11 @@ func (f *Folder) result(c *repl.Change, o *install.Outcome, touched map[repl.UID
 			rec.Shown = c.Was.Shown
 		}
 	case c.To.IsZero():
-		rec.Presence = away(&c.Update)
+		if rec.Presence = away(&c.Update); f.lacks[c.Update.GVSN] {
+			delete(f.lacks, c.Update.GVSN)
+			rec.Presence = repl.Absent
+			f.missSome()
+		}
 		return rec
 	case o.Identity.IsZero(): // nothing was done on disk
 		rec.Identity, rec.Print, rec.Shown = c.Object.Identity, c.Object.Print, c.Object.Shown

@@ -133,11 +133,13 @@ func (m *Member) roll(img *image, how int) error {
 	c.tracef("m%d is put back to epoch %d: %s", m.index, img.epoch, [...]string{"its database", "its tree", "both", "the database of another"}[how])
 	m.unmount()
 	before := m.disk.Tree(true)
-	if how != rollStore && how != rollCopy {
+	if how == rollStore || how == rollBoth {
+		// What was backed up later is no past of this member, but of one that is gone.
+		m.images = slices.DeleteFunc(m.images, func(other image) bool { return other.at > img.at })
+	}
+	if how == rollTree || how == rollBoth {
 		m.disk.Restore(img.disk)
 		m.open = nil
-		// What was backed up later is no past of this tree, but of one that is gone.
-		m.images = slices.DeleteFunc(m.images, func(other image) bool { return other.at > img.at })
 	}
 	if how != rollTree {
 		m.kv = img.kv.Image(true)
