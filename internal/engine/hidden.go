@@ -116,10 +116,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		if f.storeFailed(err) {
 			return
 		}
-		into, known, err := f.flight.Get(heir)
-		if !f.storeFailed(err) && known {
-			f.rehides = append(f.rehides, hiding{heir, into.Presence == repl.Hidden})
-		}
+		f.rehides = append(f.rehides, hiding{heir, f.keptOut(heir)})
 		return
 	}
 	if rec.Parent.IsZero() || !rec.Present {
@@ -127,15 +124,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 	above, known := hidden[rec.Parent]
 	if !known {
-		dir, err := f.flight.Canonical(rec.Parent)
-		if f.storeFailed(err) {
-			return
-		}
-		up, _, err := f.flight.Get(dir)
-		if f.storeFailed(err) {
-			return
-		}
-		above = up.Presence == repl.Hidden
+		above = f.keptOut(rec.Parent)
 		hidden[rec.Parent] = above
 	}
 	if above || f.cfg.Filter.Match(rec.Name, rec.Type == repl.Directory) {
@@ -144,6 +133,26 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was == repl.Hidden) {
 		f.rehides = append(f.rehides, hiding{rec.UID, rec.Presence == repl.Hidden})
 	}
+}
+
+// keptOut reports whether the filter keeps out a directory, or one above it, as
+// plans under way will make them: what they put on disk may be hidden all the same.
+func (f *Folder) keptOut(dir repl.UID) bool {
+	for range maxDepth {
+		at, err := f.flight.Canonical(dir)
+		if f.storeFailed(err) || at == f.root() {
+			return false
+		}
+		up, known, err := f.flight.Get(at)
+		if f.storeFailed(err) || !known {
+			return false
+		}
+		if f.cfg.Filter.Match(up.Name, true) {
+			return true
+		}
+		dir = up.Parent
+	}
+	return false
 }
 
 // rehideBelow lets what is in directories follow them.
