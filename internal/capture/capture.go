@@ -60,6 +60,9 @@ type Deps struct {
 	Sign func(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
 	// Apart has a large file read, hashed and signed side by side.
 	Apart bool
+	// Undoes says that drafts of what users did are not stored but undone: a
+	// read-only member's.
+	Undoes bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }

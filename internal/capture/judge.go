@@ -71,7 +71,10 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		n.Wrote = true // also if it must be looked at again
 	}
 	if rec != nil {
-		if _, left := l.moved[rec.UID]; left {
+		switch _, left := l.moved[rec.UID]; {
+		case left && l.deps.Undoes: // its place is never free on record
+			rec = nil
+		case left:
 			l.again(l.here, n, Unsettled, 0)
 			return nil
 		}

@@ -357,7 +357,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 	if f.storeFailed(err) {
 		return false
 	}
-	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID || f.putElsewhere(there.UID)
 }
 
 // recordOf looks a record up: as it is, or as plans under way will make it.

@@ -218,6 +218,10 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	if c.Verdict == repl.VerdictUndone {
 		f.undoFailed(c)
 	}
+	if d, ok := f.refused[c.Update.UID]; ok && c.Verdict != repl.VerdictUndone { // it may be elsewhere by now, or where it belongs
+		delete(f.refused, c.Update.UID)
+		f.dirty.mark(d.Prior.Parent, d.Prior.Name, false)
+	}
 	f.holdBack(b, i)
 	// Putting things back moves times too, and the journal leaves out what this
 	// process does.
