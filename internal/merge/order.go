@@ -163,11 +163,11 @@ func (a *arranger) link() {
 	a.linkHidden(dirs, left)
 }
 
-// linkHidden finds what hangs on changes of records alone, of objects that are
-// kept off this disk, or lacking: directories are stored with what is in them, and who
+// linkHidden finds what hangs on changes of records alone, of objects that the
+// filter keeps off this disk: directories are stored with what is in them, and who
 // leaves a place with who takes it.
 func (a *arranger) linkHidden(dirs map[repl.UID]int, left map[repl.Place]int) {
-	if a.d.opts.Filter.Empty() && len(a.d.opts.Lacking) == 0 {
+	if a.d.opts.Filter.Empty() {
 		return
 	}
 	unseen := make(map[repl.UID]int) // new directories that are not brought here

@@ -116,7 +116,7 @@ func (d *decider) change(e *entry) repl.Change {
 	if object != nil {
 		c.Object, c.From = object.was, d.wasAt(object)
 	}
-	if e.live() && (object != nil || !d.hidden(e) && !d.opts.Lacking[e.now.GVSN]) {
+	if e.live() && (object != nil || !d.hidden(e)) {
 		c.To = repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name}
 		if object != nil && d.physical(c.To) == c.From {
 			c.From = c.To
