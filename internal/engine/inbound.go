@@ -96,6 +96,8 @@ func (f *Folder) startAsking() {
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
 		switch d := l.diff; {
+		case d == nil && !l.compared && f.carries(l):
+			continue // what it brought in an earlier session is to be told with the first question: rule 3
 		case d == nil:
 			// The first question of a session is answered at once: what the partner
 			// knows tells whether the records here are of the past, and a member in
@@ -111,6 +113,12 @@ func (f *Folder) startAsking() {
 		l.asking = true
 		f.do(ask)
 	}
+}
+
+// carries reports whether plans of a partner's updates are under way.
+func (f *Folder) carries(l *link) bool {
+	of := func(b *batch) bool { return b.link == l }
+	return f.install != nil && of(f.install) || slices.ContainsFunc(f.fifo, of) || slices.ContainsFunc(f.big, of)
 }
 
 // askAround leaves what is held out of a new question, or puts it in again when

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"opendfs/internal/engine"
+	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/sim/disk"
 	"opendfs/internal/store"
@@ -182,7 +183,8 @@ func (c *Cluster) rollAtRest(m *Member, img *image, how int) error {
 	}
 	c.suspect = nil
 	present := lines(m.replicated())
-	past, err := img.past(c, how)
+	past, err := img.past(c, how) // and none that nobody has the object of any more
+	past = past && !slices.ContainsFunc(c.members, func(m *Member) bool { return m.found[string(finding.ShownMissing)+" sim/folder"] != "" })
 	if err != nil {
 		return err
 	}
@@ -238,7 +240,7 @@ func (m *Member) remedy(why error) error {
 	var marker *engine.MarkerError
 	switch {
 	case errors.Is(why, engine.ErrRebuild):
-	case !m.c.restored && !m.c.script || !errors.As(why, &marker):
+	case !m.c.restored || !errors.As(why, &marker):
 		return why
 	default:
 		m.c.tracef("m%d does not start: %v", m.index, why)
