@@ -165,7 +165,8 @@ type Folder struct {
 	markedAt   version.Vector // what was known then
 	syncing    bool
 	rebuild    bool
-	missing    bool // what a filter hid, or was lost with its directory, is to be on this disk and may not be
+	lacks      map[version.GVSN]bool // versions of files whose content a partner did not have
+	missing    bool                  // what a filter hid, or was lost with its directory, is to be on this disk and may not be
 	showWait   time.Duration
 	shows      int      // times that partners were asked for it
 	rehides    []hiding // directories that an install hid, or showed
@@ -190,6 +191,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
+		lacks:   make(map[version.GVSN]bool),
 		seconds: make(map[repl.Place]map[string]bool),
 	}
 	f.dirty.init()

@@ -13,6 +13,7 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -311,6 +312,22 @@ func (f *Folder) nextLink() *link {
 		}
 	}
 	return nil
+}
+
+// mostLacking bounds what is remembered of contents that partners do not have.
+const mostLacking = 4096
+
+// noteLacking remembers that a content cannot be had which was to replace one that
+// only this member's initial build knows.
+func (f *Folder) noteLacking(b *batch, i int) {
+	c := &b.changes[i]
+	if f.phase != store.PhaseInitialSync || b.staged[i].Status != wire.StatusAbsent || c.Object.UID == c.Update.UID {
+		return
+	}
+	if len(f.lacks) >= mostLacking {
+		clear(f.lacks)
+	}
+	f.lacks[c.Update.GVSN] = true
 }
 
 // absentBelow says of what is in a directory that is not here that it is not

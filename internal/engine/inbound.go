@@ -203,7 +203,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter,
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter, Lacking: f.lacks,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {

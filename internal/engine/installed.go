@@ -48,6 +48,7 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		if err != nil {
+			f.noteLacking(b, i)
 			f.failed(b, i, &e.outcomes[i], err)
 			if g := c.Update.GVSN; g.Originator == own && g != c.Was.GVSN {
 				join.Add(g) // minted for nothing: no object has it
