@@ -23,6 +23,7 @@ type image struct {
 	kv    *store.Memory
 	epoch uint64 // of the marker
 	at    repl.Time
+	quiet bool // all that users had done was on record
 }
 
 // What of a member is put back.
@@ -63,7 +64,11 @@ func (m *Member) takeImage() {
 	if m.folder.Phase() != wire.PhaseNormal {
 		return
 	}
-	img := image{m.disk.Snapshot(), m.kv.Image(m.c.rnd.IntN(2) == 0), markedEpoch(m.disk), m.c.now}
+	s := m.folder.Status()
+	img := image{
+		disk: m.disk.Snapshot(), kv: m.kv.Image(m.c.rnd.IntN(2) == 0), epoch: markedEpoch(m.disk), at: m.c.now,
+		quiet: s.Settled() && len(m.events) == 0 && len(m.open) == 0,
+	}
 	if len(m.images) < maxImages {
 		m.images = append(m.images, img)
 	} else {
@@ -162,7 +167,9 @@ func (m *Member) ofPresent(img *image) (bool, error) {
 }
 
 // past reports whether an image holds nothing but the past: no version that nobody
-// knows any more. Such a one was lost with another rollback, and nobody has replaced it.
+// knows any more, which was lost with another rollback, and nobody has replaced it;
+// nor what a user had just done, if nothing that its member did since is known to
+// others: it is done again.
 func (img *image) past(c *Cluster, how int) (bool, error) {
 	if how == rollTree || how == rollCopy {
 		return true, nil
@@ -171,7 +178,9 @@ func (img *image) past(c *Cluster, how int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return c.members[0].env.Store.Vector().Covers(f.Vector()), nil
+	known, o := c.members[0].env.Store.Vector(), f.State().Originator
+	proof := !f.Vector().Covers(version.Vector{o: known[o]})
+	return known.Covers(f.Vector()) && (proof || img.quiet || how == rollStore), nil
 }
 
 // rollAtRest puts a member back while nobody works: every tree must then be what
