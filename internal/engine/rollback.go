@@ -99,7 +99,11 @@ func closed(past ...version.Originator) version.Vector {
 // folder anew, to be compared with its partners, not authoritatively (rule 3).
 func (f *Folder) rolledBack(m repl.MemberID, v version.Vector) {
 	o := f.st.State().Originator
-	f.fail(finding.StateRolledBack, fmt.Sprintf("partner %v knows version %d of this database, which is at %d", m, v.Max(o), f.st.Vector().Max(o)))
+	what := fmt.Sprintf("version %d of this database, which is at %d", v.Max(o), f.st.Vector().Max(o))
+	if v.Max(o) == closing {
+		what = "that this database was given up for another"
+	}
+	f.fail(finding.StateRolledBack, fmt.Sprintf("partner %v knows %s", m, what))
 	f.rebuild = true
 }
 
