@@ -62,7 +62,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		switch {
 		case c.Mint:
 			f.clothe(&c.Update)
-			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
+			c.Update, c.Mint = c.Minted(f.next(), f.now()), false
 		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
@@ -352,6 +352,14 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 		_, known, err := f.st.Get(c.Update.Parent)
 		if err != nil || !known && !w.leaves[c.Update.Parent] {
 			return "its directory was not made", err
+		}
+		dir, err := f.canonical(c.Update.Parent, w)
+		if err != nil {
+			return "", err
+		}
+		there, taken, err := f.st.At(dir, c.Update.Name)
+		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
+			return "its place is taken on record", err
 		}
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory

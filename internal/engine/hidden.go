@@ -13,6 +13,7 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -139,10 +140,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		if f.storeFailed(err) {
 			return
 		}
-		into, known, err := f.flight.Get(heir)
-		if !f.storeFailed(err) && known {
-			f.rehides = append(f.rehides, hiding{heir, into.Presence == repl.Hidden})
-		}
+		f.rehides = append(f.rehides, hiding{heir, f.keptOut(heir)})
 		return
 	}
 	if rec.Parent.IsZero() || !rec.Present {
@@ -150,15 +148,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 	above, known := hidden[rec.Parent]
 	if !known {
-		dir, err := f.flight.Canonical(rec.Parent)
-		if f.storeFailed(err) {
-			return
-		}
-		up, _, err := f.flight.Get(dir)
-		if f.storeFailed(err) {
-			return
-		}
-		above = up.Presence == repl.Hidden
+		above = f.keptOut(rec.Parent)
 		hidden[rec.Parent] = above
 	}
 	if above || f.cfg.Filter.Match(rec.Name, rec.Type == repl.Directory) {
@@ -169,43 +159,24 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 }
 
-// tellLong raises that this disk cannot hold the name of an object, and clears it
-// when the object is gone or has another name.
-func (f *Folder) tellLong(u *repl.Update) {
-	title, told := f.long[u.UID]
-	switch long := u.Present && f.cfg.Filter.TooLong(u.Name); {
-	case long && told && title == f.title(u):
-	case told:
-		f.find.Clear(finding.NameTooLong, title)
-		delete(f.long, u.UID)
-		f.tellLong(u)
-	case long && len(f.long) < maxRaised:
-		f.long[u.UID] = f.title(u)
-		f.find.Raise(finding.NameTooLong, f.long[u.UID], fmt.Sprintf("%d bytes, this disk holds %d", len(u.Name), f.cfg.Filter.Longest()))
-	}
-}
-
-// tellAllLong tells of all that is on record, where the disk holds less than
-// others.
-func (f *Folder) tellAllLong() error {
-	if f.cfg.Filter.Longest() >= filter.MaxPattern {
-		return nil
-	}
-	for todo := []repl.UID{f.root()}; len(todo) > 0; {
-		dir := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		err := f.st.Children(dir, "", func(rec *repl.Record) bool {
-			f.tellLong(&rec.Update)
-			if rec.Type == repl.Directory {
-				todo = append(todo, rec.UID)
-			}
-			return true
-		})
-		if err != nil {
-			return fmt.Errorf("look for names that %s cannot hold: %w", f.cfg.Path, err)
+// keptOut reports whether the filter keeps out a directory, or one above it, as
+// plans under way will make them: what they put on disk may be hidden all the same.
+func (f *Folder) keptOut(dir repl.UID) bool {
+	for range maxDepth {
+		at, err := f.flight.Canonical(dir)
+		if f.storeFailed(err) || at == f.root() {
+			return false
 		}
+		up, known, err := f.flight.Get(at)
+		if f.storeFailed(err) || !known {
+			return false
+		}
+		if f.cfg.Filter.Match(up.Name, true) {
+			return true
+		}
+		dir = up.Parent
 	}
-	return nil
+	return false
 }
 
 // rehideBelow lets what is in directories follow them, whose records were stored
@@ -360,6 +331,22 @@ func (f *Folder) nextLink() *link {
 		}
 	}
 	return nil
+}
+
+// mostLacking bounds what is remembered of contents that partners do not have.
+const mostLacking = 4096
+
+// noteLacking remembers that a content cannot be had which was to replace one that
+// only this member's initial build knows.
+func (f *Folder) noteLacking(b *batch, i int) {
+	c := &b.changes[i]
+	if f.phase != store.PhaseInitialSync || b.staged[i].Status != wire.StatusAbsent || c.Object.UID == c.Update.UID {
+		return
+	}
+	if len(f.lacks) >= mostLacking {
+		clear(f.lacks)
+	}
+	f.lacks[c.Update.GVSN] = true
 }
 
 // absentBelow says of what is in a directory that is not here that it is not

@@ -63,6 +63,10 @@ type Options struct {
 	// come, and nothing is settled with it. nil: all is known.
 	Vector version.Vector
 	Own    version.Originator
+	// Lacking are versions of files whose content the partner did not have: what
+	// only this member's initial build knows in their places is not replaced by it,
+	// but makes way for a record.
+	Lacking map[version.GVSN]bool
 	// Filter keeps names out of the folder. A live object that it keeps out, or
 	// that lies in a directory it keeps out, and that is not on this disk, is not
 	// brought there: only its record is kept. What the disk cannot hold by its

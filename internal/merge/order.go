@@ -150,7 +150,7 @@ func (a *arranger) link() {
 			from = a.d.canonWas(c.Was.Parent).uid
 		}
 		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
-			a.wait(r, i, false)
+			a.waitWith(r, i, inside(c)) // what is inside goes with the directory, or not at all
 		}
 		if o, ok := owner[c.Object.UID]; ok && c.Object.UID != c.Update.UID {
 			a.wait(o, i, false)
@@ -238,6 +238,14 @@ func (a *arranger) waitAbove(i int, dirs map[repl.UID]int) {
 			a.wait(i, p, false)
 			return
 		}
+	}
+}
+
+// waitWith lets i wait for on, and makes one group of both if together is set.
+func (a *arranger) waitWith(i, on int, together bool) {
+	a.wait(i, on, false)
+	if together {
+		a.join(i, on)
 	}
 }
 

@@ -68,6 +68,9 @@ func (d *decider) takeOver(w, e *entry, fits bool) bool {
 	if !fits || w == e || w.onDisk() || w.takes != nil || w.now.Type != e.was.Type || w.uid == d.root || !w.touched() && d.hiding(w) != shown {
 		return false
 	}
+	if d.opts.Lacking[w.now.GVSN] && e.provisional() && !repl.SameContent(&e.was.Update, w.now) {
+		return false
+	}
 	w.takes, e.taken = e, true
 	return true
 }

@@ -144,7 +144,7 @@ func (c *Cluster) treesEqual() error {
 	for _, m := range c.members[1:] {
 		want := lines(m.kept(first.replicated())) // what both replicate
 		if got := lines(first.kept(m.replicated())); got != want {
-			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", want, m.index, got)
+			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", c.brief(want), m.index, c.brief(got))
 		}
 	}
 	return nil
