@@ -159,6 +159,7 @@ func (f *Folder) setWake() {
 	if f.awaiting() {
 		sooner(f.vouch.until)
 	}
+	sooner(f.evacuateAt)
 	for _, l := range f.later {
 		sooner(l.when)
 	}
