@@ -24,6 +24,7 @@ import (
 	"opendfs/internal/sim/disk"
 	"opendfs/internal/staging"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/wire"
 )
 
@@ -71,8 +72,10 @@ type Member struct {
 	token  uint64
 	open   []openFile // of users
 	images []image
-	had    map[repl.UID]repl.Update // on record, as last seen
-	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
+	// revived are versions first known of this member since it was put back.
+	revived []version.GVSN
+	had     map[repl.UID]repl.Update // on record, as last seen
+	counts  [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
 	redecided, reanimated uint64
 	running               engine.Action // nil: none
