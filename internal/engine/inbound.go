@@ -102,8 +102,8 @@ func (f *Folder) startAsking() {
 			// The first question of a session is answered at once: what the partner
 			// knows tells whether the records here are of the past, and a member in
 			// initial sync may have all and not know it.
-			ask.Request.Wait = l.compared
 			f.askAround(l, ask)
+			ask.Request.Wait = l.compared && (l.idle || len(l.held) > 0)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
 		default:
@@ -341,9 +341,10 @@ func (f *Folder) endDiff(l *link, complete bool) {
 	}
 }
 
-// delay puts the next question to a partner off, longer each time.
+// delay puts the next question to a partner off, longer each time. It is a first one
+// again: the partner may be another since.
 func (f *Folder) delay(l *link) {
-	l.idle = false
+	l.idle, l.compared = false, false
 	l.backoff = min(max(2*l.backoff, backoffFirst), backoffLast)
 	l.notBefore = f.now() + repl.Time(l.backoff)
 }

@@ -53,14 +53,9 @@ const evacuateRetry = time.Second
 
 // startEvacuating tries it again if it is time to.
 func (f *Folder) startEvacuating() {
-	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() || f.busyLocally() {
+	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() || f.busyLocally() || len(f.flight.changes) > 0 {
 		return
 	}
-	for _, m := range f.cfg.Upstreams {
-		if l := f.links[m]; l.up && l.compared && l.idle && l.diff == nil {
-			f.evacuateAt = 0
-			f.initialSyncDone()
-			return
-		}
-	}
+	f.evacuateAt = 0
+	f.initialSyncDone()
 }
