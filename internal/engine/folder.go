@@ -128,7 +128,9 @@ type Folder struct {
 	dirty   dirty
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
-	raised  map[spot]capture.Raised // by names that were looked at
+	raised  map[spot]capture.Raised                 // by names that were looked at
+	long    map[repl.UID]string                     // findings of names that this disk cannot hold
+	unhad   map[version.GVSN]map[repl.MemberID]bool // partners that have not a content
 	// raisedOf counts them by code.
 	raisedOf map[finding.Code]int
 	moves    bool         // directories have moved since their findings were last retitled
@@ -187,7 +189,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		cfg: cfg, st: st, now: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
-		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int),
+		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),

@@ -28,7 +28,11 @@ func away(u *repl.Update) repl.Presence {
 // filterHash tells filters apart.
 func filterHash(set *filter.Set) repl.Hash {
 	rules := set.Rules()
-	return capture.HashTarget(strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00"))
+	text := strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00")
+	if n := set.Longest(); n > 0 && n < filter.MaxPattern {
+		text += fmt.Sprintf("\x00\x00%d", n)
+	}
+	return capture.HashTarget(text)
 }
 
 // followFilter makes the records say what a new filter hides and what it does
@@ -49,6 +53,14 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 	}
 	state.Filter = hash
 	return st.Put(&store.Batch{State: state})
+}
+
+// unfiltered is the state of records of which some do not say yet what the filter
+// hides: a start compares them all.
+func unfiltered(st *store.Folder) *store.State {
+	state := st.State()
+	state.Filter = repl.Hash{1} // of no filter
+	return &state
 }
 
 // hideChunk is how many records are written at once.
@@ -167,8 +179,12 @@ func (f *Folder) keptOut(dir repl.UID) bool {
 	return false
 }
 
-// rehideBelow lets what is in directories follow them.
+// rehideBelow lets what is in directories follow them, whose records were stored
+// with the state unfiltered.
 func (f *Folder) rehideBelow() {
+	if len(f.rehides) == 0 {
+		return
+	}
 	for _, at := range f.rehides {
 		shown, err := rehide(&f.cfg, f.st, at)
 		if f.storeFailed(err) {
@@ -179,6 +195,9 @@ func (f *Folder) rehideBelow() {
 		}
 	}
 	f.rehides = nil
+	st := f.st.State()
+	st.Filter = filterHash(f.cfg.Filter)
+	f.storeFailed(f.st.Put(&store.Batch{State: &st}))
 }
 
 // How soon what a filter hid, and is not here, is looked for again: ever more

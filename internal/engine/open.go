@@ -47,6 +47,7 @@ func (e *MarkerError) Error() string { return e.Detail }
 // which work the folder starts. random gives new identifiers.
 func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Reader) (*Folder, error) {
 	st := env.Store.State()
+	cfg.Filter = cfg.Filter.Within(env.Volume.NameMax())
 	root, err := rootStat(env.Volume)
 	if err != nil {
 		return nil, err
@@ -69,6 +70,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := settle(ctx, &cfg, env); err != nil {
 		return nil, err
 	}
+	st.Filter = env.Store.State().Filter // settling may have hidden something
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}
@@ -76,6 +78,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	if err := f.tellAllLong(); err != nil {
+		return nil, err
+	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	f.mark = func(st *store.State) error { return writeMarker(&cfg, env, st) }
 	f.remarked, f.markedAt = env.Now(), env.Store.Vector()

@@ -28,6 +28,7 @@ type Plan struct {
 	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
+	Narrow   bool // the second member's disk holds short names only
 	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
@@ -64,6 +65,10 @@ func Run(p Plan) (c *Cluster, err error) {
 			panic(err)
 		}
 		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
+	}
+	if p.Narrow {
+		c.names = lengths
+		c.members[1].narrow(1)
 	}
 	if p.Fold {
 		c.names = spellings
@@ -143,6 +148,12 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// narrow lets the member's disk hold names of at most n bytes.
+func (m *Member) narrow(n int) {
+	m.disk.NameMax = n
+	m.cfg.Filter = m.cfg.Filter.Within(n)
 }
 
 // allNormal reports whether all members run by the same filter, and none is in its

@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	members NAME NAME …        who takes part; the first one is the primary
 //	chain                      each has a connection with its neighbours only
 //	read-only NAME             its users may change nothing
+//	narrow NAME N              its disk holds names of at most N bytes
 //	morph, fold                directory-conflict: morph; case: insensitive
 //	start [NAME …]             the members begin; what users did before was there before
 //	apart [NAME NAME]          no connection, or none between these two
@@ -214,6 +215,10 @@ func (s *script) command(line string) ([]string, error) {
 	case "read-only":
 		s.c.members[s.names[w[1]]].cfg.ReadOnly = true
 		return nil, nil
+	case "narrow":
+		n, err := strconv.Atoi(w[2])
+		s.c.members[s.names[w[1]]].narrow(n)
+		return nil, err
 	case "morph":
 		for _, m := range s.c.members {
 			m.cfg.Morph = true

@@ -179,6 +179,10 @@ func TestFiltersThatChange(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true})
 }
 
+func TestNarrowDisk(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true})
+}
+
 func TestMorphedDirectories(t *testing.T) {
 	play(t, 90, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
 }
