@@ -17,7 +17,7 @@ var errLost = errors.New("the connection is lost")
 // upstream is the session of one member with another.
 func (m *Member) upstream(id repl.MemberID) engine.Upstream {
 	up := m.c.byID(id)
-	if !m.c.reachable(m, up) {
+	if m.losing || !m.c.reachable(m, up) {
 		return nil
 	}
 	return session{m, up}
