@@ -35,6 +35,7 @@ type Features struct {
 
 	handles handleKind
 	xattrAt bool // the kernel reads attributes by directory and name (Linux 6.13)
+	nameMax int  // bytes in a name
 }
 
 // Features returns what the volume can do.
@@ -80,6 +81,9 @@ func (v *Disk) measureFilesystem() error {
 		return err
 	}
 	f := &v.features
+	if f.nameMax = nameMax; st.Namelen > 0 {
+		f.nameMax = int(min(st.Namelen, nameMax))
+	}
 	magic := uint32(st.Type)
 	known, ok := filesystems[magic]
 	f.Filesystem, f.Network = known.name, known.network
