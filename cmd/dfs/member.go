@@ -75,6 +75,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { m.windows.run(ctx) })
+	work.Go(func() { m.folders.run(ctx) })
 	defer m.home.stop()
 	work.Go(func() { m.renew(ctx) }) // it may have expired while nothing ran
 	watch := m.dir.Watch(ctx)
