@@ -157,12 +157,12 @@ func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
 			ev = r.gather(ctx, work, ev)
 		case <-wake.C:
 		case now := <-tick.C:
-			if tick.Reset(heartbeat); r.Moves() == moved {
-				tick.Reset(rootCheck)
+			if tick.Reset(heartbeat); r.Moves() == moved { // with all others that rest
+				tick.Reset(rootCheck - time.Duration(now.UnixNano()%int64(rootCheck)))
 			}
 			moved = r.Moves()
 			if !now.Before(nextRoot) {
-				nextRoot = now.Add(rootCheck)
+				nextRoot = now.Add(rootCheck - heartbeat)
 				if err := r.checkRoot(); err != nil {
 					return err
 				}
