@@ -114,6 +114,16 @@ func settle(t *testing.T, list []*member, limit time.Duration) {
 	}
 }
 
+// normalFolders applies groups of folders, waits until all are Normal on all members, and says how long that took.
+func normalFolders(t *testing.T, list []*member, groups, folders int, limit time.Duration) (paths []string, took time.Duration) {
+	t.Helper()
+	file, paths := manyFolders(t, list, groups, folders)
+	began := time.Now()
+	list[0].must("apply", "-f", file)
+	settle(t, list, limit)
+	return paths, time.Since(began)
+}
+
 // everywhere writes a file of that name into each folder on the hub, waits until all members have it, and says how long that took.
 func everywhere(t *testing.T, list []*member, paths []string, name string) time.Duration {
 	t.Helper()
@@ -155,11 +165,8 @@ func TestSoakManyFolders(t *testing.T) {
 		t.Skip("SKIPPED: only by `make soak`: many daemons")
 	}
 	list := newMany(t, 5)
-	file, paths := manyFolders(t, list, 1, 256)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 3*time.Minute)
-	t.Logf("256 folders on 5 members are Normal after %v", time.Since(began))
+	paths, took := normalFolders(t, list, 1, 256, 3*time.Minute)
+	t.Logf("256 folders on 5 members are Normal after %v", took)
 	t.Logf("a file in each is everywhere after %v", everywhere(t, list, paths, "file"))
 	settle(t, list, time.Minute)
 	if took := everywhere(t, list, paths[100:101], "late"); took > 2*time.Second {
@@ -188,11 +195,7 @@ const folderCalms = 15 * time.Second
 func TestBenchIdle(t *testing.T) {
 	benchmark(t, "idle")
 	list := newMany(t, 2)
-	file, paths := manyFolders(t, list, 1, 256)
-	normal := timed(func() {
-		list[0].must("apply", "-f", file)
-		settle(t, list, 3*time.Minute)
-	})
+	paths, normal := normalFolders(t, list, 1, 256, 3*time.Minute)
 	pass(folderCalms)
 	var shares []float64
 	for _, share := range idle(list, time.Minute) {
@@ -200,7 +203,7 @@ func TestBenchIdle(t *testing.T) {
 	}
 	worst := slices.Max(shares)
 	what := fmt.Sprintf("%d folders on two members", len(paths))
-	figures.add(t, figure{Row: "idle", What: what + ", Normal from nothing", Unit: "s", Ours: normal}.bar("under 10 s", normal < 10))
+	figures.add(t, figure{Row: "idle", What: what + ", Normal from nothing", Unit: "s", Ours: normal.Seconds()}.bar("under 10 s", normal < 10*time.Second))
 	figures.add(t, figure{Row: "idle", What: what + ", at rest", Unit: "% of a core", Ours: worst, Runs: shares}.bar("under 1 %", worst < 1))
 	figures.add(t, figure{Row: "idle", What: "RssAnon of one of them", Unit: "MB", Ours: float64(list[0].memory() >> 20)})
 }
@@ -211,11 +214,8 @@ func TestSoakManyGroups(t *testing.T) {
 		t.Skip("SKIPPED: only by `make soak`: many daemons")
 	}
 	list := newMany(t, 2)
-	file, paths := manyFolders(t, list, 256, 1)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 3*time.Minute)
-	t.Logf("256 groups on 2 members are Normal after %v", time.Since(began))
+	paths, took := normalFolders(t, list, 256, 1, 3*time.Minute)
+	t.Logf("256 groups on 2 members are Normal after %v", took)
 	t.Logf("a file in each is everywhere after %v", everywhere(t, list, paths, "file"))
 }
 
@@ -226,11 +226,8 @@ func TestSoakManyMembers(t *testing.T) {
 	}
 	members := 256
 	list := newMany(t, members)
-	file, paths := manyFolders(t, list, 1, 1)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 5*time.Minute)
-	t.Logf("%d members are Normal after %v", members, time.Since(began))
+	paths, took := normalFolders(t, list, 1, 1, 5*time.Minute)
+	t.Logf("%d members are Normal after %v", members, took)
 	t.Logf("a file is everywhere after %v", everywhere(t, list, paths, "file"))
 	t.Logf("the hub has %d MB, a branch %d MB", list[0].memory()>>20, list[1].memory()>>20)
 }
