@@ -63,6 +63,9 @@ func TestBranches(t *testing.T) {
 	if has(hub, "kept.bak") {
 		t.Error("the filter does not hold")
 	}
+	if err := os.Remove(filepath.Join(branch.root, "kept.bak")); err != nil {
+		t.Fatal(err)
+	}
 	if out, err := yard.dfs("folder", "set", folder, "--rest", "5s"); err == nil || !strings.Contains(out+err.Error(), "hub") {
 		t.Errorf("a change on a copy: %v\n%s", err, out)
 	}
