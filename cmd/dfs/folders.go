@@ -12,7 +12,6 @@ import (
 	"opendfs/internal/directory"
 	"opendfs/internal/engine"
 	"opendfs/internal/filter"
-	"opendfs/internal/finding"
 	"opendfs/internal/journal"
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
@@ -296,15 +295,4 @@ func (f *folders) relink(id repl.FolderID, m repl.MemberID) {
 	if k != nil && slices.Contains(k.Upstreams, m) {
 		k.link(m, f.session(m))
 	}
-}
-
-// allNormal takes back that the database was rebuilt, once every folder is
-// Normal again.
-func (f *folders) allNormal() {
-	for _, k := range f.all() {
-		if !k.normal.Load() {
-			return
-		}
-	}
-	f.find.Clear(finding.StateRebuilt, "")
 }

@@ -32,7 +32,12 @@ import (
 // The rhythm of a folder that is kept running.
 const (
 	folderRetry = 10 * time.Second // after it could not be opened, or has stopped
-	folderWatch = time.Second      // between two looks at one that runs
+	folderWatch = time.Second      // between two looks at one in which something happens
+	// folderCalm is how long a folder in which nothing happens is looked at all the
+	// same: until its rates have come down. After it, it is looked at once in
+	// folderIdle.
+	folderCalm = 12 * time.Second
+	folderIdle = time.Minute
 )
 
 // keeper keeps one membership running: it opens the folder, watches it, and
@@ -48,7 +53,10 @@ type keeper struct {
 	rates  health.Rates
 	news   recent
 	// unknown is how many owners were not known at the last look.
-	unknown int
+	unknown atomic.Int64
+	// due asks for a look.
+	due   chan struct{}
+	pulse pulse
 
 	mu      sync.Mutex
 	runner  *engine.Runner  // guarded by mu; nil while it does not run
@@ -76,7 +84,7 @@ func (e *openError) Unwrap() error { return e.err }
 // start begins keeping a membership.
 func (f *folders) start(ctx context.Context, st *store.Store, m membership) *keeper {
 	ctx, cancel := context.WithCancel(ctx)
-	k := &keeper{membership: m, f: f, store: st, cancel: cancel, done: make(chan struct{}), reason: starting}
+	k := &keeper{membership: m, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
@@ -305,16 +313,15 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 
 // look watches a runner: it says why it must end, nil when ctx has.
 func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal) error {
-	tick := time.NewTicker(folderWatch)
-	defer tick.Stop()
 	k.rates.Reset()
+	k.normal.Store(false)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.Ended():
 			return r.Err()
-		case <-tick.C:
+		case <-k.due:
 		}
 		s, err := r.Status(ctx)
 		if err != nil {
@@ -326,11 +333,10 @@ func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, rec
 		k.news.note(&s, records)
 		k.judgeJournal(j)
 		k.judgeOwners(ctx, v, r)
-		k.normal.Store(s.Phase == wire.PhaseNormal)
-		if k.normal.Load() {
+		normal := s.Phase == wire.PhaseNormal
+		if was := k.normal.Swap(normal); normal && !was {
 			k.f.find.Clear(finding.StateRebuilt, k.Name)
 			k.f.find.Clear(finding.StateRolledBack, k.Name)
-			k.f.allNormal()
 		}
 		k.judgePrimary(s.Phase)
 		if s.Stopped != "" && !s.Rebuild {

@@ -23,10 +23,9 @@ func (k *keeper) judgeOwners(ctx context.Context, v *volume.Disk, r *engine.Runn
 		k.f.find.Clear(finding.NTACLDoubted, k.Name)
 	}
 	unknown := v.UnknownOwners()
-	if len(unknown) < k.unknown {
+	if int64(len(unknown)) < k.unknown.Swap(int64(len(unknown))) {
 		r.Mend(ctx)
 	}
-	k.unknown = len(unknown)
 	if len(unknown) == 0 {
 		k.f.find.Clear(finding.UnknownOwner, k.Name)
 		return

@@ -9,13 +9,17 @@ import (
 	"time"
 )
 
-// Many folders on one disk come together and carry a file each.
+// Many folders on one disk, half of them in one group and half in groups of their
+// own, come together and carry a file each.
 func TestManyFolders(t *testing.T) {
 	hub, branch := pair(t)
 	const folders = 32
 	var b strings.Builder
 	b.WriteString(strings.Split(read(t, filepath.Join(hub.state, "domain.yaml")), "groups:")[0] + "\ngroups:\n  many:\n    folders:\n")
 	for i := range folders {
+		if i >= folders/2 {
+			fmt.Fprintf(&b, "  g%d:\n    folders:\n", i)
+		}
 		fmt.Fprintf(&b, "      f%d:\n        members:\n", i)
 		for _, s := range []*site{hub, branch} {
 			root := filepath.Join(s.folder+"s", fmt.Sprint(i))

@@ -44,6 +44,8 @@ type member struct {
 	counts   backlogCounts
 	// followed is the domain that the folders and partners go by; nil at first.
 	followed atomic.Pointer[directory.Domain]
+	// serving is what answers partners; nil at first.
+	serving atomic.Pointer[peer.Server]
 	// knows says that informed need not be asked any more.
 	knows atomic.Bool
 
@@ -75,6 +77,7 @@ func (m *member) run(ctx context.Context, f *faces) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { m.windows.run(ctx) })
+	work.Go(func() { m.folders.run(ctx) })
 	defer m.home.stop()
 	work.Go(func() { m.renew(ctx) }) // it may have expired while nothing ran
 	watch := m.dir.Watch(ctx)
@@ -203,6 +206,7 @@ func (r *runningPeers) stop() {
 
 func (m *member) startPeers(ctx context.Context, s *peer.Server) *runningPeers {
 	ctx, cancel := context.WithCancel(ctx)
+	m.serving.Store(s)
 	r := &runningPeers{cancel: cancel, ended: make(chan struct{}), server: s}
 	go func() {
 		defer close(r.ended)

@@ -19,7 +19,14 @@ import (
 )
 
 // heardLately is within what time a downstream partner asks at least once.
-const heardLately = 15 * time.Second
+const heardLately = 40 * time.Second
+
+// asks reports whether a downstream partner has a connection here and asks for a
+// folder.
+func (m *member) asks(id repl.MemberID, folder repl.FolderID) bool {
+	s := m.serving.Load()
+	return s != nil && s.Connected(id) && time.Since(m.heard.last(id, folder)) < heardLately
+}
 
 // Status is that of control.Member.
 func (m *member) Status(ctx context.Context, _ *controlpb.StatusRequest) (*controlpb.StatusReply, error) {
@@ -202,7 +209,7 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		at := m.heard.last(id, k.Folder)
 		v, ok := s.Partners[id]
 		link := &controlpb.Link{
-			Server: memberName(d, id), Direction: "out", Connected: time.Since(at) < heardLately, Known: ok,
+			Server: memberName(d, id), Direction: "out", Connected: m.asks(id, k.Folder), Known: ok,
 			Backlog: &controlpb.Backlog{}, Heard: timeText(at),
 		}
 		if until, paused := m.windows.paused(k.Folder, id); paused {

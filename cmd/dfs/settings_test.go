@@ -113,6 +113,43 @@ func TestOwnersAndAttributesOfAFolder(t *testing.T) {
 	}
 }
 
+// What a server sends at most is shared by the partners that ask: two that want the
+// same have it at about the same time, and no sooner than the rate allows.
+func TestMaxRateIsFairToPartners(t *testing.T) {
+	lab := newSite(t, "lab")
+	hub, branch := pair(t)
+	hub.must("server", "set", "hub", "--max-rate", "24mbps") // 3 MB/s
+	lab.must("join", strings.TrimSpace(hub.must("invite", "lab")), "--address", lab.address)
+	lab.serve()
+	hub.must("group", "set", "projects", "--hub", "hub")
+	hub.must("membership", "create", "projects/docs@lab", "--path", lab.folder)
+	lab.must("status", "--wait", "--timeout", "20s")
+	hub.must("status", "--wait", "--timeout", "20s")
+	data := make([]byte, 6_000_000)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	hub.write("large", string(data))
+	first := make(map[*site]time.Duration)
+	hub.eventually("has sent it to both", func() bool {
+		for _, s := range []*site{branch, lab} {
+			if s.has("large") && first[s] == 0 {
+				first[s] = time.Since(began)
+			}
+		}
+		return len(first) == 2
+	})
+	sooner, later := min(first[branch], first[lab]), max(first[branch], first[lab])
+	t.Logf("12 MB to two partners at 3 MB/s: %v and %v", sooner, later)
+	if later < 3500*time.Millisecond {
+		t.Errorf("12 MB at 3 MB/s took %v", later)
+	}
+	if sooner < later*7/10 { // one after the other, the first would have it at half of the time
+		t.Errorf("one has it after %v, the other after %v", sooner, later)
+	}
+}
+
 // A pause cuts a large file; afterwards the rest comes, and not what had come.
 func TestPauseCutsAndResumes(t *testing.T) {
 	hub, branch := pair(t)

@@ -416,7 +416,7 @@ func (w *waiter) sayBehind(s *engine.Status, id repl.MemberID, v version.Vector)
 	switch {
 	case at.IsZero():
 		w.say(s, "%s has not asked for this folder yet", w.name(id))
-	case time.Since(at) > heardLately:
+	case !w.m.asks(id, w.k.Folder):
 		w.say(s, "%s has not been heard for %v", w.name(id), time.Since(at).Round(time.Second))
 	default:
 		w.say(s, "%s lacks %d updates", w.name(id), v.Minus(s.Partners[id]).Len())

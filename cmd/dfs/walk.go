@@ -311,7 +311,7 @@ func (w *walk) downstream(name string, id repl.MemberID, rec *repl.Record) {
 		w.step(name, "ok", "has this version, or a newer one")
 	case at.IsZero():
 		w.step(name, "wait", "%s has not asked for this folder since this member started", name)
-	case time.Since(at) > heardLately:
+	case !w.m.asks(id, w.p.k.Folder):
 		w.step(name, "wait", "%s does not have it yet, and was last heard %s ago", name, short(time.Since(at)))
 	default:
 		w.step(name, "wait", "%s does not have it yet; it lacks %d updates", name, w.status.Vector.Minus(v).Len())

@@ -21,7 +21,9 @@ import (
 const (
 	eventQueue = 64
 	heartbeat  = time.Second
-	rootCheck  = 5 * time.Second
+	// rootCheck is how often the root is looked at, and the heartbeat of a folder in
+	// which nothing happens: hundreds of them must cost nothing.
+	rootCheck = 5 * time.Second
 	// walkEvery is how often the whole tree is walked even where a journal
 	// sees changes: truncate(2) by path and long-lived maps tell no journal.
 	walkEvery = 12 * time.Hour
@@ -46,6 +48,8 @@ type Runner struct {
 	ended  chan struct{} // closed when every goroutine has ended
 	err    error         // set before ended is closed
 	beat   atomic.Int64  // of the loop, Unix nanoseconds
+	moves  atomic.Uint64 // how often a step has changed what Status says
+	last   standing      // the loop's own; after the last step
 
 	mu       sync.Mutex
 	sessions map[repl.MemberID]Upstream // guarded by mu
@@ -139,11 +143,11 @@ func (r *Runner) post(ctx context.Context, ev Event) {
 
 // loop owns the state machine.
 func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
-	tick := time.NewTicker(heartbeat)
+	tick := time.NewTimer(heartbeat)
 	defer tick.Stop()
 	wake := time.NewTimer(0)
 	defer wake.Stop()
-	nextRoot, nextWalk := time.Now().Add(rootCheck), time.Now().Add(walkEvery)
+	nextRoot, nextWalk, moved := time.Now().Add(rootCheck), time.Now().Add(walkEvery), r.Moves()
 	for {
 		var ev Event = Tick{}
 		select {
@@ -153,8 +157,12 @@ func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
 			ev = r.gather(ctx, work, ev)
 		case <-wake.C:
 		case now := <-tick.C:
-			if now.After(nextRoot) {
-				nextRoot = now.Add(rootCheck)
+			if tick.Reset(heartbeat); r.Moves() == moved { // with all others that rest
+				tick.Reset(rootCheck - time.Duration(now.UnixNano()%int64(rootCheck)))
+			}
+			moved = r.Moves()
+			if !now.Before(nextRoot) {
+				nextRoot = now.Add(rootCheck - heartbeat)
 				if err := r.checkRoot(); err != nil {
 					return err
 				}
@@ -202,6 +210,10 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.beat.Store(time.Now().UnixNano())
 	actions, changed := r.folder.Step(ev)
 	r.Served.SetPhase(r.folder.Phase())
+	if now := r.folder.standing(); now != r.last {
+		r.last = now
+		r.moves.Add(1)
+	}
 	for _, a := range actions {
 		work.Go(func() { a.Run(Context{ctx, r.env}, func(e Event) { r.post(ctx, e) }) })
 	}
@@ -348,7 +360,12 @@ type waitToken struct {
 
 func (e waitToken) apply(*Folder) { e.r.drains = append(e.r.drains, e.w) }
 
-// Beat is when the folder's loop last did something: a watchdog's food.
+// Moves counts the steps that changed what Status says: while it stays, the folder
+// does nothing and need not be looked at.
+func (r *Runner) Moves() uint64 { return r.moves.Load() }
+
+// Beat is when the folder's loop last did something, at most rootCheck ago while it
+// lives: a watchdog's food.
 func (r *Runner) Beat() time.Time { return time.Unix(0, r.beat.Load()) }
 
 // Ended is closed when the folder has stopped by itself or by Close; Err says

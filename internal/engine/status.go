@@ -81,6 +81,26 @@ type Status struct {
 // Stats returns what the folder has done since it was opened.
 func (f *Folder) Stats() Stats { return f.stats }
 
+// standing is what tells a folder in which something happens from one that rests.
+type standing struct {
+	stats                            Stats
+	phase                            wire.Phase
+	rebuild, walking, install, links bool
+	dirty, looking, later, flight    int
+	gone                             int
+}
+
+func (f *Folder) standing() standing {
+	s := standing{
+		stats: f.stats, phase: f.Phase(), rebuild: f.rebuild, walking: f.walking || f.goneRun, install: f.install != nil,
+		dirty: len(f.dirty.queue), looking: len(f.looking), later: len(f.later), flight: len(f.flight.records), gone: len(f.gone),
+	}
+	for _, l := range f.links {
+		s.links = s.links || l.diff != nil
+	}
+	return s
+}
+
 // Status describes the folder.
 func (f *Folder) Status() Status {
 	s := Status{

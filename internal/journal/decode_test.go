@@ -162,7 +162,7 @@ func BenchmarkDecode(b *testing.B) {
 	g := &group{subs: []*subscriber{s}}
 	for i := range 500 {
 		h := testHandle(i)
-		g.cache.add(&verdict{dir: h, key: string(h), at: []location{{inside, fmt.Sprint("dir-", i)}}})
+		g.cache.add(&verdict{dir: h, key: string(h), at: []placed{{0, location{inside, fmt.Sprint("dir-", i)}}}})
 	}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(buf)))

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"iter"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -10,9 +12,6 @@ func (g *group) deliver(ev *event) {
 		g.doubt("the kernel's queue of events overflowed")
 		return
 	}
-	if ev.mask&unix.FAN_RENAME != 0 && ev.mask&unix.FAN_ONDIR != 0 {
-		g.cache.flush() // directories below it have moved
-	}
 	if ev.dir == nil && ev.newDir == nil {
 		if !g.allIgnore(ev) {
 			g.deliverNameless(ev)
@@ -20,22 +19,42 @@ func (g *group) deliver(ev *event) {
 		return
 	}
 	from, to := g.verdict(ev.dir), g.verdict(ev.newDir)
-	foreign := false // some folder has neither place
-	if from.nowhere && to.nowhere {
-		foreign = true
-	} else {
-		for i, s := range g.subs {
-			a, b := from.at[i], to.at[i]
-			if a.state == outside && b.state == outside {
-				foreign = true
-				continue
-			}
-			s.deliver(ev, from, to, a, b)
-		}
+	if ev.mask&unix.FAN_RENAME != 0 && ev.mask&unix.FAN_ONDIR != 0 && len(from.at)+len(to.at) > 0 {
+		g.cache.flush() // directories below it have moved within a folder, or into or out of one
+		from, to = g.verdict(ev.dir), g.verdict(ev.newDir)
 	}
+	g.born(ev, from)
+	near := 0 // folders that have one of the places
+	for i := range touched(from.at, to.at) {
+		g.subs[i].deliver(ev, from, to, from.in(i), to.in(i))
+		near++
+	}
+	foreign := near < len(g.subs)
 	if ev.child != nil && ev.mask&unix.FAN_ONDIR == 0 && ev.mask&(unix.FAN_CLOSE_WRITE|unix.FAN_ATTRIB) != 0 &&
 		(foreign || temporary(ev.name)) && !g.allIgnore(ev) {
 		g.deliverLinked(ev, from, to)
+	}
+}
+
+// touched lists the folders of both, each once and in their order.
+func touched(a, b []placed) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for len(a)+len(b) > 0 {
+			first := a
+			if len(a) == 0 || len(b) > 0 && b[0].sub < a[0].sub {
+				first = b
+			}
+			i := first[0].sub
+			if !yield(i) {
+				return
+			}
+			if len(a) > 0 && a[0].sub == i {
+				a = a[1:]
+			}
+			if len(b) > 0 && b[0].sub == i {
+				b = b[1:]
+			}
+		}
 	}
 }
 
@@ -91,7 +110,7 @@ func (g *group) deliverLinked(ev *event, from, to *verdict) {
 		return
 	}
 	for i, s := range g.subs {
-		a, b := from.at[i].state, to.at[i].state
+		a, b := from.in(i).state, to.in(i).state
 		switch {
 		case s.ignores(ev):
 		case a == private || b == private: // our own staging

@@ -58,10 +58,14 @@
 //
 // A Hub owns one fanotify group for each filesystem; its folders subscribe. The
 // mark reports the whole filesystem, so for each event the hub must know in
-// which folders its directory lies. It asks the kernel: open_by_handle_at and
-// the link in /proc/self/fd, compared with the root's own link. The answers are
-// kept in a bounded cache that is emptied by every rename of a directory, so an
-// answer is never older than the tree that the events describe:
+// which folders its directory lies. It asks the kernel: open_by_handle_at, then
+// each directory above, by its device and inode, until it has met the roots; the
+// link in /proc/self/fd before and after says that nothing moved meanwhile. So it
+// costs what the directory is deep, however many folders there are. A directory
+// that is made where no folder lies is known to lie there as well. The answers are
+// kept in a bounded cache that is emptied by every rename of a directory that has
+// to do with a folder, so an answer is never older than the tree that the events
+// describe:
 //
 //   - inside a root: delivered; in its private area or outside: dropped;
 //   - gone (ESTALE): delivered without Path to each folder that, by

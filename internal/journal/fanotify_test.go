@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,6 +196,61 @@ func TestFanotifyGoneDirectoryIsToldWhereItIsKnown(t *testing.T) {
 		t.Errorf("the gone directory's handle is %x, want %x", d[i].Dir, dir)
 	}
 	want(t, settle(t, j2))
+}
+
+// What happens beside hundreds of folders costs what it would cost beside one: no
+// folder is asked about directories that were made where none lies, even when they
+// are gone before anybody looked, and a place is kept for the folder that it is in.
+func TestFanotifyCostsTheSameBesideManyFolders(t *testing.T) {
+	fs := tmpfs(t)
+	hub := NewHub()
+	asked := 0
+	var all []Journal
+	for i := range 50 {
+		root := folder(t, filepath.Join(fs, "in", fmt.Sprint(i)))
+		all = append(all, open(t, root, Options{Hub: hub, Only: Fanotify, Known: func([]byte) bool { asked++; return false }}))
+	}
+	must(t, os.Mkdir(filepath.Join(fs, "else"), 0o755))
+	want(t, settle(t, all[0]))
+	g := hub.groups[all[0].(*subscriber).tree.device]
+
+	g.mu.Lock() // the reader is held until everything is gone
+	deep := filepath.Join(fs, "else/a/b/c")
+	must(t, os.MkdirAll(deep, 0o755))
+	write(t, filepath.Join(deep, "f"), "")
+	must(t, os.RemoveAll(filepath.Join(fs, "else/a")))
+	g.mu.Unlock()
+	want(t, settle(t, all[0]))
+	g.mu.Lock()
+	if asked > 0 {
+		t.Errorf("folders were asked %d times about what was never theirs", asked)
+	}
+	for _, v := range g.cache.young {
+		if len(v.at) > 1 {
+			t.Errorf("a directory of one folder has %d places", len(v.at))
+		}
+	}
+	g.mu.Unlock()
+
+	// From there into a folder, and to the root of one that lies in another.
+	must(t, os.MkdirAll(filepath.Join(fs, "else/new/sub"), 0o755))
+	write(t, filepath.Join(fs, "else/new/sub/f"), "")
+	must(t, os.Rename(filepath.Join(fs, "else/new"), filepath.Join(fs, "in/7/new")))
+	want(t, settle(t, all[7]), "./new tree")
+	write(t, filepath.Join(fs, "in/7/new/sub/f"), "again")
+	want(t, settle(t, all[7]), "new/sub/f wrote")
+	must(t, os.Rename(filepath.Join(fs, "in/7/new/sub"), filepath.Join(fs, "in/8/sub")))
+	write(t, filepath.Join(fs, "in/8/sub/f"), "and again")
+	want(t, settle(t, all[7]), "new/sub")
+	want(t, settle(t, all[8]), "./sub tree", "sub/f wrote")
+	nested := folder(t, filepath.Join(fs, "in/7/new/nested"))
+	inner := open(t, nested, Options{Hub: hub, Only: Fanotify})
+	settle(t, all[7])
+	write(t, filepath.Join(nested, "g"), "")
+	want(t, settle(t, inner), "./g wrote")
+	if got := show(settle(t, all[7])); !strings.Contains(got, "new/nested/g wrote") {
+		t.Errorf("the outer of two folders was told %q", got)
+	}
 }
 
 func TestFanotifyBindMount(t *testing.T) {

@@ -36,10 +36,11 @@ type group struct {
 	subs  []*subscriber
 	cache verdicts
 	err   error // why the reader has ended
-	// batch is set while the events of one read are delivered, roots what was asked
-	// of the folders' roots since it began; guarded by mu.
-	batch bool
-	roots []string
+
+	// What follows from subs; guarded by mu.
+	fixed map[string]placed  // by handle: the roots and the private areas
+	roots map[objectID][]int // the folders by their roots
+	views []*tree            // one folder of each mount that roots were reached by
 }
 
 // subscriber is the fanotify journal of one folder.
@@ -53,6 +54,7 @@ type subscriber struct {
 	self   int32
 	once   sync.Once
 	fixed  map[string]location // by handle: the root and the private area, wherever they are
+	id     objectID            // of the root
 }
 
 const (
@@ -92,10 +94,15 @@ func (h *Hub) subscribe(t *tree, o Options) (*subscriber, error) {
 	}
 	s := &subscriber{names: newNames(o.MaxNames), tree: t, hub: h, known: o.Known, others: o.Others, self: int32(os.Getpid())}
 	s.fixed = map[string]location{string(handle): {inside, "."}, string(area): {private, privateName}}
+	var st unix.Stat_t
+	if err := unix.Fstat(t.root, &st); err != nil {
+		return nil, fmt.Errorf("stat: %w", err)
+	}
+	s.id = objectID{st.Dev, st.Ino}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.subs = append(g.subs, s)
-	g.cache.flush()
+	g.regroup()
 	if g.err != nil {
 		s.end(g.err)
 	}
@@ -203,8 +210,6 @@ func (g *group) pause(d time.Duration) {
 // deliverAll decodes and delivers one read. Bytes that make no sense may have
 // hidden events: a Gap for everyone. own says that this process did it all.
 func (g *group) deliverAll(b []byte) (own bool) {
-	g.batch = true
-	defer g.endBatch()
 	own = true
 	for len(b) > 0 {
 		ev, rest, err := decode(b)
@@ -217,20 +222,6 @@ func (g *group) deliverAll(b []byte) (own bool) {
 		b = rest
 	}
 	return own
-}
-
-// endBatch compares the roots with where they lay when the batch began: if one has
-// moved meanwhile, nobody knows which of its events went to whom.
-func (g *group) endBatch() {
-	roots := g.roots
-	g.batch, g.roots = false, nil
-	if roots == nil {
-		return
-	}
-	if same, err := g.rootsAre(roots); !same || err != nil {
-		g.cache.flush()
-		g.doubt("the root of a folder moved")
-	}
 }
 
 func (g *group) doubt(reason string) {
@@ -283,7 +274,7 @@ func (g *group) leave(s *subscriber) (last bool) {
 	for i := range g.subs {
 		if g.subs[i] == s {
 			g.subs = append(g.subs[:i:i], g.subs[i+1:]...)
-			g.cache.flush()
+			g.regroup()
 			return len(g.subs) == 0
 		}
 	}

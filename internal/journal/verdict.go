@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,13 +24,36 @@ type location struct {
 	path  string
 }
 
-// verdict is what is known of one directory: where it lies in each folder.
-// Holds: len(at) == len(group.subs); nowhere if at has nothing but outside.
+// placed is a directory's place in the folder of subscriber sub of its group.
+type placed struct {
+	sub int
+	location
+}
+
+// verdict is what is known of one directory: the folders in which it does not lie
+// outside, mostly one or none of hundreds. Holds: at is in the order of sub.
 type verdict struct {
-	dir     []byte
-	key     string // dir
-	at      []location
-	nowhere bool
+	dir []byte
+	key string // dir
+	at  []placed
+}
+
+// in is the directory's place in one folder.
+func (v *verdict) in(sub int) location {
+	i, found := slices.BinarySearchFunc(v.at, sub, func(p placed, sub int) int { return p.sub - sub })
+	if !found {
+		return location{}
+	}
+	return v.at[i].location
+}
+
+// put sets the directory's place in one folder.
+func (v *verdict) put(sub int, l location) {
+	i, found := slices.BinarySearchFunc(v.at, sub, func(p placed, sub int) int { return p.sub - sub })
+	if !found {
+		v.at = slices.Insert(v.at, i, placed{sub: sub})
+	}
+	v.at[i].location = l
 }
 
 // verdicts is the cache of a group, by handle: two generations, the elder of
@@ -68,7 +92,7 @@ func (c *verdicts) add(v *verdict) {
 func (g *group) verdict(dir []byte) *verdict {
 	if dir == nil {
 		if g.cache.none == nil {
-			g.cache.none = &verdict{at: make([]location, len(g.subs)), nowhere: true}
+			g.cache.none = new(verdict)
 		}
 		return g.cache.none
 	}
@@ -85,10 +109,10 @@ func (g *group) verdict(dir []byte) *verdict {
 // resolve asks the kernel where the directory lies. An answer that is not
 // certain is good for one event only.
 func (g *group) resolve(dir []byte) (v *verdict, certain bool) {
-	v = &verdict{dir: append([]byte(nil), dir...), key: string(dir), nowhere: true}
+	v = &verdict{dir: append([]byte(nil), dir...), key: string(dir)}
 	gone, certain := false, false
-	for range 8 { // until no root moves while we look
-		v.at = make([]location, len(g.subs))
+	for range 8 { // until nothing above it moves while we look
+		v.at = nil
 		settled, missing, err := g.locate(v)
 		if err != nil {
 			break
@@ -98,92 +122,101 @@ func (g *group) resolve(dir []byte) (v *verdict, certain bool) {
 			break
 		}
 	}
+	if at, ok := g.fixed[v.key]; ok {
+		v.put(at.sub, at.location)
+	}
+	if certain && !gone {
+		return v, true
+	}
 	for i, s := range g.subs {
-		if l, ok := s.fixed[v.key]; ok {
-			v.at[i] = l
-		} else if !certain || gone && (s.known == nil || s.known(v.dir)) {
-			v.at[i] = location{state: doubtful}
+		if _, ok := s.fixed[v.key]; !ok && (!certain || s.known == nil || s.known(v.dir)) {
+			v.put(i, location{state: doubtful})
 		}
-		v.nowhere = v.nowhere && v.at[i].state == outside
 	}
 	return v, certain
 }
 
-// locate fills v.at. It compares the directory's path with each root's, both as
-// the kernel tells them for the same mount; settled is false if a root's path
-// changed meanwhile, gone is true if the directory exists no more.
+// born notes that a new directory lies in no folder because its parent lies in
+// none: neither what happens in it nor its end has to be asked about. Until it is
+// renamed, and that event comes after all of these, it stays so.
+func (g *group) born(ev *event, parent *verdict) {
+	const made = unix.FAN_CREATE | unix.FAN_ONDIR
+	if ev.mask&made != made || ev.child == nil || ev.dir == nil || len(parent.at) > 0 {
+		return
+	}
+	if _, root := g.fixed[string(ev.child)]; !root {
+		g.cache.add(&verdict{dir: append([]byte(nil), ev.child...), key: string(ev.child)})
+	}
+}
+
+// objectID is what tells directories apart while they are open.
+type objectID struct{ device, inode uint64 }
+
+// regroup computes what depends on which folders there are. Places that were known
+// are not any more.
+func (g *group) regroup() {
+	g.cache.flush()
+	g.fixed, g.roots, g.views = make(map[string]placed), make(map[objectID][]int), nil
+	for i, s := range g.subs {
+		for key, l := range s.fixed {
+			g.fixed[key] = placed{i, l}
+		}
+		g.roots[s.id] = append(g.roots[s.id], i)
+		if !slices.ContainsFunc(g.views, func(v *tree) bool { return v.mount == s.tree.mount }) {
+			g.views = append(g.views, s.tree)
+		}
+	}
+}
+
+// locate fills v.at: it goes from the directory up and meets the roots, whose
+// number so costs nothing. settled is false if the directory's path changed
+// meanwhile, gone is true if it exists no more.
 func (g *group) locate(v *verdict) (settled, gone bool, err error) {
-	roots, err := g.rootPaths()
+	for _, t := range g.views { // mostly one: folders of a filesystem share its mount
+		if settled, gone, err = g.climb(v, t); !settled || gone || err != nil {
+			return settled, gone, err
+		}
+	}
+	return true, false, nil
+}
+
+// climb is locate for the folders that were reached by the same mount as t.
+func (g *group) climb(v *verdict, t *tree) (settled, gone bool, err error) {
+	fd, err := openHandle(t.root, v.dir)
+	if err == unix.ESTALE || err == unix.ENOENT {
+		return true, true, nil
+	}
 	if err != nil {
 		return true, false, err
 	}
-	type view struct {
-		mount int
-		path  string
-	}
-	var views []view // mostly one: folders of a filesystem share its mount
-	for i, s := range g.subs {
-		path, seen := "", false
-		for _, w := range views {
-			if w.mount == s.tree.mount {
-				path, seen = w.path, true
-			}
-		}
-		if !seen {
-			path, gone, err = pathOf(s.tree.root, v.dir)
-			if gone || err != nil {
-				return true, gone, err
-			}
-			views = append(views, view{s.tree.mount, path})
-		}
-		v.at[i] = within(roots[i], path)
-	}
-	if g.batch { // the roots are compared when it ends
-		return true, false, nil
-	}
-	same, err := g.rootsAre(roots)
-	return same || err != nil, false, err
-}
-
-// rootPaths are where the folders' roots lie now; within a batch, where they lay
-// at its first question, for each costs a call of the system.
-func (g *group) rootPaths() (roots []string, err error) {
-	if g.batch && g.roots != nil {
-		return g.roots, nil
-	}
-	roots = make([]string, len(g.subs))
-	for i, s := range g.subs {
-		if roots[i], err = link(s.tree.root); err != nil {
-			return nil, err
-		}
-	}
-	if g.batch {
-		g.roots = roots
-	}
-	return roots, nil
-}
-
-// rootsAre reports whether no root has moved since.
-func (g *group) rootsAre(roots []string) (bool, error) {
-	for i, s := range g.subs {
-		if again, err := link(s.tree.root); err != nil || again != roots[i] {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// pathOf returns the path of the directory with that handle as the mount behind
-// root shows it.
-func pathOf(root int, dir []byte) (path string, gone bool, err error) {
-	fd, err := openHandle(root, dir)
-	if err == unix.ESTALE || err == unix.ENOENT {
-		return "", true, nil
-	}
-	if err != nil {
-		return "", false, err
-	}
 	defer unix.Close(fd) //nolint:errcheck // a path only
+	path, gone, err := pathOf(fd)
+	if err != nil || gone {
+		return true, gone, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	for up, at := "..", len(path); err == nil; up += "/.." {
+		for _, i := range g.roots[objectID{st.Dev, st.Ino}] {
+			if g.subs[i].tree.mount == t.mount {
+				v.put(i, within(strings.TrimPrefix(path[at:], "/")))
+			}
+		}
+		if at == 0 || path == "/" {
+			break
+		}
+		at = max(0, strings.LastIndexByte(path[:at], '/'))
+		err = unix.Fstatat(fd, up, &st, 0)
+	}
+	if err != nil && err != unix.ENOENT { // ENOENT: it is not below what the mount shows
+		return true, false, err
+	}
+	again, err := link(fd)
+	return again == path, false, err
+}
+
+// pathOf returns the path of an open directory as its mount shows it.
+func pathOf(fd int) (path string, gone bool, err error) {
 	path, err = link(fd)
 	if err != nil || !strings.HasSuffix(path, " (deleted)") {
 		return path, false, err
@@ -195,18 +228,11 @@ func pathOf(root int, dir []byte) (path string, gone bool, err error) {
 	return path, st.Nlink == 0, nil
 }
 
-// within places a path in the folder whose root has that path.
-func within(root, path string) location {
-	if path == root {
-		return location{inside, "."}
-	}
-	if root != "/" {
-		root += "/"
-	}
-	rel, ok := strings.CutPrefix(path, root)
+// within places a path that is relative to the root it lies beneath.
+func within(rel string) location {
 	switch {
-	case !ok:
-		return location{}
+	case rel == "":
+		return location{inside, "."}
 	case rel == privateName || strings.HasPrefix(rel, privateName+"/"):
 		return location{private, rel}
 	}

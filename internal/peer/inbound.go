@@ -340,10 +340,17 @@ func (in *inbound) directory(ctx context.Context, req *wire.DirectoryGet) (*wire
 	return file, err
 }
 
+// held is how long an answer without news is held back: at most Timing.Poll, and at
+// least half of it. The answers of all folders end at the same times, so that
+// hundreds that rest wake this server, and that one, once.
+func held(poll time.Duration, now time.Time) time.Duration {
+	return poll - time.Duration(now.Add(poll).UnixNano()%int64(max(poll/2, 1)))
+}
+
 // poll tries until there is news, each time that something changed, for at
 // most Timing.Poll. The change is asked for first, so that none is missed.
 func (in *inbound) poll(ctx context.Context, changed func() (<-chan struct{}, error), try func() (news bool, err error)) error {
-	t := time.NewTimer(in.server.cfg.Timing.Poll)
+	t := time.NewTimer(held(in.server.cfg.Timing.Poll, time.Now()))
 	defer t.Stop()
 	for {
 		c, err := changed()

@@ -80,7 +80,7 @@ type Timing struct {
 	Connect    time.Duration // TCP connect to one address, 5 s
 	Ping       time.Duration // between two, 5 s
 	Dead       time.Duration // silence that ends a connection, 15 s
-	Poll       time.Duration // how long an answer is held back for news, 10 s
+	Poll       time.Duration // how long an answer is held back for news, 30 s
 	BackoffMin time.Duration // before a Partner's first new attempt, 1 s
 	BackoffMax time.Duration // and at most, 60 s
 }
@@ -95,7 +95,7 @@ func (t Timing) orDefaults() Timing {
 	or(&t.Connect, 5*time.Second)
 	or(&t.Ping, 5*time.Second)
 	or(&t.Dead, 15*time.Second)
-	or(&t.Poll, 10*time.Second)
+	or(&t.Poll, 30*time.Second)
 	or(&t.BackoffMin, time.Second)
 	or(&t.BackoffMax, time.Minute)
 	return t

@@ -174,6 +174,14 @@ func (s *Server) Disconnect(partner repl.MemberID) {
 	}
 }
 
+// Connected reports whether a partner has a connection here.
+func (s *Server) Connected(partner repl.MemberID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.partners[partner]
+	return b != nil && b.conns.Load() > 0
+}
+
 func (s *Server) bounds(partner repl.MemberID) *partnerBounds {
 	s.mu.Lock()
 	defer s.mu.Unlock()
