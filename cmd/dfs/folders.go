@@ -17,6 +17,7 @@ import (
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
 
@@ -31,6 +32,8 @@ type folders struct {
 	session func(repl.MemberID) *peer.Session
 	windows *windows
 	roots   *roots
+	// evictor changes the memberships of a folder for its engine.
+	evictor func(repl.FolderID) engine.Directory
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 
@@ -83,6 +86,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
+				Members:   members(d, v.Folder),
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
 			},
 			Rules:  filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
@@ -96,6 +100,17 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 		})
 	}
 	return on, off
+}
+
+// members lists all members of a folder, in the order of their names.
+func members(d *directory.Domain, f *directory.Folder) []engine.Member {
+	var list []engine.Member
+	for _, m := range f.Members {
+		if s := d.ServerByName(m.Server); s != nil {
+			list = append(list, engine.Member{ID: repl.MemberID(s.ID), Server: s.Name, Evicted: version.Originator(m.Evicted)})
+		}
+	}
+	return list
 }
 
 // transfers says how a server's upstreams of a folder bring contents, where that is

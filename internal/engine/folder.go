@@ -40,11 +40,14 @@ type Config struct {
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
-	Rest              time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta          int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
-	Reserve           uint64          // free bytes below which no content is brought here
-	Upstreams         []repl.MemberID // whom this member asks
-	Downstreams       []repl.MemberID // who may ask this member
+	// Members are all members of the folder, this one too: no tombstone is
+	// collected that one of them is not known to cover.
+	Members     []Member
+	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta    int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve     uint64          // free bytes below which no content is brought here
+	Upstreams   []repl.MemberID // whom this member asks
+	Downstreams []repl.MemberID // who may ask this member
 
 	// Transfers say how contents are brought from upstreams, where that is not as
 	// the zero Transfer says.
@@ -79,6 +82,8 @@ type Env struct {
 	// Staging keeps signatures; nil: contents travel whole.
 	Staging *staging.Store
 	Now     func() repl.Time
+	// Directory changes what the domain says of members; nil: nothing is evicted.
+	Directory Directory
 	// Upstream returns the session with a partner, nil if there is none.
 	Upstream func(repl.MemberID) Upstream
 	// Drain returns when everything that the journal had seen is handed out.
@@ -161,6 +166,14 @@ type Folder struct {
 	showing    bool
 	showAt     repl.Time // when it is looked for again
 	partner    map[repl.MemberID]version.Vector
+	covers     map[repl.MemberID]store.Cover // what other members said of themselves
+	own        repl.Statement                // what this one said last
+	sift       *sift                         // the search for old tombstones under way
+	surveying  bool
+	collectAt  repl.Time // when the next one begins
+	awayAt     repl.Time // when members are looked for that are away
+	watched    repl.Time // for how long this member has run without a break
+	watchedTo  repl.Time
 	stats      Stats
 	token      uint64 // of the last journal batch
 	notify     bool
@@ -221,6 +234,9 @@ func (f *Folder) schedule() {
 	f.startShowing()
 	f.retitle()
 	f.startAsking()
+	f.startStating()
+	f.startCollecting()
+	f.watchAway()
 	f.setWake()
 }
 

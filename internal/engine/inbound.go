@@ -41,8 +41,11 @@ type link struct {
 	heldOut   version.Vector // the diff's, kept for the next one
 	retryAt   repl.Time
 	retryWait time.Duration
-	saved     uint64 // bytes of content that did not have to come
-	similar   uint64 // of them, those that other files held
+	stale     bool      // it has refused a diff: this member does not cover its floor
+	stating   bool      // a State is on its way
+	stateAt   repl.Time // when it is told next what members cover
+	saved     uint64    // bytes of content that did not have to come
+	similar   uint64    // of them, those that other files held
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -60,6 +63,7 @@ type diff struct {
 	// heldOut is what the failed updates replaced and this member does not have
 	// either: one of those versions may be another partner's record (rule 1).
 	heldOut version.Vector
+	floor   version.Vector    // what the partner has collected and this member does not cover
 	records map[repl.UID]bool // asked for by UID
 }
 
@@ -72,7 +76,7 @@ type (
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.compared = false
+		l.compared, l.stateAt, l.stale = false, 0, false
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -95,6 +99,9 @@ func (f *Folder) startAsking() {
 			continue
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
+		if f.phase == store.PhaseInitialSync {
+			ask.Request.Floor = f.st.Floor()
+		}
 		switch d := l.diff; {
 		case d == nil:
 			// A member in initial sync may have all and not know it: it was stopped
@@ -146,6 +153,10 @@ func (e asked) apply(f *Folder) {
 	}
 	if e.err != nil {
 		f.endDiff(l, false)
+		if errors.Is(e.err, &wire.Error{Code: wire.CodeStale}) {
+			f.stale(l)
+			return
+		}
 		f.delay(l)
 		return
 	}
@@ -169,6 +180,9 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 	st := f.st.State()
 	if page.Vector.Max(st.Originator) > f.st.Vector().Max(st.Originator) {
 		f.rolledBack(l, page.Vector)
+		return false
+	}
+	if !f.aboveFloors(l, page) {
 		return false
 	}
 	if l.diff == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"opendfs/internal/capture"
@@ -51,6 +52,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := checkMarker(&cfg, env.Volume, &st, find, random); err != nil {
 		return nil, err
 	}
+	if err := checkEvicted(&cfg, &st, find); err != nil {
+		return nil, err
+	}
 	if st.RootIdentity != root.Identity && !st.RootIdentity.IsZero() && st.Phase != store.PhaseNew {
 		return nil, &MarkerError{finding.RootUnmounted, fmt.Sprintf("the root of %s is not the directory it was", cfg.Name)}
 	}
@@ -72,6 +76,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	if err := f.loadCovers(); err != nil {
+		return nil, err
+	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.
@@ -152,6 +159,16 @@ func OwnTree(v volume.Volume, st *store.State) (bool, error) {
 		return false, err
 	}
 	return m.Nonce == st.Nonce.String() && m.Membership == st.Membership.String(), nil
+}
+
+// checkEvicted starts a member anew whose database was put out while it was away.
+func checkEvicted(cfg *Config, st *store.State, find Findings) error {
+	i := slices.IndexFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self })
+	if i < 0 || st.Phase == store.PhaseNew || cfg.Members[i].Evicted != st.Originator {
+		return nil
+	}
+	find.Raise(finding.MemberStale, cfg.Name, "this member was away for longer than deletions are remembered, and was evicted")
+	return ErrRebuild
 }
 
 func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {

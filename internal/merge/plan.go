@@ -140,6 +140,7 @@ func (d *decider) hidden(e *entry) bool {
 	dir := d.canon(e.now.Parent)
 	is, known := d.hid[dir.uid]
 	if !known {
+		d.hid[dir.uid] = false // what is not settled yet may be a ring
 		is = d.hidden(dir)
 		d.hid[dir.uid] = is
 	}

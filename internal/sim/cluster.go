@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/filter"
@@ -23,6 +24,7 @@ import (
 	"opendfs/internal/sim/disk"
 	"opendfs/internal/staging"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/wire"
 )
 
@@ -45,8 +47,13 @@ type Cluster struct {
 	trace   []string
 	silent  bool // nothing is traced
 	// tail follows every content; with one, contents are large enough for deltas.
-	tail  string
-	Count Counters
+	tail string
+	// life is the tombstones'; 0: none is collected, and nobody evicted.
+	life time.Duration
+	out  map[repl.MemberID]version.Originator // the databases that the directory has put out
+	// buried are the tombstones that were collected somewhere, by object.
+	buried map[repl.UID]repl.Update
+	Count  Counters
 }
 
 // Member is one server of the cluster.
@@ -70,9 +77,9 @@ type Member struct {
 	had    map[repl.UID]repl.Update // on record, as last seen
 	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
-	redecided, reanimated uint64
-	running               engine.Action // nil: none
-	mounts                []string      // directories that something is mounted over
+	redecided, reanimated, collected uint64
+	running                          engine.Action // nil: none
+	mounts                           []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -109,6 +116,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
 		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
+		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update),
 	}
 	c.shadow.init()
 	c.law = newLaw()
@@ -174,7 +182,7 @@ func (m *Member) start() error {
 	vol := m.disk.Open()
 	m.env = &engine.Env{
 		Volume: vol, Store: st, Now: m.c.clock,
-		Upstream: m.upstream, Drain: func() error { return nil },
+		Directory: domain{m}, Upstream: m.upstream, Drain: func() error { return nil },
 	}
 	m.env.Keep = preserve.Open(vol)
 	if m.c.tail != "" {
@@ -191,8 +199,11 @@ func (m *Member) start() error {
 	if intents, err := st.Intents(); err == nil && len(intents) > 0 {
 		m.c.Count.Intents++
 	}
-	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
+	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
+	if errors.Is(err, engine.ErrRebuild) {
+		return m.anew()
+	}
 	if err != nil {
 		return err
 	}
@@ -226,6 +237,7 @@ func (m *Member) step(ev engine.Event) {
 	if changed {
 		m.news(before)
 	}
+	m.collects()
 }
 
 // connect tells members which sessions stand.

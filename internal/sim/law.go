@@ -146,6 +146,9 @@ func (m *Member) notSmaller(g version.GVSN, now version.Vector) {
 	if err == nil && ok && repl.Compare(&rec.Update, &u) >= 0 {
 		return
 	}
+	if dead, buried := m.c.buried[u.UID]; buried && !ok && m.env.Store.Floor().Contains(dead.GVSN) && repl.Compare(&dead, &u) >= 0 {
+		return
+	}
 	for h := range m.c.law.of[u.UID] {
 		if v := m.c.law.known[h]; !now.Contains(h) && repl.Compare(&v, &u) > 0 {
 			return

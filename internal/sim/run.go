@@ -29,6 +29,7 @@ type Plan struct {
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
+	Months   bool // months go by, members are away for long, and tombstones go
 	Trace    bool // remember what happens
 }
 
@@ -54,6 +55,9 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+	}
+	if p.Months {
+		c.live(60 * 24 * time.Hour)
 	}
 	if p.Filters {
 		more := filter.Defaults()
@@ -111,6 +115,16 @@ func (c *Cluster) chance(faults bool) error {
 	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
+	}
+	if c.life > 0 {
+		if c.rnd.IntN(20) == 0 {
+			if err := m.hearDomain(); err != nil || m.folder == nil {
+				return err
+			}
+		}
+		if c.rnd.IntN(150) == 0 {
+			return c.months()
+		}
 	}
 	switch n := c.rnd.IntN(1000); {
 	case n < 450:
@@ -289,6 +303,12 @@ func (c *Cluster) Rest() error {
 		}
 	}
 	c.connect()
+	if err := c.settle(); err != nil {
+		return err
+	}
+	if err := c.inform(); err != nil { // some start anew then
+		return err
+	}
 	if err := c.settle(); err != nil {
 		return err
 	}
