@@ -86,7 +86,6 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
-				Members:   members(d, v.Folder),
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
 			},
 			Rules:  filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
@@ -103,7 +102,11 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 }
 
 // members lists all members of a folder, in the order of their names.
-func members(d *directory.Domain, f *directory.Folder) []engine.Member {
+func members(d *directory.Domain, id repl.FolderID) []engine.Member {
+	_, f := d.Folder(directory.UUID(id))
+	if f == nil {
+		return nil
+	}
 	var list []engine.Member
 	for _, m := range f.Members {
 		if s := d.ServerByName(m.Server); s != nil {
@@ -163,11 +166,14 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 		return
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, m := range on {
 		if f.keepers[m.Folder] == nil {
-			f.keepers[m.Folder] = f.start(ctx, st, m)
+			f.keepers[m.Folder] = f.start(ctx, st, m, members(d, m.Folder))
 		}
+	}
+	f.mu.Unlock()
+	for _, k := range f.all() {
+		k.hearMembers(ctx, members(d, k.Folder))
 	}
 }
 

@@ -51,7 +51,7 @@ func (f *Folder) startCollecting() {
 		f.do(&Survey{cfg: &f.cfg})
 	case s != nil && !s.busy && s.at <= now:
 		s.busy = true
-		f.do(&Sift{above: s.above, before: s.before, covers: s.covers})
+		f.do(&Sift{of: s, above: s.above, before: s.before, covers: s.covers})
 	}
 }
 
@@ -91,6 +91,7 @@ func (e surveyed) apply(f *Folder) {
 
 // Sift looks at some records for tombstones that may go.
 type Sift struct {
+	of     *sift
 	above  repl.UID
 	before repl.Time
 	covers version.Vector
@@ -101,7 +102,7 @@ func (*Sift) Class() Class { return ClassLook }
 
 // Run posts what it found.
 func (a *Sift) Run(ctx Context, post func(Event)) {
-	var ev sifted
+	ev := sifted{of: a.of}
 	ev.next, ev.err = ctx.Store.Dead(a.above, siftRows, func(rec *repl.Record) {
 		ev.named = append(ev.named, rec.Parent)
 		if !rec.Heir.IsZero() {
@@ -128,6 +129,7 @@ func mayGo(rec *repl.Record) bool {
 
 // sifted brings what was found; next is zero at the end of the records.
 type sifted struct {
+	of     *sift
 	next   repl.UID
 	others []grave
 	dirs   []grave
@@ -137,7 +139,7 @@ type sifted struct {
 
 func (e sifted) apply(f *Folder) {
 	s := f.sift
-	if s == nil || f.storeFailed(e.err) {
+	if s != e.of || f.storeFailed(e.err) {
 		return
 	}
 	s.busy, s.above, s.at = false, e.next, f.now()+repl.Time(siftPause)

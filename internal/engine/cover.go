@@ -28,6 +28,22 @@ type Member struct {
 	Evicted version.Originator
 }
 
+// MembersAre tells that the directory has other members, or has put one out.
+type MembersAre struct{ Members []Member }
+
+func (e MembersAre) apply(f *Folder) {
+	f.cfg.Members = e.Members
+	st := f.st.State()
+	if f.storeFailed(f.loadCovers()) {
+		return
+	}
+	f.sift, f.awayAt = nil, 0 // what all cover is another thing now
+	if selfEvicted(&f.cfg, &st) {
+		f.fail(finding.MemberStale, evictedText)
+		f.rebuild = true
+	}
+}
+
 // Stated brings what members of the folder said that they cover: this member
 // itself, freshly, and what a partner has heard.
 type Stated struct {

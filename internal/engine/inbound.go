@@ -172,6 +172,7 @@ func (e asked) apply(f *Folder) {
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
 	if page.Phase != wire.PhaseNormal {
+		l.known = nil // it was another database's, or of the past
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
 		f.delay(l)
 		return false

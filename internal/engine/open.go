@@ -163,12 +163,18 @@ func OwnTree(v volume.Volume, st *store.State) (bool, error) {
 
 // checkEvicted starts a member anew whose database was put out while it was away.
 func checkEvicted(cfg *Config, st *store.State, find Findings) error {
-	i := slices.IndexFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self })
-	if i < 0 || st.Phase == store.PhaseNew || cfg.Members[i].Evicted != st.Originator {
+	if !selfEvicted(cfg, st) {
 		return nil
 	}
-	find.Raise(finding.MemberStale, cfg.Name, "this member was away for longer than deletions are remembered, and was evicted")
+	find.Raise(finding.MemberStale, cfg.Name, evictedText)
 	return ErrRebuild
+}
+
+const evictedText = "this member was away for longer than deletions are remembered, and was evicted"
+
+// selfEvicted reports whether the directory has put out the database at hand.
+func selfEvicted(cfg *Config, st *store.State) bool {
+	return st.Phase != store.PhaseNew && slices.ContainsFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self && m.Evicted == st.Originator })
 }
 
 func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {

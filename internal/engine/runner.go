@@ -263,6 +263,11 @@ func (r *Runner) Heard(ctx context.Context, m repl.MemberID, v version.Vector) {
 	r.post(ctx, Heard{m, v})
 }
 
+// SetMembers tells which members the directory has.
+func (r *Runner) SetMembers(ctx context.Context, list []Member) error {
+	return r.between(ctx, func(f *Folder) { MembersAre{list}.apply(f) })
+}
+
 // Cover takes what a partner has heard that members cover, and returns what this
 // member has to say.
 func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Statement, error) {

@@ -73,6 +73,7 @@ type Member struct {
 	up     map[repl.MemberID]bool
 	found  map[string]string // findings raised, by code and object
 	token  uint64
+	born   repl.Time                // when it started last
 	open   []openFile               // of users
 	had    map[repl.UID]repl.Update // on record, as last seen
 	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
@@ -207,7 +208,7 @@ func (m *Member) start() error {
 	if err != nil {
 		return err
 	}
-	m.folder = folder
+	m.folder, m.born = folder, m.c.now
 	m.committed(allUpdates(m.env.Store), nil, m.env.Store.Vector()) // what was under way is settled
 	m.c.tracef("m%d starts in %v", m.index, folder.Phase())
 	m.step(engine.Tick{})
@@ -313,6 +314,9 @@ func (m *Member) waits(t *task) bool {
 	up := m.c.byID(ask.Member)
 	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
 		return m.c.now-t.asked < 1e9
+	}
+	if t.asked < up.born { // who waits is woken when a folder ends
+		return false
 	}
 	if ask.Until > 0 && m.c.now >= ask.Until {
 		return false

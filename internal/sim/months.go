@@ -70,9 +70,12 @@ func (m *Member) hearDomain() error {
 		return nil
 	}
 	m.c.tracef("m%d hears of the domain", m.index)
-	err := m.stop()
 	m.cfg.Members = now
-	return errors.Join(err, m.Start())
+	if m.c.rnd.IntN(2) == 0 { // as it starts
+		return errors.Join(m.stop(), m.Start())
+	}
+	m.step(engine.MembersAre{Members: now})
+	return nil
 }
 
 // inform brings the domain to everybody.
