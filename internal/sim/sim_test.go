@@ -139,16 +139,16 @@ func TestHubOfFour(t *testing.T) {
 // TestMonths: time goes by, members are away for longer than tombstones live, are
 // evicted and come back.
 func TestMonths(t *testing.T) {
-	play(t, 40, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true})
 }
 
 // TestMonthsInAChain: what one end covers the other learns through the middle.
 func TestMonthsInAChain(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
+	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 40, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 220, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
