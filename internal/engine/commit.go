@@ -357,7 +357,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 	if f.storeFailed(err) {
 		return false
 	}
-	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID || f.putElsewhere(there.UID)
 }
 
 // recordOf looks a record up: as it is, or as plans under way will make it.
@@ -456,7 +456,8 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if d.MtimeOnly && prior != nil {
 		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
 	}
-	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
+	gvsn := f.next()
+	rec.Update = repl.Mint(gvsn, now, prior, rec.Update)
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}

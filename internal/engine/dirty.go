@@ -156,6 +156,9 @@ func (f *Folder) setWake() {
 			f.wake = t
 		}
 	}
+	if f.awaiting() {
+		sooner(f.vouch.until)
+	}
 	for _, l := range f.later {
 		sooner(l.when)
 	}

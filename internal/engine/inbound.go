@@ -76,7 +76,8 @@ type (
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.compared, l.stateAt, l.stale = false, 0, false
+		l.compared, l.known = false, nil // it may know less than it did: rule 3
+		l.stateAt, l.stale = 0, false
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -103,10 +104,13 @@ func (f *Folder) startAsking() {
 			ask.Request.Floor = f.st.Floor()
 		}
 		switch d := l.diff; {
+		case d == nil && !l.compared && f.carries(l):
+			continue // what it brought in an earlier session is to be told with the first question: rule 3
 		case d == nil:
-			// A member in initial sync may have all and not know it: it was stopped
-			// before it came to the end.
-			ask.Request.Wait = f.phase == store.PhaseNormal || l.compared
+			// The first question of a session is answered at once: what the partner
+			// knows tells whether the records here are of the past, and a member in
+			// initial sync may have all and not know it.
+			ask.Request.Wait = l.compared
 			f.askAround(l, ask)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
@@ -117,6 +121,12 @@ func (f *Folder) startAsking() {
 		l.asking = true
 		f.do(ask)
 	}
+}
+
+// carries reports whether plans of a partner's updates are under way.
+func (f *Folder) carries(l *link) bool {
+	of := func(b *batch) bool { return b.link == l }
+	return f.install != nil && of(f.install) || slices.ContainsFunc(f.fifo, of) || slices.ContainsFunc(f.big, of)
 }
 
 // askAround leaves what is held out of a new question, or puts it in again when
@@ -178,9 +188,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
-	st := f.st.State()
-	if page.Vector.Max(st.Originator) > f.st.Vector().Max(st.Originator) {
-		f.rolledBack(l, page.Vector)
+	if !f.accounts(l.member, page.Vector) {
 		return false
 	}
 	if !f.aboveFloors(l, page) {
@@ -211,7 +219,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter,
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter, Lacking: f.lacks,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {
@@ -258,6 +266,10 @@ func (f *Folder) miss(d *diff, u *repl.Update) {
 // and that this member's record of the object does not know: up to it nothing
 // may be taken for known.
 func (f *Folder) hold(d *diff, u *repl.Update) {
+	if len(u.History) == 0 && u.GVSN != version.GVSN(u.UID) { // it does not say what it replaced (rule 19)
+		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()))
+		return
+	}
 	mine, _, err := f.st.Get(u.UID)
 	if f.storeFailed(err) {
 		return
@@ -384,7 +396,12 @@ type Heard struct {
 	Vector version.Vector
 }
 
-func (e Heard) apply(f *Folder) { f.partner[e.Member] = e.Vector }
+func (e Heard) apply(f *Folder) {
+	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
+		delete(f.vouch.waiting, e.Member)
+		f.partner[e.Member] = e.Vector
+	}
+}
 
 // The errors of asking that come from this side.
 var (

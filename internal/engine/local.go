@@ -200,7 +200,7 @@ func (f *Folder) directoryAt(path string) (repl.UID, bool) {
 
 // startLooks starts to look at dirty directories.
 func (f *Folder) startLooks() {
-	if f.phase == store.PhaseRecovery && f.stopped != "" {
+	if f.phase == store.PhaseRecovery && f.stopped != "" || f.awaiting() {
 		return
 	}
 	for len(f.looking) < maxLooks {

@@ -65,6 +65,13 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
 }
 
+// putElsewhere reports whether a user of a read-only member took an object from its
+// place: what lies there now is his, and is to be undone as well.
+func (f *Folder) putElsewhere(uid repl.UID) bool {
+	d, ok := f.refused[uid]
+	return ok && f.cfg.ReadOnly && f.phase == store.PhaseNormal && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
+}
+
 // undoesLater reports whether what a draft tells was tried to be undone lately,
 // in vain.
 func (f *Folder) undoesLater(d *capture.Draft) bool {

@@ -30,22 +30,24 @@ import (
 
 // Cluster is a group of members of one folder.
 type Cluster struct {
-	rnd     *rand.Rand
-	now     repl.Time
-	members []*Member
-	cut     map[[2]int]bool // links that are down, lower index first
-	deaf    map[[2]int]bool // who does not hear whom
-	still   bool            // users have gone home
-	script  bool            // users do only what a test lets them do
-	faulty  bool            // streams are cut in the middle
-	alone   bool            // only the first member has users
-	names   []string        // what users call things
-	filters []*filter.Set   // among which the domain changes; members learn of it one after the other
-	shadow  shadow
-	law     law
-	habits  *habits
-	trace   []string
-	silent  bool // nothing is traced
+	rnd      *rand.Rand
+	now      repl.Time
+	members  []*Member
+	suspect  *Member         // it was put back, and may not know yet
+	cut      map[[2]int]bool // links that are down, lower index first
+	deaf     map[[2]int]bool // who does not hear whom
+	still    bool            // users have gone home
+	script   bool            // users do only what a test lets them do
+	faulty   bool            // streams are cut in the middle
+	restored bool            // servers are put back to images of before
+	alone    bool            // only the first member has users
+	names    []string        // what users call things
+	filters  []*filter.Set   // among which the domain changes; members learn of it one after the other
+	shadow   shadow
+	law      law
+	habits   *habits
+	trace    []string
+	silent   bool // nothing is traced
 	// tail follows every content; with one, contents are large enough for deltas.
 	tail string
 	// life is the tombstones'; 0: none is collected, and nobody evicted.
@@ -73,8 +75,9 @@ type Member struct {
 	up     map[repl.MemberID]bool
 	found  map[string]string // findings raised, by code and object
 	token  uint64
-	born   repl.Time                // when it started last
-	open   []openFile               // of users
+	born   repl.Time  // when it started last
+	open   []openFile // of users
+	images []image
 	had    map[repl.UID]repl.Update // on record, as last seen
 	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
@@ -133,7 +136,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		m.cfg = engine.Config{
 			Folder: folderID, Name: "sim/folder", Self: m.id, Membership: repl.GUID{byte(i + 1)}, Path: fmt.Sprintf("/m%d", i),
-			Primary: i == 0, Filter: rules, MinDelta: 1,
+			Primary: i == 0, Filter: rules, MinDelta: 1, VouchWait: 300 * time.Millisecond, RemarkAfter: time.Second,
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
@@ -180,6 +183,11 @@ func (m *Member) start() error {
 	if err != nil {
 		return err
 	}
+	if s := st.State(); s.Phase != store.PhaseNew && s.Membership != m.cfg.Membership {
+		if st, err = m.forget(); err != nil { // as the keeper of cmd/dfs does
+			return err
+		}
+	}
 	vol := m.disk.Open()
 	m.env = &engine.Env{
 		Volume: vol, Store: st, Now: m.c.clock,
@@ -202,11 +210,8 @@ func (m *Member) start() error {
 	}
 	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
-	if errors.Is(err, engine.ErrRebuild) {
-		return m.anew()
-	}
 	if err != nil {
-		return err
+		return m.remedy(err)
 	}
 	m.folder, m.born = folder, m.c.now
 	m.committed(allUpdates(m.env.Store), nil, m.env.Store.Vector()) // what was under way is settled
@@ -231,6 +236,9 @@ func (m *Member) step(ev engine.Event) {
 	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
+	if m.folder.Rebuild() {
+		return // stopped sees to it
+	}
 	m.tally()
 	for _, a := range actions {
 		m.tasks = append(m.tasks, task{a, m.c.now})

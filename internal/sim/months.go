@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"opendfs/internal/engine"
-	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 )
@@ -91,34 +90,8 @@ func (c *Cluster) inform() error {
 	return nil
 }
 
-// anew drops a member's records and starts it, not authoritatively.
-func (m *Member) anew() error {
-	m.c.Count.Anew++
-	m.c.tracef("m%d starts anew", m.index)
-	m.folder, m.served, m.tasks, m.events = nil, nil, nil, nil
-	m.c.connect()
-	if err := m.store.DropFolder(folderID); err != nil {
-		return err
-	}
-	m.promises, m.had = false, make(map[repl.UID]repl.Update)
-	return m.start()
-}
-
-// collects notes what a step has collected, and starts a member anew that is to.
+// collects notes what a step has collected.
 func (m *Member) collects() {
-	if m.folder.Rebuild() {
-		if _, stale := m.found[string(finding.MemberStale)+" sim/folder"]; stale {
-			m.c.Count.Stale++
-		}
-		if err := errors.Join(m.folder.Close(), m.served.Close()); err != nil {
-			panic(err)
-		}
-		m.disk.Kill() // what it holds open
-		if err := m.anew(); err != nil {
-			panic(err)
-		}
-		return
-	}
 	if stats := m.folder.Stats(); stats.Collected == m.collected {
 		return
 	}
@@ -186,6 +159,9 @@ func (c *Cluster) months() error {
 				if m.folder == nil || !m.deliver() && !m.runSome() {
 					break
 				}
+			}
+			if c.rnd.IntN(6) > 0 {
+				continue
 			}
 			if err := m.hearDomain(); err != nil {
 				return err

@@ -40,6 +40,8 @@ func (s session) Diff(ctx context.Context, req wire.DiffRequest) (page wire.Diff
 		p, err := s.to.served.Diff(ctx, s.from.id, &req)
 		if err == nil {
 			page = *p
+		}
+		if req.After.IsZero() {
 			s.to.events = append(s.to.events, engine.Heard{Member: s.from.id, Vector: req.Vector})
 		}
 		return err
@@ -87,7 +89,7 @@ func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.Cont
 		}
 		s.from.c.Count.Forms[head.Form]++
 		var r io.Reader = reader(data)
-		cut := s.from.c.faulty && s.from.c.rnd.IntN(20) == 0 && len(data) > 0
+		cut := s.from.c.faulty && !s.from.c.still && s.from.c.rnd.IntN(20) == 0 && len(data) > 0
 		if cut {
 			r = io.MultiReader(reader(data[:s.from.c.rnd.IntN(len(data))]), lost{})
 			s.from.c.Count.Torn++

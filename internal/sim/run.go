@@ -28,6 +28,8 @@ type Plan struct {
 	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
+	Narrow   bool // the second member's disk holds short names only
+	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
 	Months   bool // months go by, members are away for long, and tombstones go
 	Trace    bool // remember what happens
@@ -37,7 +39,7 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
+	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
@@ -67,6 +69,10 @@ func Run(p Plan) (c *Cluster, err error) {
 			panic(err)
 		}
 		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
+	}
+	if p.Narrow {
+		c.names = lengths
+		c.members[1].narrow(1)
 	}
 	if p.Fold {
 		c.names = spellings
@@ -113,11 +119,16 @@ func (c *Cluster) chance(faults bool) error {
 	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
 		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
 	}
+	if c.restored {
+		if err := c.past(m); err != nil || m.folder == nil {
+			return err
+		}
+	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
 	}
 	if c.life > 0 {
-		if c.rnd.IntN(20) == 0 {
+		if c.rnd.IntN(60) == 0 {
 			if err := m.hearDomain(); err != nil || m.folder == nil {
 				return err
 			}
@@ -151,6 +162,12 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// narrow lets the member's disk hold names of at most n bytes.
+func (m *Member) narrow(n int) {
+	m.disk.NameMax = n
+	m.cfg.Filter = m.cfg.Filter.Within(n)
 }
 
 // allNormal reports whether all members run by the same filter, and none is in its
@@ -276,34 +293,8 @@ const (
 // Rest heals everything, lets the cluster come to rest and checks it; then a
 // walk of every tree must find nothing new.
 func (c *Cluster) Rest() error {
-	clear(c.cut)
-	for _, m := range c.members {
-		m.dieAt = 0
-		if m.folder == nil {
-			if err := m.Start(); err != nil {
-				return fmt.Errorf("restart m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		m.unmount()
-	}
-	c.still = true
 	defer func() { c.still = false }()
-	if c.filters != nil { // the last one reaches everybody
-		for _, m := range c.members {
-			if err := m.refilter(c.filters[0]); err != nil {
-				return fmt.Errorf("refilter m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		for len(m.open) > 0 {
-			_ = m.userCloseOne()
-		}
-	}
-	c.connect()
-	if err := c.settle(); err != nil {
+	if err := c.heal(); err != nil {
 		return err
 	}
 	if err := c.inform(); err != nil { // some start anew then
@@ -327,6 +318,37 @@ func (c *Cluster) Rest() error {
 		return fmt.Errorf("a walk of trees at rest mints %v", after.Minus(before))
 	}
 	return c.check()
+}
+
+// heal sends users home, repairs everything and lets the cluster come to rest.
+func (c *Cluster) heal() error {
+	clear(c.cut)
+	for _, m := range c.members {
+		m.dieAt = 0
+		if m.folder == nil {
+			if err := m.Start(); err != nil {
+				return fmt.Errorf("restart m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		m.unmount()
+	}
+	c.still = true
+	if c.filters != nil { // the last one reaches everybody
+		for _, m := range c.members {
+			if err := m.refilter(c.filters[0]); err != nil {
+				return fmt.Errorf("refilter m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		for len(m.open) > 0 {
+			_ = m.userCloseOne()
+		}
+	}
+	c.connect()
+	return c.settle()
 }
 
 // settle runs everything until nothing happens any more.
@@ -369,6 +391,12 @@ func (c *Cluster) stopped() error {
 		return c.law.broken
 	}
 	for _, m := range c.members {
+		if m.folder != nil && m.folder.Rebuild() {
+			if err := m.rebuild(); err != nil {
+				return err
+			}
+			continue
+		}
 		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
 			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)
 		}
