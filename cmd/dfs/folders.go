@@ -16,6 +16,7 @@ import (
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
 
@@ -30,6 +31,8 @@ type folders struct {
 	session func(repl.MemberID) *peer.Session
 	windows *windows
 	roots   *roots
+	// evictor changes the memberships of a folder for its engine.
+	evictor func(repl.FolderID) engine.Directory
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 
@@ -97,6 +100,21 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 	return on, off
 }
 
+// members lists all members of a folder, in the order of their names.
+func members(d *directory.Domain, id repl.FolderID) []engine.Member {
+	_, f := d.Folder(directory.UUID(id))
+	if f == nil {
+		return nil
+	}
+	var list []engine.Member
+	for _, m := range f.Members {
+		if s := d.ServerByName(m.Server); s != nil {
+			list = append(list, engine.Member{ID: repl.MemberID(s.ID), Server: s.Name, Evicted: version.Originator(m.Evicted)})
+		}
+	}
+	return list
+}
+
 // transfers says how a server's upstreams of a folder bring contents, where that is
 // not the default.
 func transfers(d *directory.Domain, folder, self directory.UUID) map[repl.MemberID]engine.Transfer {
@@ -147,11 +165,14 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 		return
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, m := range on {
 		if f.keepers[m.Folder] == nil {
-			f.keepers[m.Folder] = f.start(ctx, st, m)
+			f.keepers[m.Folder] = f.start(ctx, st, m, members(d, m.Folder))
 		}
+	}
+	f.mu.Unlock()
+	for _, k := range f.all() {
+		k.hearMembers(ctx, members(d, k.Folder))
 	}
 }
 

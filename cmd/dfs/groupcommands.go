@@ -161,12 +161,13 @@ func createGroup() editor {
 
 func setGroup() editor {
 	f := &topologyFlags{}
-	name := ""
+	name, life := "", ""
 	return editor{
-		use: "set GROUP", short: "change a group's topology or name", example: "  dfs group set projects --topology hub-and-spoke --hub hub", args: one("GROUP"), complete: first(groupNames),
+		use: "set GROUP", short: "change a group's topology, name or the memory of its folders", example: "  dfs group set projects --topology hub-and-spoke --hub hub", args: one("GROUP"), complete: first(groupNames),
 		flags: func(c *cobra.Command) {
 			f.add(c)
 			c.Flags().StringVar(&name, "name", "", "another name; it keeps its identity")
+			c.Flags().StringVar(&life, "tombstone-lifetime", "", "how long deletions are remembered in all folders of the group: 60d")
 		},
 		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
 			g, err := findGroup(d, args[0])
@@ -188,6 +189,15 @@ func setGroup() editor {
 					}
 				}
 				g.Name = name
+			}
+			if c.Flags().Changed("tombstone-lifetime") {
+				v, err := directory.ParseDuration(life)
+				if err != nil {
+					return badSetting("tombstone-lifetime", err)
+				}
+				for _, folder := range g.Folders {
+					folder.TombstoneLifetime = v
+				}
 			}
 			return f.set(d, g)
 		},

@@ -153,6 +153,15 @@ func (h *handler) Barrier(ctx context.Context, partner repl.MemberID, folder rep
 	return r.Served.Vector()
 }
 
+// Cover is that of peer.Handler.
+func (h *handler) Cover(ctx context.Context, _ repl.MemberID, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error) {
+	r, _, err := h.runner(folder)
+	if err != nil {
+		return nil, err
+	}
+	return r.Cover(ctx, heard)
+}
+
 // Status is that of peer.Handler.
 func (h *handler) Status(ctx context.Context, _ repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error) {
 	r, _, err := h.runner(folder)

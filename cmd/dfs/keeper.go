@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,8 @@ type keeper struct {
 	normal atomic.Bool   // it was Normal when it was last looked at
 	rates  health.Rates
 	news   recent
+	// members are those of the folder. They change without its being started again.
+	members atomic.Pointer[[]engine.Member]
 	// unknown is how many owners were not known at the last look.
 	unknown atomic.Int64
 	// due asks for a look.
@@ -82,9 +85,10 @@ func (e *openError) Error() string { return e.err.Error() }
 func (e *openError) Unwrap() error { return e.err }
 
 // start begins keeping a membership.
-func (f *folders) start(ctx context.Context, st *store.Store, m membership) *keeper {
+func (f *folders) start(ctx context.Context, st *store.Store, m membership, list []engine.Member) *keeper {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &keeper{membership: m, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
+	k.members.Store(&list)
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
@@ -255,6 +259,7 @@ func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 // environment is what the engine gets to work with.
 func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Config, *engine.Env, error) {
 	cfg := k.Config
+	cfg.Members = *k.members.Load()
 	rules, err := filter.New(k.Rules)
 	if err != nil {
 		return cfg, nil, err
@@ -265,7 +270,7 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 	}
 	return cfg, &engine.Env{
 		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, k.StagingQuota, runtime.GOMAXPROCS(0)),
-		Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
+		Directory: k.f.evictor(k.Folder), Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
 	}, nil
 }
 
@@ -302,6 +307,9 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	}
 	k.f.log.Info("folder runs", "folder", k.Name, "path", k.Path, "journal", j.Kind().String())
 	k.judgeFeatures(v)
+	if err := r.SetMembers(ctx, *k.members.Load()); err != nil { // it was told of others while it was opened
+		k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
+	}
 	k.linkAll()
 	err := k.look(ctx, v, r, records, j)
 	k.mu.Lock()
@@ -439,6 +447,19 @@ func (k *keeper) link(m repl.MemberID, s *peer.Session) {
 		return
 	}
 	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g, k.Packing[m]})
+}
+
+// hearMembers gives the runner the members that the domain has now.
+func (k *keeper) hearMembers(ctx context.Context, list []engine.Member) {
+	if slices.Equal(*k.members.Load(), list) {
+		return
+	}
+	k.members.Store(&list)
+	if r := k.current(); r != nil {
+		if err := r.SetMembers(ctx, list); err != nil { // it has ended; the next one has them
+			k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
+		}
+	}
 }
 
 // linkAll gives a new runner the sessions that stand.

@@ -15,6 +15,7 @@ import (
 
 	"opendfs/internal/control"
 	"opendfs/internal/directory"
+	"opendfs/internal/engine"
 	"opendfs/internal/journal"
 	"opendfs/internal/peer"
 	"opendfs/internal/pki"
@@ -143,6 +144,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	m.folders = &folders{
 		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
 		session: m.session, damaged: m.damaged, windows: m.windows,
+		evictor: func(id repl.FolderID) engine.Directory { return evictor{m.admin, directory.UUID(id)} },
 	}
 	m.windows.relink = m.folders.relink
 	if m.folders.roots, err = openRoots(state.file(rootsName)); err != nil {

@@ -43,11 +43,16 @@ func (a *admin) signedEvent(ctx context.Context, e event) event {
 
 // update is that of the directory's store, with its line in the audit log.
 func (a *admin) update(ctx context.Context, what string, base uint64, next *directory.Document) (*directory.Document, error) {
+	return a.updateAs(ctx, event{What: what}, base, next)
+}
+
+// updateAs does so with what else is known of the event.
+func (a *admin) updateAs(ctx context.Context, e event, base uint64, next *directory.Document) (*directory.Document, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	doc, err := a.dir.Update(ctx, base, next)
 	if err == nil {
-		a.noteLocked(ctx, event{What: what}, doc.Domain)
+		a.noteLocked(ctx, e, doc.Domain)
 	}
 	return doc, err
 }

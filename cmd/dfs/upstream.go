@@ -77,6 +77,13 @@ func (u upstream) Barrier(ctx context.Context, folder repl.FolderID) (version.Ve
 	return u.s.Barrier(ctx, folder)
 }
 
+// Cover is that of engine.Upstream.
+func (u upstream) Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error) {
+	ctx, done := u.within(ctx)
+	defer done()
+	return u.s.Cover(ctx, folder, heard)
+}
+
 // Content is that of fetch.Upstream.
 func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, head *wire.Head, r io.Reader) error) error {
 	ctx, done := u.within(ctx)

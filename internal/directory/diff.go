@@ -321,7 +321,15 @@ func (d *differ) members(folder string, o, n *Folder) {
 			d.set(object, "staging-quota", o.StagingQuota.String(), n.StagingQuota.String())
 			d.set(object, "conflict-quota", o.ConflictQuota.String(), n.ConflictQuota.String())
 			d.set(object, "conflict-retention", FormatDuration(o.ConflictRetention), FormatDuration(n.ConflictRetention))
+			d.set(object, "evicted", evicted(o), evicted(n))
 		})
+}
+
+func evicted(m *Membership) string {
+	if m.Evicted.IsZero() {
+		return "no"
+	}
+	return m.Evicted.String()
 }
 
 func yes(b bool) string {

@@ -282,6 +282,10 @@ type Membership struct {
 	StagingQuota, ConflictQuota Size
 	// ConflictRetention is how long a loser is kept at least.
 	ConflictRetention time.Duration
+	// Evicted is the database of this member that the others wait for no longer,
+	// because it was away for too long; zero if none. It starts anew when it sees
+	// that. Members set it and take it back, not people.
+	Evicted UUID
 }
 
 // NewFolder makes a folder with the defaults and no members.

@@ -279,6 +279,9 @@ func canonicalMembership(m *Membership) *node {
 	if m.ConflictRetention != DefaultConflictRetention {
 		b.put("conflict-retention", word(FormatDuration(m.ConflictRetention)))
 	}
+	if !m.Evicted.IsZero() {
+		b.put("evicted", word(m.Evicted.String()))
+	}
 	return b.n
 }
 

@@ -347,6 +347,7 @@ func (r *reader) membership(server string, n *node, p string) *Membership {
 		"staging-quota":      r.size(&m.StagingQuota, minQuota),
 		"conflict-quota":     r.size(&m.ConflictQuota, minQuota),
 		"conflict-retention": r.duration(&m.ConflictRetention, 0, maxLifetime, true),
+		"evicted":            r.database(&m.Evicted),
 	})
 	if r.nodes[p+"/path"] == nil && (n.kind == mapping || n.kind == null) {
 		r.bad(r.nodes[p], p, fmt.Sprintf("member %q has no path", server), "write path: and the absolute path of the folder on that server")
@@ -355,6 +356,21 @@ func (r *reader) membership(server string, n *node, p string) *Membership {
 		r.bad(r.nodes[p+"/read-only"], p+"/read-only", fmt.Sprintf("member %q is primary and read-only", server), "a read-only member sends nothing of its own; remove one of the two")
 	}
 	return m
+}
+
+// database reads the id of a member's database, which is no object's.
+func (r *reader) database(to *UUID) func(*node, string) {
+	return func(n *node, path string) {
+		s, ok := r.str(n, path, "a UUID")
+		if !ok {
+			return
+		}
+		u, err := ParseUUID(s)
+		if err != nil {
+			r.badErr(n, path, err)
+		}
+		*to = u
+	}
 }
 
 func (r *reader) rootPath(n *node, at string, to *string) {

@@ -24,6 +24,9 @@ type Upstream interface {
 	Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage, error)
 	Records(ctx context.Context, folder repl.FolderID, uids []repl.UID) (wire.RecordsReply, error)
 	Barrier(ctx context.Context, folder repl.FolderID) (version.Vector, error)
+	// Cover tells what members are known to cover, and returns what the partner
+	// has heard.
+	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
 	fetch.Upstream
 }
 

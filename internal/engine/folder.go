@@ -40,6 +40,9 @@ type Config struct {
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
+	// Members are all members of the folder, this one too: no tombstone is
+	// collected that one of them is not known to cover.
+	Members []Member
 	// VouchWait is how long a start waits to hear what its partners know of it before
 	// it captures anything; 0: 3 s. RemarkAfter is how often the marker is written
 	// anew while something changes; 0: 15 min.
@@ -83,6 +86,8 @@ type Env struct {
 	// Staging keeps signatures; nil: contents travel whole.
 	Staging *staging.Store
 	Now     func() repl.Time
+	// Directory changes what the domain says of members; nil: nothing is evicted.
+	Directory Directory
 	// Upstream returns the session with a partner, nil if there is none.
 	Upstream func(repl.MemberID) Upstream
 	// Drain returns when everything that the journal had seen is handed out.
@@ -177,6 +182,14 @@ type Folder struct {
 	showing    bool
 	showAt     repl.Time // when it is looked for again
 	partner    map[repl.MemberID]version.Vector
+	covers     map[repl.MemberID]store.Cover // what other members said of themselves
+	own        repl.Statement                // what this one said last
+	sift       *sift                         // the search for old tombstones under way
+	surveying  bool
+	collectAt  repl.Time // when the next one begins
+	awayAt     repl.Time // when members are looked for that are away
+	watched    repl.Time // for how long this member has run without a break
+	watchedTo  repl.Time
 	stats      Stats
 	token      uint64 // of the last journal batch
 	notify     bool
@@ -240,6 +253,9 @@ func (f *Folder) schedule() {
 	f.retitle()
 	f.startAsking()
 	f.startRemarking()
+	f.startStating()
+	f.startCollecting()
+	f.watchAway()
 	f.setWake()
 }
 

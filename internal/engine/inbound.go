@@ -41,8 +41,11 @@ type link struct {
 	heldOut   version.Vector // the diff's, kept for the next one
 	retryAt   repl.Time
 	retryWait time.Duration
-	saved     uint64 // bytes of content that did not have to come
-	similar   uint64 // of them, those that other files held
+	stale     bool      // it has refused a diff: this member does not cover its floor
+	stating   bool      // a State is on its way
+	stateAt   repl.Time // when it is told next what members cover
+	saved     uint64    // bytes of content that did not have to come
+	similar   uint64    // of them, those that other files held
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -60,6 +63,7 @@ type diff struct {
 	// heldOut is what the partner knows and has no record of any more, and this
 	// member does not know, while updates failed: they may have replaced it (rule 1).
 	heldOut version.Vector
+	floor   version.Vector    // what the partner has collected and this member does not cover
 	records map[repl.UID]bool // asked for by UID
 }
 
@@ -73,6 +77,7 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
+		l.stateAt, l.stale = 0, false
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -95,6 +100,9 @@ func (f *Folder) startAsking() {
 			continue
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
+		if f.phase == store.PhaseInitialSync {
+			ask.Request.Floor = f.st.Floor()
+		}
 		switch d := l.diff; {
 		case d == nil && !l.compared && f.carries(l):
 			continue // what it brought in an earlier session is to be told with the first question: rule 3
@@ -155,6 +163,10 @@ func (e asked) apply(f *Folder) {
 	}
 	if e.err != nil {
 		f.endDiff(l, false)
+		if errors.Is(e.err, &wire.Error{Code: wire.CodeStale}) {
+			f.stale(l)
+			return
+		}
 		f.delay(l)
 		return
 	}
@@ -170,12 +182,16 @@ func (e asked) apply(f *Folder) {
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
 	if page.Phase != wire.PhaseNormal {
+		l.known = nil // it was another database's, or of the past
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
 		f.delay(l)
 		return false
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
 	if !f.accounts(l.member, page.Vector) {
+		return false
+	}
+	if !f.aboveFloors(l, page) {
 		return false
 	}
 	if l.diff == nil {

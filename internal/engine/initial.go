@@ -66,6 +66,12 @@ func (f *Folder) enter(p store.Phase) {
 		return
 	}
 	f.phase, f.notify = p, true
+	if p == store.PhaseNormal {
+		f.find.Clear(finding.MemberStale, f.cfg.Name)
+		for _, l := range f.links { // another database covers what it does
+			l.stateAt = 0
+		}
+	}
 }
 
 // initialSyncDone follows a complete diff with a partner in Normal: what this

@@ -25,11 +25,31 @@ type installed struct {
 	err      error // of the batch as a whole
 }
 
+// goneWithin lets what lay in a provisional directory go with it: nothing of it
+// was to be done by itself, whatever became of the group among which it stood.
+func (e installed) goneWithin() {
+	if e.err != nil {
+		return
+	}
+	went := make(map[repl.UID]bool)
+	for i := len(e.batch.changes) - 1; i >= 0; i-- { // directories come after what lies in them
+		c := &e.batch.changes[i]
+		if !c.Drop {
+			continue
+		}
+		if c.From.IsZero() && c.To.IsZero() && went[c.Update.Parent] {
+			e.outcomes[i].Err = nil
+		}
+		went[c.Update.UID] = e.outcomes[i].Err == nil
+	}
+}
+
 // apply stores the records of what was installed: compare-and-swap on the base,
 // vector joined, intents gone, in one batch (rules 14 to 16).
 func (e installed) apply(f *Folder) {
 	f.install = nil
 	b := e.batch
+	e.goneWithin()
 	join, own, hidden := make(version.Vector), f.st.State().Originator, make(map[repl.UID]bool)
 	put := store.Batch{Join: join}
 	for i := range b.changes {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"opendfs/internal/finding"
@@ -55,6 +56,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := checkMarker(&cfg, env.Volume, &st, find, random); err != nil {
 		return nil, err
 	}
+	if err := checkEvicted(&cfg, &st, find); err != nil {
+		return nil, err
+	}
 	if st.RootIdentity != root.Identity && !st.RootIdentity.IsZero() && st.Phase != store.PhaseNew {
 		return nil, &MarkerError{finding.RootUnmounted, fmt.Sprintf("the root of %s is not the directory it was", cfg.Name)}
 	}
@@ -78,7 +82,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
-	if err := f.tellAllLong(); err != nil {
+	if err := errors.Join(f.loadCovers(), f.tellAllLong()); err != nil {
 		return nil, err
 	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
@@ -170,6 +174,22 @@ func OwnTree(v volume.Volume, st *store.State) (bool, error) {
 		return false, err
 	}
 	return m.Nonce == st.Nonce.String() && m.Membership == st.Membership.String(), nil
+}
+
+// checkEvicted starts a member anew whose database was put out while it was away.
+func checkEvicted(cfg *Config, st *store.State, find Findings) error {
+	if !selfEvicted(cfg, st) {
+		return nil
+	}
+	find.Raise(finding.MemberStale, cfg.Name, evictedText)
+	return ErrRebuild
+}
+
+const evictedText = "this member was away for longer than deletions are remembered, and was evicted"
+
+// selfEvicted reports whether the directory has put out the database at hand.
+func selfEvicted(cfg *Config, st *store.State) bool {
+	return st.Phase != store.PhaseNew && slices.ContainsFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self && m.Evicted == st.Originator })
 }
 
 func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {

@@ -275,6 +275,25 @@ func (r *Runner) Heard(ctx context.Context, m repl.MemberID, v version.Vector) {
 	r.post(ctx, Heard{m, v})
 }
 
+// SetMembers tells which members the directory has.
+func (r *Runner) SetMembers(ctx context.Context, list []Member) error {
+	return r.between(ctx, func(f *Folder) { MembersAre{list}.apply(f) })
+}
+
+// Cover takes what a partner has heard that members cover, and returns what this
+// member has to say.
+func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Statement, error) {
+	own, err := r.env.statement(&r.cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := make(chan []repl.Statement, 1)
+	if err := r.between(ctx, func(f *Folder) { c <- f.Answer(own, heard) }); err != nil {
+		return nil, err
+	}
+	return <-c, nil
+}
+
 // lastNews wakes whoever waits for news of a folder that has ended: the one that
 // follows may have some, and nobody else would say so.
 func (r *Runner) lastNews() {
@@ -307,22 +326,31 @@ func (e inspect) apply(f *Folder) {
 
 // Status describes the folder now.
 func (r *Runner) Status(ctx context.Context) (Status, error) {
-	var s Status
-	ev := inspect{func(f *Folder) { s = f.Status() }, make(chan struct{})}
+	c := make(chan Status, 1)
+	if err := r.between(ctx, func(f *Folder) { c <- f.Status() }); err != nil {
+		return Status{}, err
+	}
+	return <-c, nil
+}
+
+// between runs a function on the folder between two steps, and waits for it. If it
+// returns an error the function may still run.
+func (r *Runner) between(ctx context.Context, fn func(*Folder)) error {
+	ev := inspect{fn, make(chan struct{})}
 	select {
 	case r.events <- ev:
 	case <-r.ended:
-		return s, r.stoppedErr()
+		return r.stoppedErr()
 	case <-ctx.Done():
-		return s, ctx.Err()
+		return ctx.Err()
 	}
 	select {
 	case <-ev.done:
-		return s, nil
+		return nil
 	case <-r.ended:
-		return s, r.stoppedErr()
+		return r.stoppedErr()
 	case <-ctx.Done():
-		return s, ctx.Err()
+		return ctx.Err()
 	}
 }
 

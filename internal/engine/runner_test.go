@@ -58,6 +58,10 @@ func (d direct) Barrier(context.Context, repl.FolderID) (version.Vector, error) 
 	return d.r.Served.Vector()
 }
 
+func (d direct) Cover(ctx context.Context, _ repl.FolderID, heard []repl.Statement) ([]repl.Statement, error) {
+	return d.r.Cover(ctx, heard)
+}
+
 func (d direct) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
 	for i := range items {
 		c, status := d.r.Served.Content(ctx, &items[i])
@@ -309,4 +313,54 @@ func (m *testMember) record(dir repl.UID, name string) repl.Record {
 	rec, _, err := m.env.Store.At(dir, name)
 	check(m.t, err)
 	return rec
+}
+
+// TestOldTombstonesGo: what both members know of and is old is collected on each,
+// by itself, and stays forgotten over a restart.
+func TestOldTombstonesGo(t *testing.T) {
+	a, b := newMember(t, 1, true, 2), newMember(t, 2, false, 1)
+	for _, m := range []*testMember{a, b} {
+		m.cfg.TombstoneLifetime = 300 * time.Millisecond
+		m.cfg.Members = []Member{{ID: member(1), Server: "a"}, {ID: member(2), Server: "b"}}
+	}
+	a.write("d/e/f", "goes")
+	a.write("d/stays", "stays")
+	a.start()
+	b.start()
+	connect(a, b)
+	settled(t, a, b)
+	check(t, os.RemoveAll(filepath.Join(a.root, "d/e")))
+	settled(t, a, b)
+	for _, m := range []*testMember{a, b} {
+		dead := func() int64 {
+			s, err := m.Status(t.Context())
+			check(t, err)
+			return s.Counts.Tombstones
+		}
+		tick := time.NewTicker(10 * time.Millisecond)
+		for until := time.Now().Add(20 * time.Second); dead() > 0; <-tick.C {
+			if time.Now().After(until) {
+				t.Fatalf("%s still has %d tombstones", m.cfg.Name, dead())
+			}
+		}
+		tick.Stop()
+		if floor := m.env.Store.Floor(); len(floor) == 0 || !m.env.Store.Vector().Covers(floor) {
+			t.Errorf("floor of %s is %v, its vector %v", m.cfg.Name, floor, m.env.Store.Vector())
+		}
+	}
+	floor := b.env.Store.Floor()
+	b.write("d/e/f", "made anew")
+	settled(t, a, b)
+	sameTrees(t, a, b)
+	check(t, b.Close())
+	s, err := store.Open(b.kv, rand.Reader)
+	check(t, err)
+	st, err := s.Folder(b.cfg.Folder)
+	check(t, err)
+	if !st.Floor().Covers(floor) {
+		t.Errorf("after a restart the floor is %v, was %v", st.Floor(), floor)
+	}
+	if covers, err := st.Covers(); err != nil || len(covers) != 1 || covers[0].Originator != a.env.Store.State().Originator {
+		t.Errorf("after a restart is known of the partner: %+v, %v", covers, err)
+	}
 }

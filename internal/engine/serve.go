@@ -78,12 +78,16 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 	if err != nil {
 		return nil, err
 	}
+	floor, err := s.floorFor(token, snap, req)
+	if err != nil {
+		return nil, err
+	}
 	limit := req.Limit
 	if limit <= 0 || limit > pageUpdates {
 		limit = pageUpdates
 	}
 	want := snap.vector.Minus(req.LeaveOut())
-	page := &wire.DiffPage{Vector: snap.vector, Phase: phase, Packed: req.Packed}
+	page := &wire.DiffPage{Vector: snap.vector, Phase: phase, Packed: req.Packed, Floor: floor}
 	if len(want) > 0 {
 		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)
 	}
@@ -123,6 +127,33 @@ func (s *Served) snapshot(partner repl.MemberID, token []byte) (string, *servedS
 	defer s.mu.Unlock()
 	s.snapshots[fresh] = snap
 	return fresh, snap, nil
+}
+
+// floorFor is what a page must tell of the floor. A partner that does not cover
+// it gets no plain diff: it may have what was deleted and collected here, and
+// would never hear of that (rule 25). One in its initial sync may have nothing
+// yet, or have begun below this very floor.
+func (s *Served) floorFor(token string, snap *servedSnap, req *wire.DiffRequest) (version.Vector, error) {
+	floor := snap.snap.Floor()
+	switch {
+	case req.Vector.Covers(floor):
+		return nil, nil
+	case req.Phase == wire.PhaseInitialSync && (req.Floor.Covers(floor) || s.fresh(snap.vector, req.Vector)):
+		return floor, nil
+	}
+	stale := wire.Errorf(wire.CodeStale, "deletions were forgotten here that the partner has never heard of: it must start anew")
+	return nil, errors.Join(stale, s.release(token))
+}
+
+// fresh reports whether a partner knows nothing that this member knows, but the
+// root.
+func (s *Served) fresh(own, partner version.Vector) bool {
+	for o, both := range partner.Minus(partner.Minus(own)) {
+		if o != s.root.Originator && both[0].High < closing { // that a database was given up is no knowledge of objects
+			return false
+		}
+	}
+	return true
 }
 
 func newToken() string {
@@ -224,9 +255,7 @@ func (s *Served) version(uid repl.UID, gvsn version.GVSN) (*Content, wire.Status
 	switch {
 	case err != nil:
 		return nil, wire.StatusError
-	case !ok:
-		return nil, wire.StatusAbsent
-	case rec.GVSN != gvsn || !rec.Present:
+	case !ok || rec.GVSN != gvsn || !rec.Present: // one without a record was known before this member started anew
 		return nil, wire.StatusChanged
 	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
 		return nil, wire.StatusAbsent

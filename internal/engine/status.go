@@ -19,6 +19,7 @@ type Stats struct {
 	LocalRefused uint64 // changes on a read-only member
 	Reanimated   uint64 // deleted objects that came back under their names here
 	Redecided    uint64 // installs that met a changed tree
+	Collected    uint64 // tombstones that were old and known to all
 	Kept         uint64 // objects put into the conflict store
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
@@ -70,6 +71,8 @@ type Status struct {
 	Open      int // files that users have open for writing, and that are not at rest
 	InFlight  int // changes that plans under way hold
 	Vector    version.Vector
+	Floor     version.Vector // up to where tombstones were collected
+	Evicted   []string       // servers that are not waited for
 	Links     map[repl.MemberID]LinkStatus
 	Partners  map[repl.MemberID]version.Vector // what downstream partners know
 	Counts    store.Counts
@@ -106,9 +109,14 @@ func (f *Folder) Status() Status {
 	s := Status{
 		Phase: f.Phase(), Stopped: string(f.stopped), Walking: f.walking,
 		Dirty: len(f.dirty.queue), Looking: len(f.looking), InFlight: len(f.flight.records),
-		Vector: f.st.Vector(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
+		Vector: f.st.Vector(), Floor: f.st.Floor(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
+	}
+	for i := range f.cfg.Members {
+		if m := &f.cfg.Members[i]; f.out(m) {
+			s.Evicted = append(s.Evicted, m.Server)
+		}
 	}
 	for _, l := range f.later {
 		if l.open {

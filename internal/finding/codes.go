@@ -59,5 +59,9 @@ const (
 	ConflictStoreOverQuota   Code = "conflict-store-over-quota"
 	StagingSmall             Code = "staging-small"
 	ParkedUpdate             Code = "parked-update"
+	MemberAway               Code = "member-away"
+	MemberEvicted            Code = "member-evicted"
+	MemberStale              Code = "member-stale"
+	PartnerStale             Code = "partner-stale"
 	HeldOriginator           Code = "held-originator"
 )

@@ -354,6 +354,30 @@ var kinds = []Kind{
 		"The update's parent has not arrived yet and is asked for. The update is not counted as known, so it cannot be missed.",
 	},
 	{
+		MemberAway, Warning,
+		"a member of the folder has not been heard of for long",
+		"Bring the server or its connections back; if it is gone for good, remove its membership.",
+		"Deletions are remembered until every member knows them, so one that is away makes them stay. When it has been away for the whole tombstone-lifetime, it is evicted: it may come back later, but what it has is then compared with the others and is not authoritative.",
+	},
+	{
+		MemberEvicted, Warning,
+		"a member of the folder was evicted, because it was away for longer than deletions are remembered",
+		"Bring the server back, and it starts anew by itself; if it is gone for good, remove its membership.",
+		"It is not waited for any more. When it comes back it takes a new database: what it has that the others do not goes to its conflict store or to .dfsr/preexisting, and nothing of it is lost.",
+	},
+	{
+		MemberStale, Warning,
+		"this member's records are older than deletions are remembered",
+		"Nothing: the folder is compared with the partners anew. Look for what users changed here meanwhile with `dfs preserved list`.",
+		"It was away for longer than tombstone-lifetime, or its database is of a backup that is so old. Partners have forgotten deletions that it never heard of, so a diff would bring deleted files back. It starts anew with a new database, not authoritatively: files that differ or that only it has are kept in its conflict store and in .dfsr/preexisting.",
+	},
+	{
+		PartnerStale, Warning,
+		"a partner's records are older than deletions are remembered here",
+		"Nothing if it is short: the partner starts anew by itself. If it stays, look at `dfs status` there.",
+		"The partner does not know deletions that this member has forgotten, so nothing is taken from it until it does.",
+	},
+	{
 		HeldOriginator, Error,
 		"a mass change of one member is held back",
 		"Look at `dfs held list`; if it was meant run `dfs held release`, if not `dfs held reject`.",

@@ -153,6 +153,7 @@ func (d *decider) hiding(e *entry) hiding {
 	dir := d.canon(e.now.Parent)
 	is, known := d.hid[dir.uid]
 	if !known {
+		d.hid[dir.uid] = shown // what is not settled yet may be a ring
 		if is = d.hiding(dir); is == keptOut && d.object(dir) == nil {
 			is = unheld // it is not here itself
 		}

@@ -281,6 +281,11 @@ func (in *inbound) answerer(m wire.Message) (answerer, counter, int64) {
 			v, err := h.Barrier(ctx, in.partner, m.Folder)
 			return &wire.BarrierReply{Vector: v}, err
 		}), false)
+	case *wire.CoverRequest:
+		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
+			heard, err := h.Cover(ctx, in.partner, m.Folder, m.Statements)
+			return &wire.CoverReply{Statements: heard}, err
+		}), false)
 	case *wire.StatusRequest:
 		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
 			return h.Status(ctx, in.partner, m.Folder)

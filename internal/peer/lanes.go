@@ -116,6 +116,8 @@ func (in *inbound) pacersOf(m wire.Message) pacers {
 		return in.pacers(m.Folder)
 	case *wire.BarrierRequest:
 		return in.pacers(m.Folder)
+	case *wire.CoverRequest:
+		return in.pacers(m.Folder)
 	case *wire.StatusRequest:
 		return in.pacers(m.Folder)
 	}

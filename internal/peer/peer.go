@@ -169,6 +169,9 @@ type Handler interface {
 	Rdc(ctx context.Context, partner repl.MemberID, req *wire.RdcRequest) ([]byte, error)
 	// Barrier drains the journal, commits what it finds, and returns the vector.
 	Barrier(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (version.Vector, error)
+	// Cover takes what a partner has heard that members of the folder cover, and
+	// returns what this member has.
+	Cover(ctx context.Context, partner repl.MemberID, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
 	// Status says how this member stands with the folder.
 	Status(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error)
 	// Directory returns the signed domain file if it is newer than the one

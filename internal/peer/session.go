@@ -137,6 +137,16 @@ func (s *Session) Barrier(ctx context.Context, folder repl.FolderID) (version.Ve
 	return r.Vector, nil
 }
 
+// Cover tells the other side what members of a folder are known to cover, and
+// returns what it has heard.
+func (s *Session) Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error) {
+	r, err := question[*wire.CoverReply](ctx, s, &wire.CoverRequest{Folder: folder, Statements: heard})
+	if err != nil {
+		return nil, err
+	}
+	return r.Statements, nil
+}
+
 // Status asks how the other side stands with a folder.
 func (s *Session) Status(ctx context.Context, folder repl.FolderID) (*wire.StatusReply, error) {
 	return question[*wire.StatusReply](ctx, s, &wire.StatusRequest{Folder: folder})

@@ -49,6 +49,10 @@ func TestQuestionsAreAnswered(t *testing.T) {
 		if v, err := s.Barrier(ctx, docs); err != nil || v.Len() != 5 {
 			t.Errorf("barrier %v, %v", v, err)
 		}
+		heard := []repl.Statement{{Member: repl.MemberID{77}, Originator: version.Originator{1}, Covers: version.Vector{}}}
+		if told, err := s.Cover(ctx, docs, heard); err != nil || len(told) != 0 { // that of who asks would come back
+			t.Errorf("cover %+v, %v", told, err)
+		}
 		if st, err := s.Status(ctx, docs); err != nil || st.Pending != 7 || st.Phase != wire.PhaseNormal {
 			t.Errorf("status %+v, %v", st, err)
 		}

@@ -126,6 +126,15 @@ func (s *shelf) Rdc(_ context.Context, _ repl.MemberID, req *wire.RdcRequest) ([
 	return req.Question.Encode(nil), nil
 }
 
+func (s *shelf) Cover(_ context.Context, partner repl.MemberID, _ repl.FolderID, heard []repl.Statement) ([]repl.Statement, error) {
+	for i := range heard {
+		if heard[i].Member == partner {
+			return heard[i : i+1], nil
+		}
+	}
+	return nil, nil
+}
+
 func (s *shelf) Barrier(ctx context.Context, _ repl.MemberID, _ repl.FolderID) (version.Vector, error) {
 	if s.barrier != nil {
 		return s.barrier(ctx)

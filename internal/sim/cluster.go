@@ -49,8 +49,13 @@ type Cluster struct {
 	trace    []string
 	silent   bool // nothing is traced
 	// tail follows every content; with one, contents are large enough for deltas.
-	tail  string
-	Count Counters
+	tail string
+	// life is the tombstones'; 0: none is collected, and nobody evicted.
+	life time.Duration
+	out  map[repl.MemberID]version.Originator // the databases that the directory has put out
+	// buried are the tombstones that were collected somewhere, by object.
+	buried map[repl.UID]repl.Update
+	Count  Counters
 }
 
 // Member is one server of the cluster.
@@ -70,6 +75,7 @@ type Member struct {
 	up     map[repl.MemberID]bool
 	found  map[string]string // findings raised, by code and object
 	token  uint64
+	born   repl.Time  // when it started last
 	open   []openFile // of users
 	images []image
 	// revived are versions first known of this member since it was put back.
@@ -77,10 +83,10 @@ type Member struct {
 	had     map[repl.UID]repl.Update // on record, as last seen
 	counts  [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
-	redecided, reanimated uint64
-	running               engine.Action // nil: none
-	losing                bool          // its session is lost
-	mounts                []string      // directories that something is mounted over
+	redecided, reanimated, collected uint64
+	running                          engine.Action // nil: none
+	losing                           bool          // its session is lost
+	mounts                           []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -118,6 +124,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
 		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
+		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update),
 	}
 	c.shadow.init()
 	c.law = newLaw()
@@ -188,7 +195,7 @@ func (m *Member) start() error {
 	vol := m.disk.Open()
 	m.env = &engine.Env{
 		Volume: vol, Store: st, Now: m.c.clock,
-		Upstream: m.upstream, Drain: func() error { return nil },
+		Directory: domain{m}, Upstream: m.upstream, Drain: func() error { return nil },
 	}
 	m.env.Keep = preserve.Open(vol)
 	if m.c.tail != "" {
@@ -205,12 +212,12 @@ func (m *Member) start() error {
 	if intents, err := st.Intents(); err == nil && len(intents) > 0 {
 		m.c.Count.Intents++
 	}
-	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
+	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return m.remedy(err)
 	}
-	m.folder = folder
+	m.folder, m.born = folder, m.c.now
 	m.committed(allUpdates(m.env.Store), nil, m.env.Store.Vector()) // what was under way is settled
 	m.c.tracef("m%d starts in %v", m.index, folder.Phase())
 	m.step(engine.Tick{})
@@ -243,6 +250,7 @@ func (m *Member) step(ev engine.Event) {
 	if changed {
 		m.news(before)
 	}
+	m.collects()
 }
 
 // connect tells members which sessions stand.
@@ -329,6 +337,9 @@ func (m *Member) waits(t *task) bool {
 	up := m.c.byID(ask.Member)
 	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
 		return m.c.now-t.asked < 1e9
+	}
+	if t.asked < up.born { // who waits is woken when a folder ends
+		return false
 	}
 	if ask.Until > 0 && m.c.now >= ask.Until {
 		return false

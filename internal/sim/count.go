@@ -26,6 +26,11 @@ type Counters struct {
 	Filters                                             int            // changes of a member's filter
 	Missing                                             int            // records that no member has the object of, after a filter was lifted
 	Hidden                                              int            // live records that a filter hides, at a rest
+	Collected                                           int            // tombstones
+	Evicted, Readmitted                                 int            // databases put out for being away, and members that came back with another
+	Anew                                                int            // members that started anew, not authoritatively
+	Stale                                               int            // of them, those that a partner refused a diff
+	Away                                                int            // times that a member was away while days went by
 	Rules                                               [28]int
 }
 
@@ -37,6 +42,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
+		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 	} {
 		*n.to += *n.from
 	}
@@ -62,6 +68,7 @@ func (m *Member) tally() {
 	}
 	m.c.Count.Redecided += int(stats.Redecided - m.redecided)
 	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
+	m.c.Count.Collected += int(stats.Collected - m.collected)
 	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
 }
 
@@ -131,6 +138,11 @@ func (s *Counters) Table() []Row {
 		Row{"deleted objects that came back under their names", s.Reanimated},
 		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
+		Row{"rule 25: tombstones collected", s.Collected},
+		Row{"rule 25: members evicted", s.Evicted},
+		Row{"rule 25: evicted members back in", s.Readmitted},
+		Row{"rule 25: members that started anew", s.Anew},
+		Row{"rule 25: diffs refused below the floor", s.Stale},
 	)
 }
 

@@ -15,13 +15,16 @@ type law struct {
 	by    map[version.Originator][]version.GVSN // known, as they came
 	of    map[repl.UID]map[version.GVSN]bool
 	types map[repl.UID]repl.Type
+	// last are the greatest versions that went with the database that made them,
+	// before anybody else had them: what they replaced may be covered without them.
+	last map[repl.UID]repl.Update
 	// broken is the first thing that was against the law.
 	broken error
 }
 
 func newLaw() law {
 	return law{
-		known: make(map[version.GVSN]repl.Update), by: make(map[version.Originator][]version.GVSN), of: make(map[repl.UID]map[version.GVSN]bool), types: make(map[repl.UID]repl.Type),
+		known: make(map[version.GVSN]repl.Update), by: make(map[version.Originator][]version.GVSN), of: make(map[repl.UID]map[version.GVSN]bool), types: make(map[repl.UID]repl.Type), last: make(map[repl.UID]repl.Update),
 	}
 }
 
@@ -150,6 +153,12 @@ func (m *Member) notSmaller(g version.GVSN, now version.Vector) {
 	m.c.Count.Rules[1]++
 	rec, ok, err := m.env.Store.Get(u.UID)
 	if err == nil && ok && repl.Compare(&rec.Update, &u) >= 0 {
+		return
+	}
+	if gone, ok := m.c.law.last[u.UID]; ok && repl.Compare(&gone, &u) > 0 {
+		return
+	}
+	if dead, buried := m.c.buried[u.UID]; buried && !ok && m.env.Store.Floor().Contains(dead.GVSN) && repl.Compare(&dead, &u) >= 0 {
 		return
 	}
 	for h := range m.c.law.of[u.UID] {

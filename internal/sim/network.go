@@ -68,6 +68,14 @@ func (s session) Barrier(context.Context, repl.FolderID) (v version.Vector, err 
 	return v, err
 }
 
+func (s session) Cover(_ context.Context, _ repl.FolderID, heard []repl.Statement) (theirs []repl.Statement, err error) {
+	err = s.call(func() error {
+		theirs, err = s.to.folder.Cover(s.to.env, heard)
+		return err
+	})
+	return theirs, err
+}
+
 func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
 	for i := range items {
 		var data []byte

@@ -223,6 +223,7 @@ func (c *Cluster) brief(text string) string {
 // of another time or membership.
 func (m *Member) forget() (*store.Folder, error) {
 	m.promises = false
+	m.c.Count.Anew++
 	if err := m.store.DropFolder(folderID); err != nil {
 		return nil, err
 	}
@@ -235,6 +236,9 @@ func (m *Member) forget() (*store.Folder, error) {
 
 // rebuild starts a member anew whose records are of the past.
 func (m *Member) rebuild() error {
+	if strings.HasPrefix(m.found[string(finding.MemberStale)+" sim/folder"], "partner") {
+		m.c.Count.Stale++
+	}
 	m.disk.Kill()
 	m.folder, m.served, m.tasks, m.events = nil, nil, nil, nil
 	m.c.connect()
@@ -299,6 +303,9 @@ func (l *law) forget(c *Cluster) error {
 	for g, u := range l.known {
 		if all.Contains(g) {
 			continue
+		}
+		if last, ok := l.last[u.UID]; !ok || repl.Compare(&last, &u) < 0 {
+			l.last[u.UID] = u
 		}
 		delete(l.known, g)
 		delete(l.of[u.UID], g)

@@ -31,6 +31,7 @@ type Plan struct {
 	Narrow   bool // the second member's disk holds short names only
 	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
+	Months   bool // months go by, members are away for long, and tombstones go
 	Trace    bool // remember what happens
 }
 
@@ -56,6 +57,9 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+	}
+	if p.Months {
+		c.live(60 * 24 * time.Hour)
 	}
 	if p.Filters {
 		more := filter.Defaults()
@@ -122,6 +126,16 @@ func (c *Cluster) chance(faults bool) error {
 	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
+	}
+	if c.life > 0 {
+		if c.rnd.IntN(60) == 0 {
+			if err := m.hearDomain(); err != nil || m.folder == nil {
+				return err
+			}
+		}
+		if c.rnd.IntN(150) == 0 {
+			return c.months()
+		}
 	}
 	switch n := c.rnd.IntN(1000); {
 	case n < 450:
@@ -281,6 +295,12 @@ const (
 func (c *Cluster) Rest() error {
 	defer func() { c.still = false }()
 	if err := c.heal(); err != nil {
+		return err
+	}
+	if err := c.inform(); err != nil { // some start anew then
+		return err
+	}
+	if err := c.settle(); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {

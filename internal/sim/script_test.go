@@ -41,6 +41,9 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	deaf NAME NAME             the first hears nothing of the second
 //	filter [PATTERN …]         the folder leaves these files out beside those it always does
 //	wait DURATION              time goes by
+//	life DAYS                  how long deletions are remembered (before start)
+//	days N                     so many days go by, twice a day members tell each other of themselves
+//	domain                     everybody who can be reached hears what the directory says of members
 //
 //	NAME writes PATH TEXT      NAME copies-old PATH TEXT   (with an mtime of last year)
 //	NAME saves PATH TEXT       NAME renames PATH TO        NAME swaps PATH TO
@@ -58,6 +61,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	tree [NAME]                names, types, contents; once if all have the same
 //	preserved                  what the conflict stores hold
 //	records                    what is on record, by the last author
+//	tombstones                 how many deletions each remembers
+//	evicted                    whom the directory has put out
 //	made                       of how many objects each has made a version since it was asked last
 //	travelled                  how many contents have travelled since it was asked last
 //	findings                   what the members have to say
@@ -235,6 +240,21 @@ func (s *script) command(line string) ([]string, error) {
 		return nil, s.start(w[1:])
 	case "apart", "together", "deaf", "link":
 		return nil, errors.Join(s.connections(w[0], w[1:]), s.work())
+	case "life":
+		n, err := strconv.Atoi(w[1])
+		s.c.live(time.Duration(n) * 24 * time.Hour)
+		return nil, err
+	case "days":
+		n, err := strconv.Atoi(w[1])
+		for range 2 * n {
+			s.c.pass(12 * time.Hour)
+			if werr := s.work(); werr != nil {
+				return nil, werr
+			}
+		}
+		return nil, err
+	case "domain":
+		return nil, errors.Join(s.c.inform(), s.work())
 	case "wait":
 		d, err := time.ParseDuration(w[1])
 		s.c.pass(d)
@@ -433,6 +453,22 @@ func (s *script) print(w []string) ([]string, error) {
 		return s.preserved()
 	case "records":
 		return s.records(), nil
+	case "tombstones":
+		var out []string
+		for _, m := range s.c.members {
+			if m.folder != nil {
+				out = append(out, fmt.Sprintf("%s: %d", s.members[m.index], m.env.Store.Counts().Tombstones))
+			}
+		}
+		return out, nil
+	case "evicted":
+		var out []string
+		for i, m := range s.c.members {
+			if !s.c.out[m.id].IsZero() {
+				out = append(out, s.members[i])
+			}
+		}
+		return orNothing(out), nil
 	case "made":
 		return s.count(), nil
 	case "travelled":

@@ -149,12 +149,27 @@ func TestHubOfFour(t *testing.T) {
 	play(t, 40, Plan{Members: 4, Topology: Hub, Steps: 1600, Faults: true})
 }
 
+// TestMonths: time goes by, members are away for longer than tombstones live, are
+// evicted and come back.
+func TestMonths(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+}
+
+// TestMonthsInAChain: what one end covers the other learns through the middle.
+func TestMonthsInAChain(t *testing.T) {
+	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
+}
+
+func TestMonthsOfTwo(t *testing.T) {
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+}
+
 func TestEditsOfFewFiles(t *testing.T) {
 	play(t, 30, Plan{Members: 2, Topology: Mesh, Steps: 1200, Edits: true})
 }
 
 func TestEditsWithFaults(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Edits: true})
+	play(t, 45, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Edits: true})
 }
 
 // TestMovers: directories are moved into one another, at two places at once.

@@ -240,33 +240,6 @@ func (f *Folder) Intents() ([]Intent, error) {
 	return out, bad
 }
 
-// PartnerVector returns what a downstream member was last known to know; empty
-// if it never said.
-func (f *Folder) PartnerVector(m repl.MemberID) (version.Vector, error) {
-	value, ok, err := f.kv.Get(f.keys.partner(m))
-	if err != nil || !ok {
-		return make(version.Vector), err
-	}
-	v, err := version.DecodeVector(value)
-	if err != nil {
-		return nil, corrupt("vector of partner %v: %v", m, err)
-	}
-	return v, nil
-}
-
-// SetPartnerVector stores what a downstream member said that it knows. It is
-// not synced: after a crash an older vector means that less is collected.
-func (f *Folder) SetPartnerVector(m repl.MemberID, v version.Vector) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dropped {
-		return fmt.Errorf("folder %v: its records were dropped", f.id)
-	}
-	var ops Ops
-	ops.Set(f.keys.partner(m), v.Append(nil))
-	return f.s.kv.Apply(&ops, false)
-}
-
 // Snapshot is one consistent view of a folder's durable state.
 type Snapshot struct {
 	view

@@ -23,13 +23,15 @@ type Batch struct {
 	Writes []Write
 	// Drop removes provisional records altogether; unknown ones are ignored.
 	Drop []repl.UID
-	// Collect removes tombstones that are old and known to all (rule 25); their
-	// GVSNs join the GC floor. Unknown ones are ignored.
+	// Collect removes tombstones that are old and known to all (rule 25); the
+	// GVSNs of those that Floor does not hold join the GC floor. Unknown ones are
+	// ignored.
 	Collect []repl.UID
 	// Join is added to the vector. The GVSN of every record written that is not
 	// provisional is added by itself.
 	Join version.Vector
-	// Floor is added to the GC floor, as after a clone import.
+	// Floor is added to the GC floor: what is collected with it, or a partner's
+	// at the end of an initial sync.
 	Floor        version.Vector
 	AddIntents   []Intent
 	ClearIntents []repl.UID // before AddIntents
@@ -365,10 +367,12 @@ func (p *put) addRemovals(b *Batch) error {
 			return broken("record %v would be dropped and is not provisional", uid)
 		}
 		if collect {
-			if p.floor == nil {
-				p.floor = p.f.floor.Clone()
+			if !b.Floor.Contains(it.old.GVSN) && !p.f.floor.Contains(it.old.GVSN) {
+				if p.floor == nil {
+					p.floor = p.f.floor.Clone()
+				}
+				p.floor.Add(it.old.GVSN)
 			}
-			p.floor.Add(it.old.GVSN)
 		}
 		p.at[uid] = len(p.items)
 		p.items = append(p.items, it)

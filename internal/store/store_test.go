@@ -559,7 +559,8 @@ func TestStateFloorAndPartnersAreKept(t *testing.T) {
 			Volume: "uuid", Clean: true, Boot: repl.GUID{4}, Filter: repl.Hash{5}, Since: -6, Partner: repl.MemberID{7},
 		}
 		partner := version.Vector{other: {{Low: 8, High: 20}}}
-		must(t, m.f.SetPartnerVector(repl.MemberID{9}, partner))
+		cover := Cover{repl.Statement{Member: repl.MemberID{9}, Originator: other, Stamp: -4, Covers: partner}, 77}
+		must(t, m.f.SetCovers([]Cover{cover, {Statement: repl.Statement{Member: repl.MemberID{8}, Covers: version.Vector{}}, Heard: 3}}))
 		m.put(&Batch{State: &s, Collect: []repl.UID{a.UID}, Join: version.Vector{other: {{Low: 3, High: 7}, {Low: 9, High: 10}}, {8}: nil}})
 		for range 2 {
 			equal(t, "state", m.f.State(), s)
@@ -573,8 +574,8 @@ func TestStateFloorAndPartnersAreKept(t *testing.T) {
 				t.Fatalf("a collected tombstone is there: %v, %v; floor %v", ok, err, m.f.Floor())
 			}
 			equal(t, "counts", m.f.Counts(), Counts{Directories: 1})
-			got, err := m.f.PartnerVector(repl.MemberID{9})
-			equal(t, "partner", []any{got, err}, []any{partner, nil})
+			got, err := m.f.Covers()
+			equal(t, "covers", []any{got[1], len(got), err}, []any{cover, 2, nil})
 			m.restart()
 		}
 	})

@@ -21,10 +21,16 @@ func (m *DiffRequest) append(b []byte) ([]byte, error) {
 	if len(m.Except) > 0 {
 		except, err4 = encodeVector(m.Except)
 	}
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	var floor []byte
+	var err5 error
+	if len(m.Floor) > 0 {
+		floor, err5 = encodeVector(m.Floor)
+	}
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
 	return marshal(b, &wirepb.DiffRequest{
+		Floor:  floor,
 		Folder: m.Folder[:], Vector: v, AfterOriginator: encodeOriginator(m.After), AfterVersion: m.After.Version,
 		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except, Packed: m.Packed,
 	})
@@ -46,11 +52,16 @@ func (m *DiffRequest) decode(b []byte) error {
 	if len(p.Except) > 0 {
 		except, err7 = version.DecodeVector(p.Except)
 	}
+	var floor version.Vector
+	var err8 error
+	if len(p.Floor) > 0 {
+		floor, err8 = version.DecodeVector(p.Floor)
+	}
 	*m = DiffRequest{
 		Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase, Except: except,
-		Packed: p.Packed,
+		Packed: p.Packed, Floor: floor,
 	}
-	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
+	return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8)
 }
 
 // Type returns TypeDiffPage.
@@ -60,11 +71,16 @@ func (m *DiffPage) append(b []byte) ([]byte, error) {
 	v, err1 := encodeVector(m.Vector)
 	page, err2 := encodePage(m.Updates)
 	err3 := bounded("bytes of the snapshot token", len(m.Snapshot), MaxSnapshot)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	var floor []byte
+	var err4 error
+	if len(m.Floor) > 0 {
+		floor, err4 = encodeVector(m.Floor)
+	}
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	p := &wirepb.DiffPage{
-		Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
+		Floor: floor, Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
 		CursorOriginator: encodeOriginator(m.Cursor), CursorVersion: m.Cursor.Version, Phase: uint32(m.Phase),
 	}
 	if m.Packed {
@@ -89,8 +105,13 @@ func (m *DiffPage) decode(b []byte) error {
 	cursor, err3 := decodeGVSN(p.CursorOriginator, p.CursorVersion)
 	phase, err4 := decodePhase(p.Phase)
 	err5 := bounded("bytes of the snapshot token", len(p.Snapshot), MaxSnapshot)
-	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0}
-	return errors.Join(err1, err2, err3, err4, err5, err6)
+	var floor version.Vector
+	var err7 error
+	if len(p.Floor) > 0 {
+		floor, err7 = version.DecodeVector(p.Floor)
+	}
+	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor}
+	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
 
 // Type returns TypeRecordsRequest.

@@ -44,6 +44,9 @@ const (
 	MaxAddress   = 255      // one address
 	MaxDirectory = 16 << 20 // a signed domain file
 	MaxRequest   = 16 << 10
+	MaxMembers   = 1024     // statements in a CoverRequest or CoverReply
+	MaxCovers    = 64 << 10 // the vector of one of them
+	MaxCover     = 4 << 20  // all of them
 	// FrameCost is what each Content frame costs of the credit beside its body.
 	FrameCost = 512
 
@@ -79,6 +82,8 @@ const (
 	TypeRenewReply     Type = 23
 	TypeRdcRequest     Type = 24
 	TypeRdcReply       Type = 25
+	TypeCoverRequest   Type = 26
+	TypeCoverReply     Type = 27
 	TypeJoinRequest    Type = 30
 	TypeJoinReply      Type = 31
 )
@@ -99,8 +104,8 @@ var kinds = map[Type]kind{
 	TypeCredit:         {"Credit", small, 0, func() Message { return new(Credit) }},
 	TypeCancel:         {"Cancel", 0, 0, func() Message { return new(Cancel) }},
 	TypePace:           {"Pace", small, 0, func() Message { return new(Pace) }},
-	TypeDiffRequest:    {"DiffRequest", 2*maxVector + small, 0, func() Message { return new(DiffRequest) }},
-	TypeDiffPage:       {"DiffPage", maxVector + MaxPage + small, 0, func() Message { return new(DiffPage) }},
+	TypeDiffRequest:    {"DiffRequest", 3*maxVector + small, 0, func() Message { return new(DiffRequest) }},
+	TypeDiffPage:       {"DiffPage", 2*maxVector + MaxPage + small, 0, func() Message { return new(DiffPage) }},
 	TypeRecordsRequest: {"RecordsRequest", 256 << 10, 0, func() Message { return new(RecordsRequest) }},
 	TypeRecordsReply:   {"RecordsReply", maxVector + MaxPage + 256<<10, 0, func() Message { return new(RecordsReply) }},
 	TypeContentRequest: {"ContentRequest", 512 << 10, 0, func() Message { return new(ContentRequest) }},
@@ -115,6 +120,8 @@ var kinds = map[Type]kind{
 	TypeRenewReply:     {"RenewReply", 64 << 10, 0, func() Message { return new(RenewReply) }},
 	TypeRdcRequest:     {"RdcRequest", 128 << 10, 0, func() Message { return new(RdcRequest) }},
 	TypeRdcReply:       {"RdcReply", rdc.MaxReply + small, 0, func() Message { return new(RdcReply) }},
+	TypeCoverRequest:   {"CoverRequest", MaxCover + small, 0, func() Message { return new(CoverRequest) }},
+	TypeCoverReply:     {"CoverReply", MaxCover + small, 0, func() Message { return new(CoverReply) }},
 	TypeJoinRequest:    {"JoinRequest", 64 << 10, 0, func() Message { return new(JoinRequest) }},
 	TypeJoinReply:      {"JoinReply", MaxDirectory + 256<<10, 0, func() Message { return new(JoinReply) }},
 }
@@ -177,6 +184,7 @@ const (
 	CodeUnavailable   Code = 6
 	CodeSnapshotGone  Code = 7
 	CodeInternal      Code = 8
+	CodeStale         Code = 9
 	CodeTokenWrong    Code = 20
 	CodeTokenExpired  Code = 21
 	CodeTokenUsed     Code = 22
@@ -186,7 +194,7 @@ const (
 
 var codeNames = map[Code]string{
 	CodeProtocol: "protocol", CodeVersion: "version", CodeIdentity: "identity", CodeNotServed: "not-served",
-	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal",
+	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal", CodeStale: "stale",
 	CodeTokenWrong: "token-wrong", CodeTokenExpired: "token-expired", CodeTokenUsed: "token-used",
 	CodeClock: "clock", CodeUnknownServer: "unknown-server",
 }
@@ -294,6 +302,9 @@ type DiffRequest struct {
 	// not commit it yet.
 	Except version.Vector
 	Packed bool // the page may come packed
+	// Floor is what the requester was given of floors in its initial sync (rule
+	// 25); else empty.
+	Floor version.Vector
 }
 
 // LeaveOut is what the answer need not hold.
@@ -314,6 +325,9 @@ type DiffPage struct {
 	Cursor   version.GVSN
 	Phase    Phase
 	Packed   bool // the updates travel packed, if that is shorter
+	// Floor is the upstream's, if the requester does not cover it and is in its
+	// initial sync (rule 25); else empty.
+	Floor version.Vector
 }
 
 // RecordsRequest asks for the current records of objects.
@@ -330,6 +344,16 @@ type RecordsReply struct {
 	Vector   version.Vector
 	Answered int
 }
+
+// CoverRequest brings what the requester and others have said that they cover,
+// and asks for what the upstream has heard.
+type CoverRequest struct {
+	Folder     repl.FolderID
+	Statements []repl.Statement
+}
+
+// CoverReply is what the upstream has heard.
+type CoverReply struct{ Statements []repl.Statement }
 
 // RdcRequest asks about the content of one version: for nodes or pieces of its
 // signature (Question), or for grains. One of the two is set.

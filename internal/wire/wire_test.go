@@ -80,6 +80,7 @@ func samples() []Message {
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Off: 3, Len: 400}}}},
 		&RdcReply{Reply: []byte("nodes")},
 		&BarrierRequest{Folder: folder}, &BarrierReply{Vector: v},
+		&CoverRequest{Folder: folder, Statements: []repl.Statement{{Member: repl.MemberID{1}, Originator: version.Originator{2}, Stamp: -3, Covers: v}, {Member: repl.MemberID{4}, Originator: version.Originator{5}, Covers: version.Vector{}}}}, &CoverReply{},
 		&StatusRequest{Folder: folder}, &StatusReply{Phase: PhaseNormal, Vector: v, Pending: 5},
 		&DirectoryGet{Term: 2, Generation: 9, Wait: true}, &DirectoryCopy{Term: 2, Generation: 10, Signed: []byte("signed")},
 		&RenewRequest{Request: []byte("csr")}, &RenewReply{Certificate: []byte("cert")},

@@ -565,6 +565,9 @@ type Folder struct {
 	RdcSavedBytes         uint64                 `protobuf:"varint,36,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content installed since start that did not have to come
 	SimilaritySavedBytes  uint64                 `protobuf:"varint,37,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
 	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
+	Floor                 string                 `protobuf:"bytes,39,opt,name=floor,proto3" json:"floor,omitempty"`                                                                 // up to where tombstones were collected; in the form of vector
+	Collected             uint64                 `protobuf:"varint,40,opt,name=collected,proto3" json:"collected,omitempty"`                                                        // tombstones collected since start
+	Evicted               []string               `protobuf:"bytes,41,rep,name=evicted,proto3" json:"evicted,omitempty"`                                                             // members that are not waited for until they have started anew
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -863,6 +866,27 @@ func (x *Folder) GetCompressionSavedBytes() uint64 {
 		return x.CompressionSavedBytes
 	}
 	return 0
+}
+
+func (x *Folder) GetFloor() string {
+	if x != nil {
+		return x.Floor
+	}
+	return ""
+}
+
+func (x *Folder) GetCollected() uint64 {
+	if x != nil {
+		return x.Collected
+	}
+	return 0
+}
+
+func (x *Folder) GetEvicted() []string {
+	if x != nil {
+		return x.Evicted
+	}
+	return nil
 }
 
 // Backlog is what one side has and the other lacks.
@@ -4214,7 +4238,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
 	"\n" +
 	"OrderReply\x125\n" +
-	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xec\t\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xba\n" +
+	"\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4261,7 +4286,10 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04open\x18# \x01(\x03R\x04open\x12&\n" +
 	"\x0frdc_saved_bytes\x18$ \x01(\x04R\rrdcSavedBytes\x124\n" +
 	"\x16similarity_saved_bytes\x18% \x01(\x04R\x14similaritySavedBytes\x126\n" +
-	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\"9\n" +
+	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\x12\x14\n" +
+	"\x05floor\x18' \x01(\tR\x05floor\x12\x1c\n" +
+	"\tcollected\x18( \x01(\x04R\tcollected\x12\x18\n" +
+	"\aevicted\x18) \x03(\tR\aevicted\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x9e\x03\n" +

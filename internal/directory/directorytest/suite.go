@@ -47,7 +47,7 @@ groups:
         owners: name
         members:
           hub:    {path: /srv/docs, primary: true}
-          branch: {path: "/srv/my docs", read-only: true, staging-quota: 5000MiB, conflict-retention: 30d}
+          branch: {path: "/srv/my docs", read-only: true, staging-quota: 5000MiB, conflict-retention: 30d, evicted: 3f2504e0-4f89-41d3-9a0c-0305e82c3301}
           lab:    {path: /srv/docs, enabled: false}
       media:
         case: insensitive

@@ -654,6 +654,7 @@ type DiffRequest struct {
 	Phase           uint32                 `protobuf:"varint,8,opt,name=phase,proto3" json:"phase,omitempty"`
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
 	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
+	Floor           []byte                 `protobuf:"bytes,11,opt,name=floor,proto3" json:"floor,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -758,6 +759,13 @@ func (x *DiffRequest) GetPacked() bool {
 	return false
 }
 
+func (x *DiffRequest) GetFloor() []byte {
+	if x != nil {
+		return x.Floor
+	}
+	return nil
+}
+
 type DiffPage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Vector           []byte                 `protobuf:"bytes,1,opt,name=vector,proto3" json:"vector,omitempty"`
@@ -769,6 +777,7 @@ type DiffPage struct {
 	Phase            uint32                 `protobuf:"varint,7,opt,name=phase,proto3" json:"phase,omitempty"`
 	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"` // zstd of a Page, in place of page
 	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
+	Floor            []byte                 `protobuf:"bytes,10,opt,name=floor,proto3" json:"floor,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -866,6 +875,134 @@ func (x *DiffPage) GetRaw() uint32 {
 	return 0
 }
 
+func (x *DiffPage) GetFloor() []byte {
+	if x != nil {
+		return x.Floor
+	}
+	return nil
+}
+
+// Cover is the header of CoverRequest and CoverReply; a reply names no folder.
+type Cover struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	Statements    []*Statement           `protobuf:"bytes,2,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cover) Reset() {
+	*x = Cover{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cover) ProtoMessage() {}
+
+func (x *Cover) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cover.ProtoReflect.Descriptor instead.
+func (*Cover) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Cover) GetFolder() []byte {
+	if x != nil {
+		return x.Folder
+	}
+	return nil
+}
+
+func (x *Cover) GetStatements() []*Statement {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type Statement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Originator    []byte                 `protobuf:"bytes,2,opt,name=originator,proto3" json:"originator,omitempty"`
+	Stamp         int64                  `protobuf:"fixed64,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Covers        []byte                 `protobuf:"bytes,4,opt,name=covers,proto3" json:"covers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Statement) Reset() {
+	*x = Statement{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Statement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Statement) ProtoMessage() {}
+
+func (x *Statement) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Statement.ProtoReflect.Descriptor instead.
+func (*Statement) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Statement) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *Statement) GetOriginator() []byte {
+	if x != nil {
+		return x.Originator
+	}
+	return nil
+}
+
+func (x *Statement) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *Statement) GetCovers() []byte {
+	if x != nil {
+		return x.Covers
+	}
+	return nil
+}
+
 type RecordsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -877,7 +1014,7 @@ type RecordsRequest struct {
 
 func (x *RecordsRequest) Reset() {
 	*x = RecordsRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1026,7 @@ func (x *RecordsRequest) String() string {
 func (*RecordsRequest) ProtoMessage() {}
 
 func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1039,7 @@ func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
 func (*RecordsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RecordsRequest) GetFolder() []byte {
@@ -939,7 +1076,7 @@ type RecordsReply struct {
 
 func (x *RecordsReply) Reset() {
 	*x = RecordsReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1088,7 @@ func (x *RecordsReply) String() string {
 func (*RecordsReply) ProtoMessage() {}
 
 func (x *RecordsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1101,7 @@ func (x *RecordsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsReply.ProtoReflect.Descriptor instead.
 func (*RecordsReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecordsReply) GetPage() []byte {
@@ -1019,7 +1156,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1168,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1181,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Item) GetUidOrigin() uint32 {
@@ -1124,7 +1261,7 @@ type ContentRequest struct {
 
 func (x *ContentRequest) Reset() {
 	*x = ContentRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1273,7 @@ func (x *ContentRequest) String() string {
 func (*ContentRequest) ProtoMessage() {}
 
 func (x *ContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1286,7 @@ func (x *ContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRequest.ProtoReflect.Descriptor instead.
 func (*ContentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ContentRequest) GetFolder() []byte {
@@ -1213,7 +1350,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1362,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1375,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Part) GetIndex() uint32 {
@@ -1328,7 +1465,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1477,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1490,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Content) GetParts() []*Part {
@@ -1386,7 +1523,7 @@ type RdcRequest struct {
 
 func (x *RdcRequest) Reset() {
 	*x = RdcRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1535,7 @@ func (x *RdcRequest) String() string {
 func (*RdcRequest) ProtoMessage() {}
 
 func (x *RdcRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1548,7 @@ func (x *RdcRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RdcRequest.ProtoReflect.Descriptor instead.
 func (*RdcRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RdcRequest) GetFolder() []byte {
@@ -1479,7 +1616,7 @@ type RdcReply struct {
 
 func (x *RdcReply) Reset() {
 	*x = RdcReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1628,7 @@ func (x *RdcReply) String() string {
 func (*RdcReply) ProtoMessage() {}
 
 func (x *RdcReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1641,7 @@ func (x *RdcReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RdcReply.ProtoReflect.Descriptor instead.
 func (*RdcReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RdcReply) GetReply() []byte {
@@ -1523,7 +1660,7 @@ type FolderRequest struct {
 
 func (x *FolderRequest) Reset() {
 	*x = FolderRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1672,7 @@ func (x *FolderRequest) String() string {
 func (*FolderRequest) ProtoMessage() {}
 
 func (x *FolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1685,7 @@ func (x *FolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderRequest.ProtoReflect.Descriptor instead.
 func (*FolderRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FolderRequest) GetFolder() []byte {
@@ -1567,7 +1704,7 @@ type BarrierReply struct {
 
 func (x *BarrierReply) Reset() {
 	*x = BarrierReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1716,7 @@ func (x *BarrierReply) String() string {
 func (*BarrierReply) ProtoMessage() {}
 
 func (x *BarrierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1729,7 @@ func (x *BarrierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierReply.ProtoReflect.Descriptor instead.
 func (*BarrierReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BarrierReply) GetVector() []byte {
@@ -1613,7 +1750,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1762,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1775,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusReply) GetPhase() uint32 {
@@ -1673,7 +1810,7 @@ type DirectoryGet struct {
 
 func (x *DirectoryGet) Reset() {
 	*x = DirectoryGet{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1822,7 @@ func (x *DirectoryGet) String() string {
 func (*DirectoryGet) ProtoMessage() {}
 
 func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1835,7 @@ func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryGet.ProtoReflect.Descriptor instead.
 func (*DirectoryGet) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DirectoryGet) GetGeneration() uint64 {
@@ -1733,7 +1870,7 @@ type DirectoryCopy struct {
 
 func (x *DirectoryCopy) Reset() {
 	*x = DirectoryCopy{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1882,7 @@ func (x *DirectoryCopy) String() string {
 func (*DirectoryCopy) ProtoMessage() {}
 
 func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1895,7 @@ func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryCopy.ProtoReflect.Descriptor instead.
 func (*DirectoryCopy) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DirectoryCopy) GetGeneration() uint64 {
@@ -1791,7 +1928,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1940,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1953,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenewRequest) GetRequest() []byte {
@@ -1835,7 +1972,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1984,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1997,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RenewReply) GetCertificate() []byte {
@@ -1886,7 +2023,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2035,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2048,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinRequest) GetProtocolMin() uint32 {
@@ -1982,7 +2119,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2131,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2144,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinReply) GetCertificate() []byte {
@@ -2099,7 +2236,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04Page\x12 \n" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
-	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\x99\x02\n" +
+	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\xaf\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2111,7 +2248,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05phase\x18\b \x01(\rR\x05phase\x12\x16\n" +
 	"\x06except\x18\t \x01(\fR\x06except\x12\x16\n" +
 	"\x06packed\x18\n" +
-	" \x01(\bR\x06packed\"\xfa\x01\n" +
+	" \x01(\bR\x06packed\x12\x14\n" +
+	"\x05floor\x18\v \x01(\fR\x05floor\"\x90\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2121,7 +2259,21 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x0ecursor_version\x18\x06 \x01(\x04R\rcursorVersion\x12\x14\n" +
 	"\x05phase\x18\a \x01(\rR\x05phase\x12\x16\n" +
 	"\x06packed\x18\b \x01(\fR\x06packed\x12\x10\n" +
-	"\x03raw\x18\t \x01(\rR\x03raw\"^\n" +
+	"\x03raw\x18\t \x01(\rR\x03raw\x12\x14\n" +
+	"\x05floor\x18\n" +
+	" \x01(\fR\x05floor\"W\n" +
+	"\x05Cover\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\fR\x06folder\x126\n" +
+	"\n" +
+	"statements\x18\x02 \x03(\v2\x16.dfs.wire.v1.StatementR\n" +
+	"statements\"q\n" +
+	"\tStatement\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x1e\n" +
+	"\n" +
+	"originator\x18\x02 \x01(\fR\n" +
+	"originator\x12\x14\n" +
+	"\x05stamp\x18\x03 \x01(\x10R\x05stamp\x12\x16\n" +
+	"\x06covers\x18\x04 \x01(\fR\x06covers\"^\n" +
 	"\x0eRecordsRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x12\n" +
@@ -2237,7 +2389,7 @@ func file_wire_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wirepb_wire_proto_rawDescData
 }
 
-var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*Hello)(nil),          // 0: dfs.wire.v1.Hello
 	(*Error)(nil),          // 1: dfs.wire.v1.Error
@@ -2249,33 +2401,36 @@ var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*Page)(nil),           // 7: dfs.wire.v1.Page
 	(*DiffRequest)(nil),    // 8: dfs.wire.v1.DiffRequest
 	(*DiffPage)(nil),       // 9: dfs.wire.v1.DiffPage
-	(*RecordsRequest)(nil), // 10: dfs.wire.v1.RecordsRequest
-	(*RecordsReply)(nil),   // 11: dfs.wire.v1.RecordsReply
-	(*Item)(nil),           // 12: dfs.wire.v1.Item
-	(*ContentRequest)(nil), // 13: dfs.wire.v1.ContentRequest
-	(*Part)(nil),           // 14: dfs.wire.v1.Part
-	(*Content)(nil),        // 15: dfs.wire.v1.Content
-	(*RdcRequest)(nil),     // 16: dfs.wire.v1.RdcRequest
-	(*RdcReply)(nil),       // 17: dfs.wire.v1.RdcReply
-	(*FolderRequest)(nil),  // 18: dfs.wire.v1.FolderRequest
-	(*BarrierReply)(nil),   // 19: dfs.wire.v1.BarrierReply
-	(*StatusReply)(nil),    // 20: dfs.wire.v1.StatusReply
-	(*DirectoryGet)(nil),   // 21: dfs.wire.v1.DirectoryGet
-	(*DirectoryCopy)(nil),  // 22: dfs.wire.v1.DirectoryCopy
-	(*RenewRequest)(nil),   // 23: dfs.wire.v1.RenewRequest
-	(*RenewReply)(nil),     // 24: dfs.wire.v1.RenewReply
-	(*JoinRequest)(nil),    // 25: dfs.wire.v1.JoinRequest
-	(*JoinReply)(nil),      // 26: dfs.wire.v1.JoinReply
+	(*Cover)(nil),          // 10: dfs.wire.v1.Cover
+	(*Statement)(nil),      // 11: dfs.wire.v1.Statement
+	(*RecordsRequest)(nil), // 12: dfs.wire.v1.RecordsRequest
+	(*RecordsReply)(nil),   // 13: dfs.wire.v1.RecordsReply
+	(*Item)(nil),           // 14: dfs.wire.v1.Item
+	(*ContentRequest)(nil), // 15: dfs.wire.v1.ContentRequest
+	(*Part)(nil),           // 16: dfs.wire.v1.Part
+	(*Content)(nil),        // 17: dfs.wire.v1.Content
+	(*RdcRequest)(nil),     // 18: dfs.wire.v1.RdcRequest
+	(*RdcReply)(nil),       // 19: dfs.wire.v1.RdcReply
+	(*FolderRequest)(nil),  // 20: dfs.wire.v1.FolderRequest
+	(*BarrierReply)(nil),   // 21: dfs.wire.v1.BarrierReply
+	(*StatusReply)(nil),    // 22: dfs.wire.v1.StatusReply
+	(*DirectoryGet)(nil),   // 23: dfs.wire.v1.DirectoryGet
+	(*DirectoryCopy)(nil),  // 24: dfs.wire.v1.DirectoryCopy
+	(*RenewRequest)(nil),   // 25: dfs.wire.v1.RenewRequest
+	(*RenewReply)(nil),     // 26: dfs.wire.v1.RenewReply
+	(*JoinRequest)(nil),    // 27: dfs.wire.v1.JoinRequest
+	(*JoinReply)(nil),      // 28: dfs.wire.v1.JoinReply
 }
 var file_wire_wirepb_wire_proto_depIdxs = []int32{
 	6,  // 0: dfs.wire.v1.Page.updates:type_name -> dfs.wire.v1.Update
-	12, // 1: dfs.wire.v1.ContentRequest.items:type_name -> dfs.wire.v1.Item
-	14, // 2: dfs.wire.v1.Content.parts:type_name -> dfs.wire.v1.Part
-	3,  // [3:3] is the sub-list for method output_type
-	3,  // [3:3] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	11, // 1: dfs.wire.v1.Cover.statements:type_name -> dfs.wire.v1.Statement
+	14, // 2: dfs.wire.v1.ContentRequest.items:type_name -> dfs.wire.v1.Item
+	16, // 3: dfs.wire.v1.Content.parts:type_name -> dfs.wire.v1.Part
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_wire_wirepb_wire_proto_init() }
@@ -2289,7 +2444,7 @@ func file_wire_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wirepb_wire_proto_rawDesc), len(file_wire_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

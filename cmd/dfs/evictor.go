@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"opendfs/internal/directory"
+	"opendfs/internal/repl"
+	"opendfs/internal/version"
+)
+
+// evictor is engine.Directory for one folder: each change is one compare-and-swap
+// in the directory, whatever that lives in. Where this server only has a copy
+// nothing is done: the master's own engine does it.
+type evictor struct {
+	admin  *admin
+	folder directory.UUID
+}
+
+// Evict is that of engine.Directory.
+func (e evictor) Evict(ctx context.Context, member repl.MemberID, database version.Originator) error {
+	return e.change(ctx, "evict member", member, func(m *directory.Membership) bool {
+		if !m.Evicted.IsZero() {
+			return false
+		}
+		m.Evicted = directory.UUID(database)
+		return true
+	})
+}
+
+// Readmit is that of engine.Directory.
+func (e evictor) Readmit(ctx context.Context, member repl.MemberID, database version.Originator) error {
+	return e.change(ctx, "readmit member", member, func(m *directory.Membership) bool {
+		if m.Evicted != directory.UUID(database) {
+			return false
+		}
+		m.Evicted = directory.UUID{}
+		return true
+	})
+}
+
+func (e evictor) change(ctx context.Context, what string, member repl.MemberID, edit func(*directory.Membership) bool) error {
+	doc, err := e.admin.dir.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d := doc.Domain.Clone()
+	s := d.Server(directory.UUID(member))
+	g, f := d.Folder(e.folder)
+	if s == nil || f == nil {
+		return nil
+	}
+	m := f.Member(s.Name)
+	if m == nil || !edit(m) {
+		return nil
+	}
+	next, err := doc.With(d)
+	if err != nil {
+		return err
+	}
+	object := g.Name + "/" + f.Name + "@" + s.Name
+	_, err = e.admin.updateAs(ctx, event{Who: "opendfs", From: "this server", What: what, Object: object}, d.Generation, next)
+	var copied *directory.NotMasterError
+	if errors.As(err, &copied) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", what, object, err)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"fmt"
+
+	"opendfs/internal/finding"
+	"opendfs/internal/store"
+	"opendfs/internal/wire"
+)
+
+// aboveFloors reports whether a page may be taken: its partner covers what was
+// collected here, and a member in its initial sync, which is given the floors of
+// those that it compares itself with, has nothing of another one that may have
+// been collected under this floor.
+func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
+	floor, object := f.st.Floor(), f.cfg.Name+" from "+l.member.String()
+	if !page.Vector.Covers(floor) {
+		l.known = nil // what it knows is not asked for
+		f.find.Raise(finding.PartnerStale, object, "")
+		f.endDiff(l, false)
+		f.delay(l)
+		return false
+	}
+	f.find.Clear(finding.PartnerStale, object)
+	switch {
+	case floor.Covers(page.Floor):
+	case len(floor) > 0 || f.phase != store.PhaseInitialSync:
+		f.endDiff(l, false)
+		f.stale(l)
+		return false
+	case f.storeFailed(f.st.Put(&store.Batch{Floor: page.Floor, NoSync: true})):
+		return false
+	}
+	l.stale = false
+	return true
+}
+
+// stale handles a partner that has collected what this member does not cover: its
+// records are too old for a diff. It starts anew, not authoritatively (rule 25).
+// In its initial sync it goes on with another partner, if it can.
+func (f *Folder) stale(l *link) {
+	l.stale = true
+	f.delay(l)
+	if f.phase != store.PhaseNormal {
+		for _, other := range f.links {
+			if other.up && !other.stale {
+				return
+			}
+		}
+	}
+	f.fail(finding.MemberStale, fmt.Sprintf("partner %v has forgotten deletions that were never heard of here", l.member))
+	f.rebuild = true
+}
