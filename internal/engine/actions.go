@@ -192,7 +192,7 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 		if c := &changes[i]; c.Content && c.Update.Type == repl.File {
 			w := fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)}
 			if len(w.Local) == 0 {
-				w.Old = ctx.old(&c.Update, a.cfg.minDelta())
+				w.Old = ctx.old(&c.Update)
 			}
 			wanted = append(wanted, w)
 			index = append(index, i)

@@ -33,16 +33,17 @@ const (
 	MaxUIDs      = 4096    // UIDs in a RecordsRequest
 	MaxItems     = 4096    // items in a ContentRequest, parts in a Content frame
 	MaxSeeds     = rdc.MaxSeeds
-	MaxNamed     = 8192     // seeds in a ContentRequest
-	MaxRanges    = 16384    // ranges in a ContentRequest
-	MaxNeeds     = 4 << 20  // needs before new bytes
-	MaxOffer     = 64       // an offer of rdc
-	MaxSnapshot  = 64       // a snapshot token
-	MaxText      = 1 << 10  // an error's text
-	MaxProduct   = 64       // a product version
-	MaxAddresses = 16       // addresses of one server
-	MaxAddress   = 255      // one address
-	MaxDirectory = 16 << 20 // a signed domain file
+	MaxNamed     = 8192      // seeds in a ContentRequest
+	MaxRanges    = 16384     // ranges in a ContentRequest
+	MaxGrains    = 192 << 10 // bytes of grains in a ContentRequest
+	MaxNeeds     = 4 << 20   // needs before new bytes
+	MaxOffer     = 64        // an offer of rdc
+	MaxSnapshot  = 64        // a snapshot token
+	MaxText      = 1 << 10   // an error's text
+	MaxProduct   = 64        // a product version
+	MaxAddresses = 16        // addresses of one server
+	MaxAddress   = 255       // one address
+	MaxDirectory = 16 << 20  // a signed domain file
 	MaxRequest   = 16 << 10
 	// FrameCost is what each Content frame costs of the credit beside its body.
 	FrameCost = 512
