@@ -337,13 +337,16 @@ func (e *Env) keptFile(k *preserve.Entry) (fetch.Old, bool) {
 	return fetch.Old{Local: fetch.Local{Area: k.Area, Name: k.Name, Identity: st.Identity, Print: st.Print}, Content: k.Record.Content}, true
 }
 
+// leastOld is the size from which on an old version is of use, in bytes.
+const leastOld = 2 << 10
+
 // old lists the file of this member that holds another version of a content.
-func (e *Env) old(u *repl.Update) []fetch.Old {
-	if u.Size < fetch.LeastDelta {
+func (e *Env) old(u *repl.Update, least int64) []fetch.Old {
+	if u.Size < least {
 		return nil
 	}
 	rec, ok, err := e.Store.Get(u.UID)
-	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk || rec.Type != repl.File || rec.Size < fetch.LeastDelta {
+	if err != nil || !ok || !rec.Present || rec.Presence != repl.OnDisk || rec.Type != repl.File || rec.Size < least {
 		return nil // the partner has all of it
 	}
 	l, err := e.localOf(&rec)

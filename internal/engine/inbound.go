@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -28,6 +30,7 @@ type link struct {
 	member    repl.MemberID
 	up        bool
 	asking    bool // an Ask or AskRecords is on its way
+	ask       *Ask // the last one
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
 	compared  bool           // a diff has ended since the session stands
@@ -101,14 +104,35 @@ func (f *Folder) startAsking() {
 			// before it came to the end.
 			ask.Request.Wait = f.phase == store.PhaseNormal || l.compared
 			f.askAround(l, ask)
+			if l.compared { // else a partner that knows more of ours shows that we were rolled back (rule 3)
+				ask.Request.Except = f.notOurs(ask)
+			}
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
 		default:
 			ask.Request.Vector, ask.Request.Except = d.asked, d.leftOut
 			ask.Request.Snapshot, ask.Request.After = d.token, d.cursor
+			ask.Request.Except = f.notOurs(ask)
 		}
-		l.asking = true
+		ask.life, ask.again = context.WithCancel(context.Background())
+		l.asking, l.ask = true, ask
 		f.do(ask)
+	}
+}
+
+// notOurs is what a question leaves out, and all that this member will make: while it
+// waits, the partner gets that from nobody else, and would send it back.
+func (f *Folder) notOurs(ask *Ask) version.Vector {
+	own := f.st.State().Originator
+	future := version.Vector{own: {{Low: ask.Request.Vector.Max(own), High: math.MaxUint64}}}
+	return future.Union(ask.Request.Except)
+}
+
+// askAgain has a partner asked at once for what was held back: it is here.
+func (f *Folder) askAgain(l *link) {
+	l.retryAt = f.now()
+	if l.asking && l.ask != nil && l.ask.Request.Wait {
+		l.ask.again()
 	}
 }
 
@@ -141,6 +165,7 @@ func (e asked) apply(f *Folder) {
 		return
 	}
 	l.asking = false
+	l.ask.again() // its context is of no more use
 	if errors.Is(e.err, errWaited) {
 		return
 	}

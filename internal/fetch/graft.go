@@ -10,9 +10,6 @@ import (
 	"opendfs/internal/wire"
 )
 
-// LeastDelta is the size from which on an old version is of use, in bytes.
-const LeastDelta = 2 << 10
-
 // hold reads old versions, for the first of the contents with those indexes, until
 // their grains fill a request, and returns for how many. What cannot be read is
 // fetched whole.

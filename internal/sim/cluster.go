@@ -302,7 +302,7 @@ func (m *Member) waits(t *task) bool {
 	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
 		return m.c.now-t.asked < 1e9
 	}
-	if ask.Until > 0 && m.c.now >= ask.Until {
+	if ask.Over(m.c.now) {
 		return false
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())

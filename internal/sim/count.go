@@ -13,7 +13,7 @@ type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
 	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
-	Forms                                               [3]int // contents that came, by wire.Form
+	Forms                                               [4]int // contents that came, by wire.Form
 	Listings, Mounts                                    int    // listings that broke off, and filesystems mounted over directories
 	BesideLook, BesideInstall, OldHandles               int    // users' acts in the middle of a look or an install, or by a handle of before
 	Intents                                             int    // starts that found installs under way
@@ -117,7 +117,7 @@ func (s *Counters) Table() []Row {
 		Row{"rule 14: power cuts, after which what was promised is there", s.Crashes},
 		Row{"rule 15: changes of the tree under an intent", s.Rules[15]},
 		Row{"rules 16 and 17: installs that met a changed tree", s.Redecided},
-		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2]},
+		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2] + s.Forms[3]},
 		Row{"rule 20: listings broken off, mounts", s.Listings + s.Mounts},
 		Row{"rule 22: moves", s.Moves},
 		Row{"deleted objects that came back under their names", s.Reanimated},

@@ -94,11 +94,14 @@ func play(t *testing.T, n uint64, plan Plan) {
 	}
 	t.Logf("%d seeds: %+v", count, sum)
 	whole.Add(&sum)
-	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/3 {
+	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/5 {
 		t.Errorf("few directories were renamed: %d", n)
 	}
 	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
 		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
+	}
+	if n := sum.Forms[wire.FormGraft]; plan.Edits && count > 10 && n < int(count)/4 {
+		t.Errorf("few contents came as grafts: %v", sum.Forms)
 	}
 	if plan.Edits && count > 10 && (!plan.Faults && sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
