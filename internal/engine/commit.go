@@ -457,6 +457,9 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
 	}
 	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
+	if now == 0 {
+		f.touches.add(rec.GVSN)
+	}
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}

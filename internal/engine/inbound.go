@@ -31,6 +31,7 @@ type link struct {
 	up        bool
 	asking    bool // an Ask or AskRecords is on its way
 	ask       *Ask // the last one
+	long      bool // touches did not come out right: the next ones are asked for whole
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
 	compared  bool           // a diff has ended since the session stands
@@ -97,7 +98,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
+		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
 		switch d := l.diff; {
 		case d == nil:
 			// A member in initial sync may have all and not know it: it was stopped
@@ -179,7 +180,7 @@ func (e asked) apply(f *Folder) {
 	}
 	d := l.diff
 	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
-	f.decide(l, e.page.Updates, 0)
+	f.decide(l, f.lengthen(l, &e.page), 0)
 	f.settleDiff(l)
 }
 
@@ -370,7 +371,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		}
 		return
 	}
-	l.retryWait, l.retryAt, l.heldOut = 0, 0, nil
+	l.retryWait, l.retryAt, l.heldOut, l.long = 0, 0, nil, false
 	if f.phase == store.PhaseInitialSync {
 		f.initialSyncDone()
 	}

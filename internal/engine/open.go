@@ -72,6 +72,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	f.touches = &env.touches
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.

@@ -25,6 +25,7 @@ type Counters struct {
 	Filters                                             int    // changes of a member's filter
 	Missing                                             int    // records that no member has the object of, after a filter was lifted
 	Hidden                                              int    // live records that a filter hides, at a rest
+	Short                                               int    // updates that came short: the mtime alone had changed
 	Rules                                               [28]int
 }
 
@@ -35,7 +36,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Cuts, &o.Cuts}, {&s.Yields, &o.Yields}, {&s.Torn, &o.Torn}, {&s.Resumed, &o.Resumed}, {&s.Listings, &o.Listings},
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
-		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
+		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 	} {
 		*n.to += *n.from
 	}
@@ -121,6 +122,7 @@ func (s *Counters) Table() []Row {
 		Row{"rule 20: listings broken off, mounts", s.Listings + s.Mounts},
 		Row{"rule 22: moves", s.Moves},
 		Row{"deleted objects that came back under their names", s.Reanimated},
+		Row{"updates that came short, for the mtime alone", s.Short},
 		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
 	)

@@ -293,8 +293,9 @@ type DiffRequest struct {
 	Phase    Phase        // of the requester
 	// Except is what the requester does not know and does not want now: it could
 	// not commit it yet.
-	Except version.Vector
-	Packed bool // the page may come packed
+	Except  version.Vector
+	Packed  bool // the page may come packed
+	Touches bool // updates that change the mtime alone may come short
 }
 
 // LeaveOut is what the answer need not hold.
@@ -314,7 +315,9 @@ type DiffPage struct {
 	More     bool
 	Cursor   version.GVSN
 	Phase    Phase
-	Packed   bool // the updates travel packed, if that is shorter
+	Packed   bool     // the updates travel packed, if that is shorter
+	Touches  []Touch  // those of Updates that are short, in order
+	Salt     [16]byte // of their checks
 }
 
 // RecordsRequest asks for the current records of objects.

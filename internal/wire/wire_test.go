@@ -61,6 +61,8 @@ func samples() []Message {
 		&DiffRequest{Folder: folder, Vector: version.Vector{}},
 		&DiffPage{Vector: v, Snapshot: []byte("tok"), Updates: []repl.Update{file(9), file(10), dead, merged, link, root}, More: true, Cursor: version.GVSN{Originator: orig2, Version: 10}, Phase: PhaseInitialSync},
 		&DiffPage{Vector: version.Vector{}},
+		&DiffRequest{Folder: folder, Vector: v, Touches: true},
+		&DiffPage{Vector: v, Updates: []repl.Update{file(9), Short(new(file(10))), Short(new(file(11)))}, Touches: []Touch{{1, 7}, {2, 1 << 63}}, Salt: [16]byte{1}},
 		&DiffPage{Vector: v, Updates: many(file(9), 100), Phase: PhaseNormal, Packed: true},
 		&RecordsRequest{Folder: folder, UIDs: []repl.UID{{Originator: orig1, Version: 9}, {Originator: orig1, Version: 10}}},
 		&RecordsReply{Updates: []repl.Update{file(9)}, Unknown: []repl.UID{{Originator: orig1, Version: 10}}, Vector: v, Answered: 2},
@@ -147,7 +149,7 @@ func TestPageSharesWhatItsUpdatesShare(t *testing.T) {
 		u.Meta = meta
 		updates = append(updates, u)
 	}
-	b, err := encodePage(updates)
+	b, err := encodePage(updates, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +178,7 @@ func TestUpdateCostIsAnUpperBound(t *testing.T) {
 		if u.Check() != nil {
 			t.Skip("not an update")
 		}
-		b, err := encodePage([]repl.Update{u})
+		b, err := encodePage([]repl.Update{u}, nil)
 		if err != nil || len(b) > UpdateCost(&u) {
 			t.Fatalf("%d bytes, cost %d, %v", len(b), UpdateCost(&u), err)
 		}
@@ -240,7 +242,7 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		return func() error {
 			u := file(9)
 			spoil(&u)
-			_, err := encodePage([]repl.Update{u})
+			_, err := encodePage([]repl.Update{u}, nil)
 			return err
 		}
 	}
@@ -259,7 +261,7 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 	for what, try := range map[string]func() error{
 		"name with a slash": page(func(u *repl.Update) { u.Name = "../x" }),
 		"no originator":     page(func(u *repl.Update) { u.Heir = repl.UID{Version: 3}; u.Present = false; u.Type = repl.Directory }),
-		"too many updates":  func() error { _, err := encodePage(make([]repl.Update, MaxUpdates+1)); return err },
+		"too many updates":  func() error { _, err := encodePage(make([]repl.Update, MaxUpdates+1), nil); return err },
 		"too many parts": func() error {
 			_, err := Append(nil, &Content{Parts: make([]Part, MaxItems+1)}, 1, false, 0)
 			return err
@@ -295,10 +297,24 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		"an offer of nothing":     part(Head{Form: FormOffer}),
 		"an unknown form":         part(Head{Form: forms}),
 		"a million parts":         func() error { _, err := Decode(TypeContent, bytes.Repeat([]byte{0x0a, 0}, 200_000)); return err },
+		"a short update without salt": func() error {
+			b, err := encodePage([]repl.Update{Short(new(file(9)))}, &shortened{touches: []Touch{{0, 1}}})
+			if err == nil {
+				_, err = decodeShort(b[:len(b)-18], new(shortened))
+			}
+			return err
+		},
+		"a short update in an answer by UID": func() error {
+			b, err := encodePage([]repl.Update{Short(new(file(9)))}, &shortened{touches: []Touch{{0, 1}}})
+			if err == nil {
+				_, err = decodePage(b)
+			}
+			return err
+		},
 		"history out of order": func() error {
 			u := file(9)
 			u.History = repl.History{{Originator: orig2, Version: 9}, {Originator: orig1, Version: 9}}
-			b, err := encodePage([]repl.Update{u})
+			b, err := encodePage([]repl.Update{u}, nil)
 			if err == nil {
 				_, err = decodePage(b)
 			}
