@@ -166,7 +166,9 @@ func (e asked) apply(f *Folder) {
 		return
 	}
 	l.asking = false
-	l.ask.again() // its context is of no more use
+	if l.ask != nil { // else the link was made anew meanwhile
+		l.ask.again() // its context is of no more use
+	}
 	if errors.Is(e.err, errWaited) {
 		return
 	}

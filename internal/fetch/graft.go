@@ -10,17 +10,23 @@ import (
 	"opendfs/internal/wire"
 )
 
+// heldMost bounds the old versions that are held for one request, in bytes.
+const heldMost = 16 << 20
+
 // hold reads old versions, for the first of the contents with those indexes, until
-// their grains fill a request, and returns for how many. What cannot be read is
+// they or their grains fill a request, and returns for how many. What cannot be read is
 // fetched whole.
 func (s *Stager) hold(wanted []Wanted, out []Staged, index []int) int {
-	left := wire.MaxGrains
+	left, room := wire.MaxGrains, int64(heldMost)
 	for n, i := range index {
 		w := &wanted[i]
 		if len(w.Old) == 0 || w.Update.Size > rdc.MaxGraft || w.Old[0].Print.Size > rdc.MaxGraft {
 			continue
 		}
 		old := &w.Old[0]
+		if room -= old.Print.Size; room < 0 {
+			return n
+		}
 		f, err := s.openLocal(&old.Local)
 		if err != nil {
 			continue
