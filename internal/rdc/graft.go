@@ -109,7 +109,7 @@ func Ungraft(old, runs, fresh []byte, size int64) ([]byte, error) {
 	end := 0
 	for d.err == nil && len(d.b) > 0 {
 		n := d.uvarint(MaxGraft<<1 | 1)
-		part := fresh
+		var part []byte
 		if n&1 == 0 {
 			if n>>1 > uint64(len(fresh)) {
 				d.fail("more new bytes than came")
