@@ -48,7 +48,7 @@ func (*Look) Class() Class { return ClassLook }
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
 	deps := ctx.captureDeps(a.cfg)
-	deps.Doubt = a.doubt
+	deps.Doubt, deps.Undoes = a.doubt, a.cfg.ReadOnly && !a.lazy
 	if !a.lazy { // what a walk of the whole tree reads is signed when it is asked for
 		deps.Sign = signer(ctx.Staging, a.cfg.minDelta())
 	}
@@ -314,7 +314,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	var put store.Batch
 	for i := range b.Items {
-		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(&it.Change) {
+		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(it.Change) {
 			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
 	}
@@ -327,12 +327,12 @@ func (a *Install) prepare(ctx Context, b *install.Batch) error {
 }
 
 func intent(seq int, it *install.Item) store.Intent {
-	c := &it.Change
+	c := it.Change
 	return store.Intent{
 		Seq: uint64(seq), Group: uint64(c.Group), Drop: c.Drop, Verdict: c.Verdict,
 		UID: c.Update.UID, GVSN: c.Update.GVSN, Base: c.Base(), From: c.From, Place: c.To, Update: c.Update, Keep: c.Keep,
 		Identity: it.TempStat.Identity, Print: it.TempStat.Print,
-		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print, Temp: install.TempName(&c.Update),
+		Displaced: c.Object.Identity, DisplacedPrint: c.Object.Print,
 	}
 }
 

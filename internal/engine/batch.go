@@ -32,9 +32,11 @@ type batch struct {
 	changes []repl.Change
 	settles [][]version.GVSN // by change: the received versions that it settles
 	staged  []fetch.Staged   // by change; empty where no content is needed
+	lacks   map[int]bool     // the changes that are new files whose content nobody has
 	state   batchState
 	after   uint64 // big batches: the last ordered batch that must be done first
 	bulk    bool
+	meta    int // changes that set metadata alone
 	// failures is what the folder had counted when the verdict was made.
 	failures uint64
 }
@@ -61,7 +63,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		switch {
 		case c.Mint:
 			f.clothe(&c.Update)
-			c.Update, c.Mint = c.Minted(f.st.Next(), f.now()), false
+			c.Update, c.Mint = c.Minted(f.next(), f.now()), false
 		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
@@ -76,6 +78,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		}
 		if cur == nil {
 			cur, bytes = f.newBatch(l, d), 0
+			cur.changes = make([]repl.Change, 0, min(len(changes)-i, batchItems))
 			f.fifo = append(f.fifo, cur)
 		}
 		cur.add(c, settles)
@@ -158,6 +161,9 @@ func (f *Folder) newBatch(l *link, d *diff) *batch {
 }
 
 func (b *batch) add(c *repl.Change, settles []version.GVSN) {
+	if metaAlone(c) {
+		b.meta++
+	}
 	b.changes = append(b.changes, *c)
 	b.settles = append(b.settles, settles)
 }
@@ -209,7 +215,11 @@ type staged struct {
 
 func (e staged) apply(f *Folder) {
 	e.batch.staged, e.batch.state = e.staged, batchStaged
+	e.batch.lacks = make(map[int]bool)
 	for i := range e.staged {
+		if e.batch.unhad(i) {
+			e.batch.lacks[i] = f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN)
+		}
 		if d := &e.staged[i].Delta; d.Broken != nil {
 			f.find.Raise(finding.HashMismatch, f.object(&e.batch.changes[i]), d.Broken.Error())
 		}
@@ -226,10 +236,7 @@ func (f *Folder) startInstall() {
 	if len(f.fifo) > 0 && f.fifo[0].state == batchStaged {
 		next = f.fifo[0]
 		f.fifo = f.fifo[1:]
-		for len(f.fifo) > 0 && next.takes(f.fifo[0]) {
-			next.join(f.fifo[0])
-			f.fifo = f.fifo[1:]
-		}
+		f.gatherMeta(next)
 	} else {
 		for i, b := range f.big {
 			if b.state == batchStaged && (len(f.fifo) == 0 || f.fifo[0].seq > b.after) {
@@ -247,23 +254,38 @@ func (f *Folder) startInstall() {
 	}
 }
 
-// takes reports whether what follows a batch can be made durable with it: both
-// set metadata alone, each object by itself.
-func (b *batch) takes(next *batch) bool {
-	return next.state == batchStaged && b.link == next.link && b.diff == next.diff &&
-		len(b.changes)+len(next.changes) <= maxOutstanding && b.metaAlone() && next.metaAlone()
+// gatherMeta joins to a batch those that follow it and can be made durable with
+// it: all set metadata alone, each object by itself.
+func (f *Folder) gatherMeta(b *batch) {
+	n, total := 0, len(b.changes)
+	for n < len(f.fifo) && b.metaAlone() {
+		next := f.fifo[n]
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > maxOutstanding || !next.metaAlone() {
+			break
+		}
+		total += len(next.changes)
+		n++
+	}
+	b.changes = slices.Grow(b.changes, total-len(b.changes))
+	for _, next := range f.fifo[:n] {
+		b.join(next)
+	}
+	f.fifo = f.fifo[n:]
 }
 
-func (b *batch) metaAlone() bool {
-	return !slices.ContainsFunc(b.changes, func(c repl.Change) bool {
-		return c.Content || !c.Meta || c.Group != 0 || c.From != c.To || c.Update.Type == repl.Directory
-	})
+func (b *batch) metaAlone() bool { return b.meta == len(b.changes) }
+
+// metaAlone reports whether a change sets metadata and nothing else, of an
+// object that no other change has to do with.
+func metaAlone(c *repl.Change) bool {
+	return c.Meta && !c.Content && c.Group == 0 && c.From == c.To && c.Update.Type != repl.Directory
 }
 
 func (b *batch) join(next *batch) {
 	b.changes = append(b.changes, next.changes...)
 	b.settles = append(b.settles, next.settles...)
 	b.staged = append(b.staged, next.staged...)
+	b.meta += next.meta
 	b.failures = min(b.failures, next.failures)
 }
 
@@ -348,6 +370,14 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 		if err != nil || !known && !w.leaves[c.Update.Parent] {
 			return "its directory was not made", err
 		}
+		dir, err := f.canonical(c.Update.Parent, w)
+		if err != nil {
+			return "", err
+		}
+		there, taken, err := f.st.At(dir, c.Update.Name)
+		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
+			return "its place is taken on record", err
+		}
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
@@ -380,15 +410,38 @@ const bulkItems = 256
 func (b *batch) items() []install.Item {
 	items := make([]install.Item, len(b.changes))
 	for i := range b.changes {
-		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks(i)}
+		items[i] = install.Item{Change: &b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
 	}
 	return items
 }
 
-// lacks reports whether a new file cannot be brought because the partner has its
-// record and not its content, as of what a filter hid and nobody has any more.
-// Then its record is kept, like there; the content is asked for from time to time.
-func (b *batch) lacks(i int) bool {
+// unhad reports whether a new file cannot be brought because the partner has its
+// record and not its content, as of what a filter hides there.
+func (b *batch) unhad(i int) bool {
 	c := &b.changes[i]
 	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !c.Was.Present && c.Was.GVSN != c.Update.GVSN
+}
+
+// maxUnhad bounds what is remembered of contents that partners have not.
+const maxUnhad = 4096
+
+// nobodyHas notes that a partner has not the content of a version, and reports
+// whether none has that can be asked and knows the version. Then the record is
+// kept, like there; the content is asked for from time to time. Else it is left
+// to the others.
+func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
+	if len(f.unhad) >= maxUnhad {
+		clear(f.unhad)
+	}
+	if f.unhad[g] == nil {
+		f.unhad[g] = make(map[repl.MemberID]bool)
+	}
+	f.unhad[g][l.member] = true
+	for _, m := range f.cfg.Upstreams {
+		if other := f.links[m]; other.up && other.known.Contains(g) && !f.unhad[g][m] {
+			return false
+		}
+	}
+	delete(f.unhad, g)
+	return true
 }

@@ -28,6 +28,8 @@ type Plan struct {
 	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
+	Narrow   bool // the second member's disk holds short names only
+	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
 	Trace    bool // remember what happens
 }
@@ -36,7 +38,7 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
+	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
@@ -63,6 +65,10 @@ func Run(p Plan) (c *Cluster, err error) {
 			panic(err)
 		}
 		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
+	}
+	if p.Narrow {
+		c.names = lengths
+		c.members[1].narrow(1)
 	}
 	if p.Fold {
 		c.names = spellings
@@ -109,6 +115,11 @@ func (c *Cluster) chance(faults bool) error {
 	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
 		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
 	}
+	if c.restored {
+		if err := c.past(m); err != nil || m.folder == nil {
+			return err
+		}
+	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
 	}
@@ -137,6 +148,12 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// narrow lets the member's disk hold names of at most n bytes.
+func (m *Member) narrow(n int) {
+	m.disk.NameMax = n
+	m.cfg.Filter = m.cfg.Filter.Within(n)
 }
 
 // allNormal reports whether all members run by the same filter, and none is in its
@@ -262,34 +279,8 @@ const (
 // Rest heals everything, lets the cluster come to rest and checks it; then a
 // walk of every tree must find nothing new.
 func (c *Cluster) Rest() error {
-	clear(c.cut)
-	for _, m := range c.members {
-		m.dieAt = 0
-		if m.folder == nil {
-			if err := m.Start(); err != nil {
-				return fmt.Errorf("restart m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		m.unmount()
-	}
-	c.still = true
 	defer func() { c.still = false }()
-	if c.filters != nil { // the last one reaches everybody
-		for _, m := range c.members {
-			if err := m.refilter(c.filters[0]); err != nil {
-				return fmt.Errorf("refilter m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		for len(m.open) > 0 {
-			_ = m.userCloseOne()
-		}
-	}
-	c.connect()
-	if err := c.settle(); err != nil {
+	if err := c.heal(); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {
@@ -307,6 +298,37 @@ func (c *Cluster) Rest() error {
 		return fmt.Errorf("a walk of trees at rest mints %v", after.Minus(before))
 	}
 	return c.check()
+}
+
+// heal sends users home, repairs everything and lets the cluster come to rest.
+func (c *Cluster) heal() error {
+	clear(c.cut)
+	for _, m := range c.members {
+		m.dieAt = 0
+		if m.folder == nil {
+			if err := m.Start(); err != nil {
+				return fmt.Errorf("restart m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		m.unmount()
+	}
+	c.still = true
+	if c.filters != nil { // the last one reaches everybody
+		for _, m := range c.members {
+			if err := m.refilter(c.filters[0]); err != nil {
+				return fmt.Errorf("refilter m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		for len(m.open) > 0 {
+			_ = m.userCloseOne()
+		}
+	}
+	c.connect()
+	return c.settle()
 }
 
 // settle runs everything until nothing happens any more.
@@ -349,6 +371,12 @@ func (c *Cluster) stopped() error {
 		return c.law.broken
 	}
 	for _, m := range c.members {
+		if m.folder != nil && m.folder.Rebuild() {
+			if err := m.rebuild(); err != nil {
+				return err
+			}
+			continue
+		}
 		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
 			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)
 		}
@@ -361,10 +389,20 @@ func (c *Cluster) settled() bool { return c.unsettled() == "" }
 func (c *Cluster) unsettled() string {
 	var text string
 	for _, m := range c.members {
-		if s := m.folder.Status(); !s.Settled() {
+		if s := m.folder.Status(); !s.Settled() || delayed(&s) {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
 				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
 		}
 	}
 	return text
+}
+
+// delayed reports whether a member waits to ask a partner that was not ready.
+func delayed(s *engine.Status) bool {
+	for _, l := range s.Links {
+		if l.Delayed {
+			return true
+		}
+	}
+	return false
 }

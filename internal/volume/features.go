@@ -34,6 +34,8 @@ type Features struct {
 	CaseFold   bool // a.txt and A.TXT are one name, at least in the private area
 
 	handles handleKind
+	xattrAt bool // the kernel reads attributes by directory and name (Linux 6.13)
+	nameMax int  // bytes in a name
 }
 
 // Features returns what the volume can do.
@@ -79,6 +81,9 @@ func (v *Disk) measureFilesystem() error {
 		return err
 	}
 	f := &v.features
+	if f.nameMax = nameMax; st.Namelen > 0 {
+		f.nameMax = int(min(st.Namelen, nameMax))
+	}
 	magic := uint32(st.Type)
 	known, ok := filesystems[magic]
 	f.Filesystem, f.Network = known.name, known.network
@@ -94,6 +99,7 @@ func (v *Disk) measureFilesystem() error {
 		f.handles = fidHandles
 	}
 	f.Handles = f.handles != noHandles
+	f.xattrAt = knowsXattrAt(v.fd)
 	if f.handles == fullHandles {
 		if fd, err := openHandle(v.fd, h.text()); err == nil {
 			f.Privileged = true
