@@ -123,6 +123,14 @@ type Ask struct {
 	Member  repl.MemberID
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
+
+	life  context.Context // ends when it is to wait no longer
+	again context.CancelFunc
+}
+
+// Over reports whether it is to wait for news no longer.
+func (a *Ask) Over(now repl.Time) bool {
+	return a.Until > 0 && now >= a.Until || a.life != nil && a.life.Err() != nil
 }
 
 // Class says that it waits for a partner.
@@ -139,11 +147,12 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	if up == nil {
 		return wire.DiffPage{}, errNoSession
 	}
-	if a.Until == 0 {
-		return up.Diff(ctx, a.Request)
+	limited, cancel := context.WithCancel(ctx)
+	if a.Until > 0 {
+		limited, cancel = context.WithTimeout(ctx, time.Duration(a.Until-ctx.Now()))
 	}
-	limited, cancel := context.WithTimeout(ctx, time.Duration(a.Until-ctx.Now()))
 	defer cancel()
+	defer context.AfterFunc(a.life, cancel)()
 	page, err := up.Diff(limited, a.Request)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited
@@ -195,7 +204,7 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 		if c := &changes[i]; c.Content && c.Update.Type == repl.File {
 			w := fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)}
 			if len(w.Local) == 0 {
-				w.Old = ctx.old(&c.Update, a.cfg.minDelta())
+				w.Old = ctx.old(&c.Update, min(leastOld, a.cfg.minDelta()))
 			}
 			wanted = append(wanted, w)
 			index = append(index, i)

@@ -458,6 +458,9 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	}
 	gvsn := f.next()
 	rec.Update = repl.Mint(gvsn, now, prior, rec.Update)
+	if now == 0 {
+		f.touches.add(gvsn)
+	}
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}

@@ -27,10 +27,10 @@ func (s *Served) Content(ctx context.Context, item *wire.ContentItem) (*Content,
 	if len(c.ranges) == 0 {
 		c.ranges = []rdc.Range{{Off: item.Offset, Len: left}}
 	}
-	if len(item.Seeds) > 0 || item.Similar {
+	if len(item.Seeds) > 0 || len(item.Grains) > 0 || item.Similar {
 		s.delta(ctx, c, item)
 	}
-	if c.head.Form == wire.FormWhole && item.Offset == 0 && len(item.Ranges) == 0 {
+	if c.head.Form == wire.FormWhole && len(c.lead) == 0 && item.Offset == 0 && len(item.Ranges) == 0 {
 		s.signSent(c)
 	}
 	return c, wire.StatusOK

@@ -38,10 +38,19 @@ type signed struct {
 }
 
 // delta makes c what its content lacks of the seeds, where the signature of the
-// first of them is kept; an offer of its own signature where it is not, or where
-// files like it may be looked for; and leaves it whole where that would not pay.
+// first of them is kept; what it lacks of the grains, where it is not; an offer of its
+// own signature where there are none, or where files like it may be looked for; and
+// leaves it whole where that would not pay.
 func (s *Served) delta(ctx context.Context, c *Content, item *wire.ContentItem) {
-	if s.env.Staging == nil || c.rec.Size == 0 {
+	if c.rec.Size == 0 {
+		return
+	}
+	if len(item.Grains) > 0 && (len(item.Seeds) == 0 || s.env.Staging == nil || !s.env.Staging.Has(item.Seeds[0])) {
+		if s.graft(c, item.Grains) || !item.Similar {
+			return
+		}
+	}
+	if s.env.Staging == nil {
 		return
 	}
 	traits := s.env.Staging.Traits(c.rec.Content)
@@ -66,11 +75,31 @@ func (s *Served) delta(ctx context.Context, c *Content, item *wire.ContentItem) 
 	}
 	if !ok && len(item.Seeds) > 0 || similar {
 		c.head.Form, c.head.Offer = wire.FormOffer, target.tree.Offer().Encode(nil)
-		c.ranges = nil
+		c.lead, c.ranges = nil, nil
 		if item.Similar {
 			c.head.Traits = traits
 		}
 	}
+}
+
+// graft makes c what its content lacks of grains, and reports whether that pays. The
+// content is read once, whatever comes of it.
+func (s *Served) graft(c *Content, grains []byte) bool {
+	if c.rec.Size > rdc.MaxGraft {
+		return false
+	}
+	next := make([]byte, c.rec.Size)
+	if n, _ := c.ReadAt(next, 0); n < len(next) {
+		return false // it is read once more, and fails, when it is sent
+	}
+	runs, fresh := rdc.Graft(grains, next)
+	if len(runs)+len(fresh) > len(next)/10*9 {
+		c.lead, c.ranges = next, nil
+		return false
+	}
+	c.head.Form, c.head.Needs, c.head.Carries = wire.FormGraft, len(runs), int64(len(runs)+len(fresh))
+	c.lead, c.ranges = append(runs, fresh...), nil
+	return true
 }
 
 // match makes c what its content lacks of seeds, or only the needs, and reports
@@ -308,9 +337,12 @@ func (e *Env) keptFile(k *preserve.Entry) (fetch.Old, bool) {
 	return fetch.Old{Local: fetch.Local{Area: k.Area, Name: k.Name, Identity: st.Identity, Print: st.Print}, Content: k.Record.Content}, true
 }
 
+// leastOld is the size from which on an old version is of use, in bytes.
+const leastOld = 2 << 10
+
 // old lists the file of this member that holds another version of a content.
 func (e *Env) old(u *repl.Update, least int64) []fetch.Old {
-	if e.Staging == nil || u.Size < least {
+	if u.Size < least {
 		return nil
 	}
 	rec, ok, err := e.Store.Get(u.UID)

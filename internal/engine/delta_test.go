@@ -47,7 +47,7 @@ func (m *metered) Content(ctx context.Context, f repl.FolderID, items []wire.Con
 		}
 		m.came += int64(len(data))
 		m.forms = append(m.forms, head.Form)
-		if m.spoil && head.Form == wire.FormDelta {
+		if m.spoil && head.Form != wire.FormWhole {
 			data[len(data)-1] ^= 1
 		}
 		m.mu.Unlock()
@@ -183,6 +183,51 @@ func TestLittleTravelsOfALargeFile(t *testing.T) {
 }
 
 // A transfer that is cut goes on where it was, and again; what is kept of it is
+// Of a small file too only what changed travels: the request says what the old
+// version holds. What comes spoilt, and what has nothing of the old one, is fetched
+// whole.
+func TestLittleTravelsOfASmallFile(t *testing.T) {
+	a, b := newMember(t, 1, true, 2), newMember(t, 2, false, 1)
+	content := make([]byte, 20_000)
+	chance := rand.NewChaCha8([32]byte{9})
+	_, _ = chance.Read(content)
+	a.write("small", string(content))
+	a.start()
+	b.start()
+	up := &metered{direct: direct{a.Runner}}
+	a.SetUpstream(t.Context(), b.cfg.Self, direct{b.Runner})
+	b.SetUpstream(t.Context(), a.cfg.Self, up)
+	settled(t, a, b)
+	up.since()
+	replace := func(what string, next []byte, most int, want ...wire.Form) {
+		t.Helper()
+		content = next
+		a.write("small", string(content))
+		settled(t, a, b)
+		b.holds("small", content)
+		if forms, came := up.since(); !slices.Equal(forms, want) || came > int64(most) {
+			t.Fatalf("%s: %d bytes came in forms %v", what, came, forms)
+		}
+	}
+	insert := func(at int) []byte { return slices.Insert(slices.Clone(content), at, []byte("a sentence")...) }
+	replace("a sentence", insert(7000), 2100, wire.FormGraft)
+	replace("another", insert(0), 2100, wire.FormGraft)
+	replace("a larger one", slices.Repeat(content, 5), 3000, wire.FormGraft)
+	replace("and back", content[:20_000], 2100, wire.FormGraft)
+	fresh := make([]byte, 20_000)
+	_, _ = chance.Read(fresh)
+	replace("nothing of the old one", fresh, len(fresh), wire.FormWhole)
+	up.mu.Lock()
+	up.spoil = true
+	up.mu.Unlock()
+	replace("spoilt", insert(100), 2100+len(fresh)+100, wire.FormGraft, wire.FormWhole)
+	s, err := b.Status(t.Context())
+	check(t, err)
+	if s.Stats.Saved < 130_000 {
+		t.Fatalf("%d bytes were saved", s.Stats.Saved)
+	}
+}
+
 // gone afterwards.
 func TestCutTransferGoesOn(t *testing.T) {
 	a, b := newMember(t, 1, true, 2), newMember(t, 2, false, 1)

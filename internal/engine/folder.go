@@ -96,6 +96,8 @@ type Env struct {
 	// timestamps tell every change.
 	Racy    time.Duration
 	Workers int // goroutines that one action may use; 0 in the simulator
+
+	touches touches // what this member has made, or heard of, that is short for partners
 }
 
 // Event is something that happened. Events are applied by Step alone.
@@ -125,6 +127,8 @@ type Folder struct {
 	st   *store.Folder
 	now  func() repl.Time
 	find Findings
+	// touches is the environment's.
+	touches *touches
 
 	phase   store.Phase
 	stopped finding.Code // why nothing is done, if so
@@ -210,6 +214,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		waits:   make(map[repl.UID]string),
 		lacks:   make(map[version.GVSN]bool),
 		seconds: make(map[repl.Place]map[string]bool),
+		touches: new(touches),
 	}
 	f.dirty.init()
 	f.flight.init(st)

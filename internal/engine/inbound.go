@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -28,6 +30,8 @@ type link struct {
 	member    repl.MemberID
 	up        bool
 	asking    bool // an Ask or AskRecords is on its way
+	ask       *Ask // the last one
+	long      bool // touches did not come out right: the next ones are asked for whole
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
 	compared  bool           // a diff has ended since the session stands
@@ -99,7 +103,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
+		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
 		if f.phase == store.PhaseInitialSync {
 			ask.Request.Floor = f.st.Floor()
 		}
@@ -118,8 +122,28 @@ func (f *Folder) startAsking() {
 			ask.Request.Vector, ask.Request.Except = d.asked, d.leftOut
 			ask.Request.Snapshot, ask.Request.After = d.token, d.cursor
 		}
-		l.asking = true
+		if l.compared { // else what the partner knows of ours tells whether we were rolled back (rule 3)
+			ask.Request.Except = f.notOurs(ask)
+		}
+		ask.life, ask.again = context.WithCancel(context.Background())
+		l.asking, l.ask = true, ask
 		f.do(ask)
+	}
+}
+
+// notOurs is what a question leaves out, and all that this member will make: while it
+// waits, the partner gets that from nobody else, and would send it back.
+func (f *Folder) notOurs(ask *Ask) version.Vector {
+	own := f.st.State().Originator
+	future := version.Vector{own: {{Low: ask.Request.Vector.Max(own), High: math.MaxUint64}}}
+	return future.Union(ask.Request.Except)
+}
+
+// askAgain has a partner asked at once for what was held back: it is here.
+func (f *Folder) askAgain(l *link) {
+	l.retryAt = f.now()
+	if l.asking && l.ask != nil && l.ask.Request.Wait {
+		l.ask.again()
 	}
 }
 
@@ -158,6 +182,9 @@ func (e asked) apply(f *Folder) {
 		return
 	}
 	l.asking = false
+	if l.ask != nil { // else the link was made anew meanwhile
+		l.ask.again() // its context is of no more use
+	}
 	if errors.Is(e.err, errWaited) {
 		return
 	}
@@ -175,7 +202,7 @@ func (e asked) apply(f *Folder) {
 	}
 	d := l.diff
 	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
-	f.decide(l, e.page.Updates, 0)
+	f.decide(l, f.lengthen(l, &e.page), 0)
 	f.settleDiff(l)
 }
 
@@ -358,7 +385,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		}
 		return
 	}
-	l.retryWait, l.retryAt, l.heldOut = 0, 0, nil
+	l.retryWait, l.retryAt, l.heldOut, l.long = 0, 0, nil, false
 	if f.phase == store.PhaseInitialSync {
 		f.initialSyncDone()
 	}

@@ -114,7 +114,7 @@ func (e installed) apply(f *Folder) {
 	if b.link.diff == b.diff {
 		f.settleDiff(b.link)
 	} else {
-		b.link.retryAt = f.now() // to join it
+		f.askAgain(b.link) // to join it
 	}
 }
 

@@ -82,6 +82,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	f.touches = &env.touches
 	if err := errors.Join(f.loadCovers(), f.tellAllLong()); err != nil {
 		return nil, err
 	}

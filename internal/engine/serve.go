@@ -91,6 +91,7 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 	if len(want) > 0 {
 		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)
 	}
+	s.shorten(page, req)
 	if err != nil || !page.More {
 		return page, errors.Join(err, s.release(token))
 	}

@@ -66,6 +66,9 @@ func (s *Stager) seeds(w *Wanted) []repl.Hash {
 	}
 	var out []repl.Hash
 	for i := range w.Old {
+		if w.Old[i].Print.Size < s.MinDelta { // nobody has signed it
+			return nil
+		}
 		if len(out) < wire.MaxSeeds {
 			out = append(out, w.Old[i].Content)
 		}

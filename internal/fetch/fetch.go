@@ -79,6 +79,8 @@ type Staged struct {
 
 	whole bool        // a delta came to nothing: it is to be fetched whole
 	begun volume.File // what an earlier transfer brought of it
+	// held is the old version, of which the partner is told the grains.
+	held, grains []byte
 }
 
 // Stager stages the contents of one folder.
@@ -133,11 +135,28 @@ func (s *Stager) Stage(ctx context.Context, up Upstream, wanted []Wanted) ([]Sta
 	return out, err
 }
 
-// bring asks for the contents with those indexes, with deltas or whole.
+// bring asks for the contents with those indexes, with deltas or whole: in as many
+// requests as the grains of old versions need.
 func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, index []int, deltas bool) error {
-	if len(index) == 0 {
-		return nil
+	for len(index) > 0 {
+		n := len(index)
+		if deltas {
+			n = s.hold(wanted, out, index)
+		}
+		err := s.ask(ctx, up, wanted, out, index[:n], deltas)
+		for _, i := range index[:n] {
+			out[i].held, out[i].grains = nil, nil
+		}
+		if err != nil {
+			return err
+		}
+		index = index[n:]
 	}
+	return nil
+}
+
+// ask makes one request of contents.
+func (s *Stager) ask(ctx context.Context, up Upstream, wanted []Wanted, out []Staged, index []int, deltas bool) error {
 	items := make([]wire.ContentItem, len(index))
 	for n, i := range index {
 		u := &wanted[i].Update
@@ -145,7 +164,9 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 		if deltas {
 			items[n].Seeds = s.seeds(&wanted[i])
 		}
-		if len(items[n].Seeds) == 0 {
+		if len(out[i].held) > 0 {
+			items[n].Grains = out[i].grains
+		} else if len(items[n].Seeds) == 0 {
 			if f, size, ok := s.part(u); ok {
 				items[n].Offset, out[i].begun = size, f
 				continue
@@ -178,6 +199,8 @@ func (s *Stager) bring(ctx context.Context, up Upstream, wanted []Wanted, out []
 				break
 			}
 			s.receiveDelta(pool, &wanted[i], &out[i], head, r)
+		case head.Form == wire.FormGraft:
+			s.receiveGraft(pool, &wanted[i], &out[i], head, r)
 		case head.Form == wire.FormOffer:
 			offers = append(offers, offered{i, bytes.Clone(head.Offer), head.Traits})
 		default:

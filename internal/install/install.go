@@ -137,9 +137,9 @@ func (b *Batch) Run(ctx context.Context) error {
 	return nil
 }
 
-// openAhead opens the directories that items work in, if one is to be parked:
-// what lies below it is not found by its path then. One that cannot be opened
-// is tried again when its item's turn comes.
+// openAhead opens the directories that items work in, and those that are to be
+// parked, if one is to be: what lies below it is not found by its path then. One that
+// cannot be opened is tried again when its item's turn comes.
 func (b *Batch) openAhead() {
 	if !slices.ContainsFunc(b.Items, func(it Item) bool { return it.Change.ViaPrivate && it.Change.Object.Type == repl.Directory }) {
 		return
@@ -150,6 +150,9 @@ func (b *Batch) openAhead() {
 			if !p.IsZero() && b.Outcomes[i].Err == nil {
 				_, _ = b.dir(p.Dir)
 			}
+		}
+		if c.ViaPrivate && c.Object.Type == repl.Directory && b.Outcomes[i].Err == nil {
+			_, _ = b.dir(c.Object.UID)
 		}
 	}
 }

@@ -23,6 +23,9 @@
 // [Refine] may look once more at what is to be fetched between two copies, by
 // grains of 256 bytes: worth its question where many small places changed.
 //
+// Of a small file nothing is kept and nothing asked: [Grains] lists what the old
+// version holds, [Graft] makes the new one of that, [Ungraft] carries it out.
+//
 // [Patch] carries out the needs: runs copied from old versions, runs of new
 // bytes, and BLAKE3 over the whole compared with what the caller expects.
 //

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // The third cut, in bytes: grains of 64 to 1024, 256 on average. They are looked
@@ -92,7 +90,7 @@ func cutGrains(b []byte, out []grain) []grain {
 			k, _ := scan(b[n:min(GrainMax, len(b))], 0, grainMark)
 			n += k
 		}
-		out = append(out, grain{n, xxhash.Sum64(b[:n]) >> 24})
+		out = append(out, grain{n, hashOf(b[:n])})
 		b = b[n:]
 	}
 	return out

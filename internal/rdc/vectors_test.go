@@ -48,6 +48,10 @@ func vectors(t *testing.T) string {
 		name string
 		data []byte
 	}{{"empty", nil}, {"zeros", make([]byte, 1<<20)}, {"old", old}, {"new", next}}
+	list := Grains(nil, old[:20_000])
+	runs, fresh := Graft(list, slices.Concat(old[:7000], s[1_000_000:1_000_100], old[8000:20_000]))
+	line("graft list", "%d bytes, %x", len(list), blake3.Sum256(list))
+	line("graft", "%x, %d new bytes, %x", runs, len(fresh), blake3.Sum256(fresh))
 	signed := map[string]*version{}
 	for _, f := range files {
 		var kept bytes.Buffer

@@ -41,3 +41,12 @@ func Mint(g version.GVSN, now Time, prior *Update, draft Update, also ...*Update
 	}
 	return u
 }
+
+// Touch is Mint for an update that changes nothing but the mtime of a live object:
+// author and receivers make the same one of the same prior. Its clock is the next, not
+// the time of day: an mtime alone is no later than what others did unseen.
+func Touch(g version.GVSN, prior *Update, mtime Time) Update {
+	draft := *prior
+	draft.Mtime = mtime
+	return Mint(g, 0, prior, draft)
+}

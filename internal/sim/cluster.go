@@ -341,7 +341,7 @@ func (m *Member) waits(t *task) bool {
 	if t.asked < up.born { // who waits is woken when a folder ends
 		return false
 	}
-	if ask.Until > 0 && m.c.now >= ask.Until {
+	if ask.Over(m.c.now) {
 		return false
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())

@@ -13,7 +13,7 @@ type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
 	Torn, Resumed                                       int            // streams cut in the middle, and contents that went on where they were
-	Forms                                               [3]int         // contents that came, by wire.Form
+	Forms                                               [4]int         // contents that came, by wire.Form
 	Listings, Mounts                                    int            // listings that broke off, and filesystems mounted over directories
 	BesideLook, BesideInstall, OldHandles               int            // users' acts in the middle of a look or an install, or by a handle of before
 	Images                                              [rollbacks]int // members put back, by what was
@@ -31,6 +31,7 @@ type Counters struct {
 	Anew                                                int            // members that started anew, not authoritatively
 	Stale                                               int            // of them, those that a partner refused a diff
 	Away                                                int            // times that a member was away while days went by
+	Short                                               int            // updates that came short: the mtime alone had changed
 	Rules                                               [28]int
 }
 
@@ -41,7 +42,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Cuts, &o.Cuts}, {&s.Yields, &o.Yields}, {&s.Torn, &o.Torn}, {&s.Resumed, &o.Resumed}, {&s.Listings, &o.Listings},
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
-		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
+		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 	} {
 		*n.to += *n.from
@@ -132,10 +133,11 @@ func (s *Counters) Table() []Row {
 		Row{"rule 14: power cuts, after which what was promised is there", s.Crashes},
 		Row{"rule 15: changes of the tree under an intent", s.Rules[15]},
 		Row{"rules 16 and 17: installs that met a changed tree", s.Redecided},
-		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2]},
+		Row{"rule 18: contents put together from an old one", s.Forms[1] + s.Forms[2] + s.Forms[3]},
 		Row{"rule 20: listings broken off, mounts", s.Listings + s.Mounts},
 		Row{"rule 22: moves", s.Moves},
 		Row{"deleted objects that came back under their names", s.Reanimated},
+		Row{"updates that came short, for the mtime alone", s.Short},
 		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
 		Row{"rule 25: tombstones collected", s.Collected},

@@ -40,6 +40,7 @@ func (s session) Diff(ctx context.Context, req wire.DiffRequest) (page wire.Diff
 		p, err := s.to.served.Diff(ctx, s.from.id, &req)
 		if err == nil {
 			page = *p
+			s.from.c.Count.Short += len(p.Touches)
 		}
 		if req.After.IsZero() {
 			s.to.events = append(s.to.events, engine.Heard{Member: s.from.id, Vector: req.Vector})

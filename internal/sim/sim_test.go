@@ -113,6 +113,9 @@ func play(t *testing.T, n uint64, plan Plan) {
 	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
 		t.Errorf("few second spellings were left alone: %d", sum.Seconds)
 	}
+	if n := sum.Forms[wire.FormGraft]; plan.Edits && count > 10 && n < int(count)/4 {
+		t.Errorf("few contents came as grafts: %v", sum.Forms)
+	}
 	if plan.Edits && count > 10 && (!plan.Faults && sum.Forms[wire.FormDelta] < int(count)/10 || sum.Forms[wire.FormOffer] < int(count)/4) {
 		t.Errorf("few contents came as deltas or as offers: %v", sum.Forms)
 	}

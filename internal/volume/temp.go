@@ -3,6 +3,8 @@ package volume
 import (
 	"errors"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"opendfs/internal/repl"
 
@@ -28,15 +30,23 @@ type temp struct {
 	linked  bool
 	dirty   int // bytes written since the kernel was told
 	sparse  sparse
+
+	telling atomic.Bool    // the kernel is being told
+	told    sync.WaitGroup // Close waits for that
 }
 
-// wrote tells the kernel to begin writing once there is enough. Nobody waits for
-// it, and nothing depends on it.
+// wrote tells the kernel to begin writing once there is enough. Nobody but Close
+// waits for it, and nothing depends on it: handing a GiB to the disk takes the kernel
+// longer (0.25 to 0.3 s) than taking it from us (0.17 s).
 func (t *temp) wrote(n int) {
-	if t.dirty += n; t.dirty >= writeAhead {
-		t.dirty = 0
-		_ = unix.SyncFileRange(t.fd.get(), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	if t.dirty += n; t.dirty < writeAhead || !t.telling.CompareAndSwap(false, true) {
+		return
 	}
+	t.dirty = 0
+	t.told.Go(func() {
+		_ = unix.SyncFileRange(t.fd.get(), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+		t.telling.Store(false)
+	})
 }
 
 const tempLabel = "new file"
@@ -259,6 +269,7 @@ func (t *temp) linkNamed(dirfd int, name string) error {
 }
 
 func (t *temp) Close() error {
+	t.told.Wait()
 	err := t.fd.close()
 	if t.staging != nil {
 		if !t.linked {

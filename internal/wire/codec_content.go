@@ -20,13 +20,13 @@ func (m *ContentRequest) append(b []byte) ([]byte, error) {
 	}
 	t := newTable()
 	p := &wirepb.ContentRequest{Folder: m.Folder[:], Credit: m.Credit, Packed: m.Packed, Always: m.Always, Items: make([]*wirepb.Item, len(m.Items))}
-	left := itemLimits{MaxNamed, MaxRanges}
+	left := itemLimits{MaxNamed, MaxRanges, MaxGrains}
 	for i := range m.Items {
 		it := &m.Items[i]
 		if err := left.take(it); err != nil {
 			return nil, err
 		}
-		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges), Similar: it.Similar, Needs: it.Needs}
+		p.Items[i] = &wirepb.Item{Offset: it.Offset, Ranges: encodeRanges(it.Ranges), Similar: it.Similar, Needs: it.Needs, Grains: it.Grains}
 		for _, h := range it.Seeds {
 			p.Items[i].Seeds = append(p.Items[i].Seeds, h[:]...)
 		}
@@ -54,7 +54,7 @@ func (m *ContentRequest) decode(b []byte) error {
 		return err
 	}
 	*m = ContentRequest{Folder: folder, Credit: p.Credit, Packed: p.Packed, Always: p.Always, Items: make([]ContentItem, len(p.Items))}
-	left := itemLimits{MaxNamed, MaxRanges}
+	left := itemLimits{MaxNamed, MaxRanges, MaxGrains}
 	for i, it := range p.Items {
 		uid, err1 := from.named(uint64(it.UidOrigin), it.UidVersion)
 		gvsn, err2 := from.named(uint64(it.GvsnOrigin), it.GvsnVersion)
@@ -63,7 +63,7 @@ func (m *ContentRequest) decode(b []byte) error {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return err
 		}
-		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, ranges, it.Similar, it.Needs}
+		m.Items[i] = ContentItem{repl.UID(uid), gvsn, it.Offset, seeds, it.Grains, ranges, it.Similar, it.Needs}
 		if err := left.take(&m.Items[i]); err != nil {
 			return err
 		}
@@ -71,21 +71,22 @@ func (m *ContentRequest) decode(b []byte) error {
 	return nil
 }
 
-// itemLimits are how many seeds and ranges a request may still name.
-type itemLimits struct{ seeds, ranges int }
+// itemLimits are how many seeds, ranges and bytes of grains a request may still name.
+type itemLimits struct{ seeds, ranges, grains int }
 
 // take counts those of one item and says what about it cannot be.
 func (l *itemLimits) take(it *ContentItem) error {
 	l.seeds -= len(it.Seeds)
 	l.ranges -= len(it.Ranges)
-	set := 0
-	for _, is := range []bool{it.Offset != 0, len(it.Seeds) > 0, len(it.Ranges) > 0} {
+	l.grains -= len(it.Grains)
+	set, olds := 0, len(it.Seeds) > 0 || len(it.Grains) > 0
+	for _, is := range []bool{it.Offset != 0, olds, len(it.Ranges) > 0} {
 		if is {
 			set++
 		}
 	}
-	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || it.Similar && set > 0 && len(it.Seeds) == 0 || it.Needs && len(it.Seeds) == 0 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 {
-		return fmt.Errorf("%v asked for from %d on, with %d seeds and %d ranges", it.UID, it.Offset, len(it.Seeds), len(it.Ranges))
+	if it.Offset < 0 || it.Offset > repl.MaxContent || set > 1 || it.Similar && set > 0 && !olds || it.Needs && len(it.Seeds) == 0 || len(it.Seeds) > MaxSeeds || l.seeds < 0 || l.ranges < 0 || l.grains < 0 || rdc.CheckGrains(it.Grains) != nil {
+		return fmt.Errorf("%v asked for from %d on, with %d seeds, %d ranges and %d bytes of grains", it.UID, it.Offset, len(it.Seeds), len(it.Ranges), len(it.Grains))
 	}
 	var at int64
 	for _, r := range it.Ranges {

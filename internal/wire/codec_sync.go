@@ -32,7 +32,7 @@ func (m *DiffRequest) append(b []byte) ([]byte, error) {
 	return marshal(b, &wirepb.DiffRequest{
 		Floor:  floor,
 		Folder: m.Folder[:], Vector: v, AfterOriginator: encodeOriginator(m.After), AfterVersion: m.After.Version,
-		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except, Packed: m.Packed,
+		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except, Packed: m.Packed, Touches: m.Touches,
 	})
 }
 
@@ -59,7 +59,7 @@ func (m *DiffRequest) decode(b []byte) error {
 	}
 	*m = DiffRequest{
 		Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase, Except: except,
-		Packed: p.Packed, Floor: floor,
+		Packed: p.Packed, Floor: floor, Touches: p.Touches,
 	}
 	return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8)
 }
@@ -69,7 +69,7 @@ func (*DiffPage) Type() Type { return TypeDiffPage }
 
 func (m *DiffPage) append(b []byte) ([]byte, error) {
 	v, err1 := encodeVector(m.Vector)
-	page, err2 := encodePage(m.Updates)
+	page, err2 := encodePage(m.Updates, &shortened{salt: m.Salt, touches: m.Touches})
 	err3 := bounded("bytes of the snapshot token", len(m.Snapshot), MaxSnapshot)
 	var floor []byte
 	var err4 error
@@ -101,7 +101,8 @@ func (m *DiffPage) decode(b []byte) error {
 	if len(p.Packed) > 0 {
 		page, err6 = unpackPage(p.Packed, p.Raw)
 	}
-	updates, err2 := decodePage(page)
+	var short shortened
+	updates, err2 := decodeShort(page, &short)
 	cursor, err3 := decodeGVSN(p.CursorOriginator, p.CursorVersion)
 	phase, err4 := decodePhase(p.Phase)
 	err5 := bounded("bytes of the snapshot token", len(p.Snapshot), MaxSnapshot)
@@ -110,7 +111,7 @@ func (m *DiffPage) decode(b []byte) error {
 	if len(p.Floor) > 0 {
 		floor, err7 = version.DecodeVector(p.Floor)
 	}
-	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor}
+	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor, Touches: short.touches, Salt: short.salt}
 	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
 
@@ -163,7 +164,7 @@ func (m *RecordsReply) append(b []byte) ([]byte, error) {
 	t := newTable()
 	unknown := t.pairs(len(m.Unknown), func(i int) version.GVSN { return version.GVSN(m.Unknown[i]) })
 	v, err1 := encodeVector(m.Vector)
-	page, err2 := encodePage(m.Updates)
+	page, err2 := encodePage(m.Updates, nil)
 	err3 := bounded("UIDs", max(len(m.Unknown), m.Answered), MaxUIDs)
 	if err := errors.Join(err1, err2, err3, t.err); err != nil {
 		return nil, err

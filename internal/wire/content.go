@@ -9,8 +9,9 @@ import (
 )
 
 // ContentItem names the content of one version, from Offset on; or of it the
-// Ranges, one after the other; or, with Seeds, lets the upstream send what those
-// lack. At most one of the three is set. Similar lets it offer its signature, with
+// Ranges, one after the other; or, with Seeds or Grains, lets the upstream send what
+// those lack: Seeds are contents, which it may know, Grains lists what is in one. At most
+// one of Offset, Ranges and the two is set. Similar lets it offer its signature, with
 // the traits by which the downstream may find a file like it; not with Offset or
 // Ranges.
 type ContentItem struct {
@@ -18,6 +19,7 @@ type ContentItem struct {
 	GVSN   version.GVSN
 	Offset int64
 	Seeds  []repl.Hash // contents that the downstream has, at most MaxSeeds
+	Grains []byte      // of one content that the downstream has, rdc.Grains
 	Ranges []rdc.Range // in order, not empty, not overlapping
 
 	Similar bool
@@ -30,7 +32,7 @@ type ContentItem struct {
 // below 0: it cannot be the answer.
 func (it *ContentItem) Carried(h *Head) int64 {
 	switch {
-	case h.Form == FormDelta && len(it.Seeds) == 0, h.Form == FormOffer && len(it.Seeds) == 0 && !it.Similar:
+	case h.Form == FormDelta && len(it.Seeds) == 0, h.Form == FormGraft && len(it.Grains) == 0, h.Form == FormOffer && len(it.Seeds) == 0 && !it.Similar:
 		return -1
 	case h.Form != FormWhole:
 		return h.Carries
@@ -64,6 +66,7 @@ const (
 	FormWhole Form = iota // the content from the offset on, or its ranges
 	FormDelta             // rdc.Needs, then the bytes that they lack
 	FormOffer             // none: an rdc.Offer, to be asked about by RdcRequest
+	FormGraft             // the runs of rdc.Graft, then the bytes that are in no grain
 	forms
 )
 
@@ -73,8 +76,8 @@ type Head struct {
 	Form    Form
 	Size    int64      // of the whole content
 	Hash    repl.Hash  // of the whole content
-	Carries int64      // bytes that follow, of FormDelta
-	Needs   int        // bytes of them that are needs, of FormDelta
+	Carries int64      // bytes that follow, of FormDelta and FormGraft
+	Needs   int        // bytes of them that are needs or runs, of FormDelta and FormGraft
 	Offer   []byte     // of FormOffer
 	Traits  rdc.Traits // of FormOffer; zero: not known
 }
@@ -87,6 +90,8 @@ func (h *Head) check() error {
 		ok = h.Carries == 0 && h.Needs == 0 && len(h.Offer) == 0
 	case FormDelta:
 		ok = h.Needs > 0 && h.Needs <= MaxNeeds && h.Carries >= int64(h.Needs) && h.Carries-int64(h.Needs) <= h.Size && len(h.Offer) == 0
+	case FormGraft:
+		ok = h.Needs > 0 && h.Needs <= rdc.MaxGraft && h.Carries >= int64(h.Needs) && h.Carries-int64(h.Needs) <= h.Size && h.Size <= rdc.MaxGraft && len(h.Offer) == 0
 	case FormOffer:
 		ok = h.Carries == 0 && h.Needs == 0 && len(h.Offer) > 0 && len(h.Offer) <= MaxOffer
 	}

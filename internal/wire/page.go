@@ -113,8 +113,8 @@ func UpdateCost(u *repl.Update) int {
 	return fixed + 4*origin + len(u.Name) + len(u.Target) + len(u.Meta) + len(u.History)*(origin+15)
 }
 
-// encodePage encodes updates with their tables.
-func encodePage(updates []repl.Update) ([]byte, error) {
+// encodePage encodes updates with their tables; short are those that are Short.
+func encodePage(updates []repl.Update, short *shortened) ([]byte, error) {
 	if len(updates) > MaxUpdates {
 		return nil, fmt.Errorf("%d updates, limit %d", len(updates), MaxUpdates)
 	}
@@ -125,6 +125,13 @@ func encodePage(updates []repl.Update) ([]byte, error) {
 	page := &wirepb.Page{Updates: make([]*wirepb.Update, len(updates))}
 	for i := range updates {
 		u := &updates[i]
+		if check, ok := short.take(i); ok {
+			p := &wirepb.Update{Mtime: int64(u.Mtime), Check: check}
+			p.UidOrigin, p.UidVersion = t.of(version.GVSN(u.UID))
+			p.GvsnOrigin, p.GvsnVersion = t.of(u.GVSN)
+			page.Updates[i] = p
+			continue
+		}
 		if err := u.Check(); err != nil {
 			return nil, err
 		}
@@ -141,6 +148,7 @@ func encodePage(updates []repl.Update) ([]byte, error) {
 		page.Updates[i] = p
 	}
 	page.Originators = t.bytes
+	page.Salt = short.bytes()
 	b, err := proto.Marshal(page)
 	if err == nil {
 		err = t.err
@@ -168,8 +176,37 @@ func encodeUpdate(t *table, u *repl.Update) *wirepb.Update {
 	return p
 }
 
-// decodePage decodes updates; metadata blobs are shared among them.
+// shortened are the touches of a page, on their way.
+type shortened struct {
+	salt    [16]byte
+	touches []Touch
+	next    int
+}
+
+// take returns the check of the update at i, if that goes short.
+func (s *shortened) take(i int) (check uint64, ok bool) {
+	if s == nil || s.next == len(s.touches) || s.touches[s.next].At != i {
+		return 0, false
+	}
+	s.next++
+	return s.touches[s.next-1].Check, true
+}
+
+func (s *shortened) bytes() []byte {
+	if s == nil || len(s.touches) == 0 {
+		return nil
+	}
+	return s.salt[:]
+}
+
+// decodePage decodes updates, which may not be short.
 func decodePage(b []byte) ([]repl.Update, error) {
+	return decodeShort(b, nil)
+}
+
+// decodeShort decodes updates, and which of them are Short, where short can take them;
+// metadata blobs are shared among them.
+func decodeShort(b []byte, short *shortened) ([]repl.Update, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
@@ -187,8 +224,25 @@ func decodePage(b []byte) ([]repl.Update, error) {
 	if err != nil {
 		return nil, err
 	}
+	if short != nil && len(page.Salt) == len(short.salt) {
+		copy(short.salt[:], page.Salt)
+	} else if len(page.Salt) > 0 {
+		return nil, fmt.Errorf("salt of %d bytes", len(page.Salt))
+	} else {
+		short = nil
+	}
 	out := make([]repl.Update, len(page.Updates))
 	for i, p := range page.Updates {
+		if short != nil && p.Check != 0 {
+			uid, err1 := from.named(uint64(p.UidOrigin), p.UidVersion)
+			gvsn, err2 := from.named(uint64(p.GvsnOrigin), p.GvsnVersion)
+			if err := errors.Join(err1, err2); err != nil {
+				return nil, err
+			}
+			out[i] = repl.Update{UID: repl.UID(uid), GVSN: gvsn, Mtime: repl.Time(p.Mtime)}
+			short.touches = append(short.touches, Touch{i, p.Check})
+			continue
+		}
 		if err := decodeUpdate(&out[i], p, from, page.Metas); err != nil {
 			return nil, fmt.Errorf("update %d of %d: %w", i, len(out), err)
 		}

@@ -33,16 +33,17 @@ const (
 	MaxUIDs      = 4096    // UIDs in a RecordsRequest
 	MaxItems     = 4096    // items in a ContentRequest, parts in a Content frame
 	MaxSeeds     = rdc.MaxSeeds
-	MaxNamed     = 8192     // seeds in a ContentRequest
-	MaxRanges    = 16384    // ranges in a ContentRequest
-	MaxNeeds     = 4 << 20  // needs before new bytes
-	MaxOffer     = 64       // an offer of rdc
-	MaxSnapshot  = 64       // a snapshot token
-	MaxText      = 1 << 10  // an error's text
-	MaxProduct   = 64       // a product version
-	MaxAddresses = 16       // addresses of one server
-	MaxAddress   = 255      // one address
-	MaxDirectory = 16 << 20 // a signed domain file
+	MaxNamed     = 8192      // seeds in a ContentRequest
+	MaxRanges    = 16384     // ranges in a ContentRequest
+	MaxGrains    = 192 << 10 // bytes of grains in a ContentRequest
+	MaxNeeds     = 4 << 20   // needs before new bytes
+	MaxOffer     = 64        // an offer of rdc
+	MaxSnapshot  = 64        // a snapshot token
+	MaxText      = 1 << 10   // an error's text
+	MaxProduct   = 64        // a product version
+	MaxAddresses = 16        // addresses of one server
+	MaxAddress   = 255       // one address
+	MaxDirectory = 16 << 20  // a signed domain file
 	MaxRequest   = 16 << 10
 	MaxMembers   = 1024     // statements in a CoverRequest or CoverReply
 	MaxCovers    = 64 << 10 // the vector of one of them
@@ -300,8 +301,9 @@ type DiffRequest struct {
 	Phase    Phase        // of the requester
 	// Except is what the requester does not know and does not want now: it could
 	// not commit it yet.
-	Except version.Vector
-	Packed bool // the page may come packed
+	Except  version.Vector
+	Packed  bool // the page may come packed
+	Touches bool // updates that change the mtime alone may come short
 	// Floor is what the requester was given of floors in its initial sync (rule
 	// 25); else empty.
 	Floor version.Vector
@@ -324,7 +326,9 @@ type DiffPage struct {
 	More     bool
 	Cursor   version.GVSN
 	Phase    Phase
-	Packed   bool // the updates travel packed, if that is shorter
+	Packed   bool     // the updates travel packed, if that is shorter
+	Touches  []Touch  // those of Updates that are short, in order
+	Salt     [16]byte // of their checks
 	// Floor is the upstream's, if the requester does not cover it and is in its
 	// initial sync (rule 25); else empty.
 	Floor version.Vector

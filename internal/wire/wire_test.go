@@ -61,6 +61,8 @@ func samples() []Message {
 		&DiffRequest{Folder: folder, Vector: version.Vector{}},
 		&DiffPage{Vector: v, Snapshot: []byte("tok"), Updates: []repl.Update{file(9), file(10), dead, merged, link, root}, More: true, Cursor: version.GVSN{Originator: orig2, Version: 10}, Phase: PhaseInitialSync},
 		&DiffPage{Vector: version.Vector{}},
+		&DiffRequest{Folder: folder, Vector: v, Touches: true},
+		&DiffPage{Vector: v, Updates: []repl.Update{file(9), Short(new(file(10))), Short(new(file(11)))}, Touches: []Touch{{1, 7}, {2, 1 << 63}}, Salt: [16]byte{1}},
 		&DiffPage{Vector: v, Updates: many(file(9), 100), Phase: PhaseNormal, Packed: true},
 		&RecordsRequest{Folder: folder, UIDs: []repl.UID{{Originator: orig1, Version: 9}, {Originator: orig1, Version: 10}}},
 		&RecordsReply{Updates: []repl.Update{file(9)}, Unknown: []repl.UID{{Originator: orig1, Version: 10}}, Vector: v, Answered: 2},
@@ -68,11 +70,13 @@ func samples() []Message {
 		&ContentRequest{Folder: folder, Credit: 1 << 20, Items: []ContentItem{
 			{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Seeds: []repl.Hash{{1}, {2}}},
 			{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Ranges: []rdc.Range{{Off: 0, Len: 5}, {Off: 5, Len: 1}, {Off: 1 << 40, Len: 1 << 33}}},
+			{UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Seeds: []repl.Hash{{1}}, Grains: make([]byte, 50), Similar: true},
 		}},
 		&Content{Parts: []Part{
 			{Index: 0, Head: Head{Size: 10, Hash: repl.Hash{1}}, Length: 10, Last: true}, {Index: 1, Head: Head{Status: StatusBusy}, Last: true},
 			{Index: 2, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormOffer, Offer: []byte("offer")}, Last: true},
 			{Index: 3, Head: Head{Size: 1 << 50, Hash: repl.Hash{2}, Form: FormDelta, Needs: 500, Carries: 1 << 30}, Length: 500},
+			{Index: 4, Head: Head{Size: 1 << 17, Hash: repl.Hash{2}, Form: FormGraft, Needs: 50, Carries: 1 << 10}, Length: 1 << 10, Last: true},
 		}},
 		&ContentRequest{Folder: folder, Items: []ContentItem{}, Packed: true, Always: true},
 		&Content{Parts: []Part{}, Raw: MaxBody},
@@ -146,7 +150,7 @@ func TestPageSharesWhatItsUpdatesShare(t *testing.T) {
 		u.Meta = meta
 		updates = append(updates, u)
 	}
-	b, err := encodePage(updates)
+	b, err := encodePage(updates, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +179,7 @@ func TestUpdateCostIsAnUpperBound(t *testing.T) {
 		if u.Check() != nil {
 			t.Skip("not an update")
 		}
-		b, err := encodePage([]repl.Update{u})
+		b, err := encodePage([]repl.Update{u}, nil)
 		if err != nil || len(b) > UpdateCost(&u) {
 			t.Fatalf("%d bytes, cost %d, %v", len(b), UpdateCost(&u), err)
 		}
@@ -239,7 +243,7 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		return func() error {
 			u := file(9)
 			spoil(&u)
-			_, err := encodePage([]repl.Update{u})
+			_, err := encodePage([]repl.Update{u}, nil)
 			return err
 		}
 	}
@@ -258,7 +262,7 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 	for what, try := range map[string]func() error{
 		"name with a slash": page(func(u *repl.Update) { u.Name = "../x" }),
 		"no originator":     page(func(u *repl.Update) { u.Heir = repl.UID{Version: 3}; u.Present = false; u.Type = repl.Directory }),
-		"too many updates":  func() error { _, err := encodePage(make([]repl.Update, MaxUpdates+1)); return err },
+		"too many updates":  func() error { _, err := encodePage(make([]repl.Update, MaxUpdates+1), nil); return err },
 		"too many parts": func() error {
 			_, err := Append(nil, &Content{Parts: make([]Part, MaxItems+1)}, 1, false, 0)
 			return err
@@ -284,15 +288,34 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		"ranges and an offset":    item(ContentItem{Offset: 1, Ranges: []rdc.Range{{Off: 5, Len: 1}}}),
 		"too many seeds":          item(ContentItem{Seeds: make([]repl.Hash, MaxSeeds+1)}),
 		"too many seeds in all":   item(slices.Repeat([]ContentItem{{Seeds: make([]repl.Hash, MaxSeeds)}}, MaxNamed/MaxSeeds+1)...),
+		"grains cut short":        item(ContentItem{Grains: make([]byte, 7)}),
+		"grains and an offset":    item(ContentItem{Grains: make([]byte, 5), Offset: 1}),
+		"too many grains in all":  item(slices.Repeat([]ContentItem{{Grains: make([]byte, rdc.MaxGrains)}}, MaxGrains/rdc.MaxGrains+1)...),
+		"a graft too large":       part(Head{Form: FormGraft, Needs: 5, Carries: 6, Size: rdc.MaxGraft + 1}),
+		"a graft without runs":    part(Head{Form: FormGraft, Carries: 6, Size: 9}),
 		"more needs than bytes":   part(Head{Form: FormDelta, Needs: 6, Carries: 5}),
 		"more bytes than the new": part(Head{Form: FormDelta, Needs: 6, Carries: 16, Size: 9}),
 		"an offer of nothing":     part(Head{Form: FormOffer}),
 		"an unknown form":         part(Head{Form: forms}),
 		"a million parts":         func() error { _, err := Decode(TypeContent, bytes.Repeat([]byte{0x0a, 0}, 200_000)); return err },
+		"a short update without salt": func() error {
+			b, err := encodePage([]repl.Update{Short(new(file(9)))}, &shortened{touches: []Touch{{0, 1}}})
+			if err == nil {
+				_, err = decodeShort(b[:len(b)-18], new(shortened))
+			}
+			return err
+		},
+		"a short update in an answer by UID": func() error {
+			b, err := encodePage([]repl.Update{Short(new(file(9)))}, &shortened{touches: []Touch{{0, 1}}})
+			if err == nil {
+				_, err = decodePage(b)
+			}
+			return err
+		},
 		"history out of order": func() error {
 			u := file(9)
 			u.History = repl.History{{Originator: orig2, Version: 9}, {Originator: orig1, Version: 9}}
-			b, err := encodePage([]repl.Update{u})
+			b, err := encodePage([]repl.Update{u}, nil)
 			if err == nil {
 				_, err = decodePage(b)
 			}

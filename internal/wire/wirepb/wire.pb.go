@@ -401,6 +401,7 @@ type Update struct {
 	Target        []byte                 `protobuf:"bytes,19,opt,name=target,proto3" json:"target,omitempty"`
 	Meta          uint32                 `protobuf:"varint,20,opt,name=meta,proto3" json:"meta,omitempty"`
 	History       []uint64               `protobuf:"varint,21,rep,packed,name=history,proto3" json:"history,omitempty"` // origin, version, origin, version, …
+	Check         uint64                 `protobuf:"fixed64,22,opt,name=check,proto3" json:"check,omitempty"`           // of a short one, which has beside it only uid, gvsn and mtime
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -582,11 +583,19 @@ func (x *Update) GetHistory() []uint64 {
 	return nil
 }
 
+func (x *Update) GetCheck() uint64 {
+	if x != nil {
+		return x.Check
+	}
+	return 0
+}
+
 type Page struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Originators   []byte                 `protobuf:"bytes,1,opt,name=originators,proto3" json:"originators,omitempty"`
 	Metas         [][]byte               `protobuf:"bytes,2,rep,name=metas,proto3" json:"metas,omitempty"`
 	Updates       []*Update              `protobuf:"bytes,3,rep,name=updates,proto3" json:"updates,omitempty"`
+	Salt          []byte                 `protobuf:"bytes,4,opt,name=salt,proto3" json:"salt,omitempty"` // 16, of the checks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +651,13 @@ func (x *Page) GetUpdates() []*Update {
 	return nil
 }
 
+func (x *Page) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
 type DiffRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Folder          []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -655,6 +671,7 @@ type DiffRequest struct {
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
 	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
 	Floor           []byte                 `protobuf:"bytes,11,opt,name=floor,proto3" json:"floor,omitempty"`
+	Touches         bool                   `protobuf:"varint,12,opt,name=touches,proto3" json:"touches,omitempty"` // updates of the mtime alone may be short
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -764,6 +781,13 @@ func (x *DiffRequest) GetFloor() []byte {
 		return x.Floor
 	}
 	return nil
+}
+
+func (x *DiffRequest) GetTouches() bool {
+	if x != nil {
+		return x.Touches
+	}
+	return false
 }
 
 type DiffPage struct {
@@ -1149,7 +1173,8 @@ type Item struct {
 	Seeds         []byte                 `protobuf:"bytes,6,opt,name=seeds,proto3" json:"seeds,omitempty"`           // 32 bytes each
 	Ranges        []uint64               `protobuf:"varint,7,rep,packed,name=ranges,proto3" json:"ranges,omitempty"` // offset less the end of the one before, length, …
 	Similar       bool                   `protobuf:"varint,8,opt,name=similar,proto3" json:"similar,omitempty"`
-	Needs         bool                   `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"` // only the needs of a delta
+	Needs         bool                   `protobuf:"varint,9,opt,name=needs,proto3" json:"needs,omitempty"`   // only the needs of a delta
+	Grains        []byte                 `protobuf:"bytes,10,opt,name=grains,proto3" json:"grains,omitempty"` // of an old version, rdc.Grains
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1245,6 +1270,13 @@ func (x *Item) GetNeeds() bool {
 		return x.Needs
 	}
 	return false
+}
+
+func (x *Item) GetGrains() []byte {
+	if x != nil {
+		return x.Grains
+	}
+	return nil
 }
 
 type ContentRequest struct {
@@ -2204,7 +2236,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"0\n" +
 	"\x04Pace\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x12\n" +
-	"\x04rate\x18\x02 \x01(\x04R\x04rate\"\xda\x04\n" +
+	"\x04rate\x18\x02 \x01(\x04R\x04rate\"\xf0\x04\n" +
 	"\x06Update\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -2232,11 +2264,13 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\acontent\x18\x12 \x01(\fR\acontent\x12\x16\n" +
 	"\x06target\x18\x13 \x01(\fR\x06target\x12\x12\n" +
 	"\x04meta\x18\x14 \x01(\rR\x04meta\x12\x18\n" +
-	"\ahistory\x18\x15 \x03(\x04R\ahistory\"m\n" +
+	"\ahistory\x18\x15 \x03(\x04R\ahistory\x12\x14\n" +
+	"\x05check\x18\x16 \x01(\x06R\x05check\"\x81\x01\n" +
 	"\x04Page\x12 \n" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
-	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\"\xaf\x02\n" +
+	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\x12\x12\n" +
+	"\x04salt\x18\x04 \x01(\fR\x04salt\"\xc9\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2249,7 +2283,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06except\x18\t \x01(\fR\x06except\x12\x16\n" +
 	"\x06packed\x18\n" +
 	" \x01(\bR\x06packed\x12\x14\n" +
-	"\x05floor\x18\v \x01(\fR\x05floor\"\x90\x02\n" +
+	"\x05floor\x18\v \x01(\fR\x05floor\x12\x18\n" +
+	"\atouches\x18\f \x01(\bR\atouches\"\x90\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2283,7 +2318,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x18\n" +
 	"\aunknown\x18\x03 \x03(\x04R\aunknown\x12\x16\n" +
 	"\x06vector\x18\x04 \x01(\fR\x06vector\x12\x1a\n" +
-	"\banswered\x18\x05 \x01(\rR\banswered\"\x80\x02\n" +
+	"\banswered\x18\x05 \x01(\rR\banswered\"\x98\x02\n" +
 	"\x04Item\x12\x1d\n" +
 	"\n" +
 	"uid_origin\x18\x01 \x01(\rR\tuidOrigin\x12\x1f\n" +
@@ -2296,7 +2331,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05seeds\x18\x06 \x01(\fR\x05seeds\x12\x16\n" +
 	"\x06ranges\x18\a \x03(\x04R\x06ranges\x12\x18\n" +
 	"\asimilar\x18\b \x01(\bR\asimilar\x12\x14\n" +
-	"\x05needs\x18\t \x01(\bR\x05needs\"\xbb\x01\n" +
+	"\x05needs\x18\t \x01(\bR\x05needs\x12\x16\n" +
+	"\x06grains\x18\n" +
+	" \x01(\fR\x06grains\"\xbb\x01\n" +
 	"\x0eContentRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12'\n" +
