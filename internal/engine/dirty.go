@@ -159,6 +159,9 @@ func (f *Folder) setWake() {
 	if f.awaiting() {
 		sooner(f.vouch.until)
 	}
+	if f.phase == store.PhaseInitialSync {
+		sooner(f.evacuateAt)
+	}
 	for _, l := range f.later {
 		sooner(l.when)
 	}

@@ -153,7 +153,9 @@ type Folder struct {
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
+	late       late
 	evacuating bool
+	evacuateAt repl.Time           // when it is tried again
 	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
 	mending    bool
 	mendAt     repl.Time                      // when carried metadata are tried again
@@ -230,6 +232,7 @@ func (f *Folder) schedule() {
 	f.startStaging()
 	f.startInstall()
 	f.advancePhase()
+	f.startEvacuating()
 	f.startLagging()
 	f.startMending()
 	f.retryFold()

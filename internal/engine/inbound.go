@@ -57,8 +57,8 @@ type diff struct {
 	outstanding int       // updates in plans under way
 	failed      version.Vector
 	leftOut     version.Vector // held when it began, and not asked for
-	// heldOut is what the failed updates replaced and this member does not have
-	// either: one of those versions may be another partner's record (rule 1).
+	// heldOut is what the partner knows and has no record of any more, and this
+	// member does not know, while updates failed: they may have replaced it (rule 1).
 	heldOut version.Vector
 	records map[repl.UID]bool // asked for by UID
 }
@@ -102,8 +102,8 @@ func (f *Folder) startAsking() {
 			// The first question of a session is answered at once: what the partner
 			// knows tells whether the records here are of the past, and a member in
 			// initial sync may have all and not know it.
-			ask.Request.Wait = l.compared
 			f.askAround(l, ask)
+			ask.Request.Wait = l.compared && (l.idle || len(l.held) > 0)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
 		default:
@@ -202,6 +202,13 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	if len(free) == 0 {
 		return
 	}
+	uids := make([]repl.UID, len(free))
+	for i := range free {
+		uids[i] = free[i].UID
+	}
+	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
 		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter, Lacking: f.lacks,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
@@ -243,33 +250,6 @@ func (f *Folder) missAll(d *diff, updates []repl.Update) {
 // miss keeps an update out of what the diff joins.
 func (f *Folder) miss(d *diff, u *repl.Update) {
 	d.failed.Add(u.GVSN)
-	f.hold(d, u)
-}
-
-// hold keeps out of what the diff joins every version that the update replaced
-// and that this member's record of the object does not know: up to it nothing
-// may be taken for known.
-func (f *Folder) hold(d *diff, u *repl.Update) {
-	if len(u.History) == 0 && u.GVSN != version.GVSN(u.UID) { // it does not say what it replaced (rule 19)
-		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()))
-		return
-	}
-	mine, _, err := f.st.Get(u.UID)
-	if f.storeFailed(err) {
-		return
-	}
-	for _, g := range u.History {
-		var low uint64
-		if g.Originator == u.UID.Originator {
-			low = u.UID.Version - 1
-		}
-		for _, h := range mine.History.With(mine.GVSN) {
-			if h.Originator == g.Originator {
-				low = max(low, h.Version)
-			}
-		}
-		d.heldOut.AddInterval(g.Originator, version.Interval{Low: low, High: g.Version})
-	}
 }
 
 // parked raises or clears the finding of updates that cannot be decided.
@@ -335,6 +315,12 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		return
 	}
 	l.compared = true
+	if len(d.failed.Minus(f.st.Vector())) > 0 {
+		// What has no record any more was replaced by something, and what that was
+		// cannot be told: by what is not committed here, for all one knows. Should
+		// the partner lose that, nobody would ask for the other again (rule 1).
+		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()).Minus(d.failed))
+	}
 	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
 		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {
@@ -362,9 +348,10 @@ func (f *Folder) endDiff(l *link, complete bool) {
 	}
 }
 
-// delay puts the next question to a partner off, longer each time.
+// delay puts the next question to a partner off, longer each time. It is a first one
+// again: the partner may be another since.
 func (f *Folder) delay(l *link) {
-	l.idle = false
+	l.idle, l.compared = false, false
 	l.backoff = min(max(2*l.backoff, backoffFirst), backoffLast)
 	l.notBefore = f.now() + repl.Time(l.backoff)
 }

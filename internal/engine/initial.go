@@ -154,10 +154,7 @@ func (e evacuated) apply(f *Folder) {
 	f.evacuating = false
 	if e.err != nil {
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, e.err.Error())
-		for _, m := range f.cfg.Upstreams { // tried again after the next diff
-			f.links[m].compared = false
-			f.delay(f.links[m])
-		}
+		f.evacuateAt = f.now() + repl.Time(evacuateRetry)
 		return
 	}
 	f.stats.Kept += uint64(e.moved)

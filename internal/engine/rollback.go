@@ -174,7 +174,7 @@ func (f *Folder) Close() error {
 		return nil
 	}
 	// What is doubted still is, or has not been synced.
-	clean := f.install == nil && !f.unclean && f.phase == store.PhaseNormal
+	clean := f.install == nil && !f.unclean && len(f.late.dirs) == 0 && f.phase == store.PhaseNormal
 	st := f.st.State()
 	st.Epoch, st.EpochSettled = st.Epoch+1, false
 	if err := f.st.Put(&store.Batch{State: &st}); err != nil {

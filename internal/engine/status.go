@@ -53,6 +53,7 @@ type LinkStatus struct {
 	Idle    bool           // all that the partner had is here, but for Held
 	Known   version.Vector // the partner's vector as last seen
 	Held    version.Vector // what could not be committed yet
+	Delayed bool           // it was not ready, or failed, and is asked again in a while
 	Pending int            // updates on their way
 	Saved   uint64         // bytes of content from it that did not have to come
 	Similar uint64         // of them, those that other files held
@@ -120,7 +121,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

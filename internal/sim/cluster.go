@@ -24,6 +24,7 @@ import (
 	"opendfs/internal/sim/disk"
 	"opendfs/internal/staging"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/wire"
 )
 
@@ -71,11 +72,14 @@ type Member struct {
 	token  uint64
 	open   []openFile // of users
 	images []image
-	had    map[repl.UID]repl.Update // on record, as last seen
-	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
+	// revived are versions first known of this member since it was put back.
+	revived []version.GVSN
+	had     map[repl.UID]repl.Update // on record, as last seen
+	counts  [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
 	redecided, reanimated uint64
 	running               engine.Action // nil: none
+	losing                bool          // its session is lost
 	mounts                []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
@@ -90,6 +94,7 @@ type Member struct {
 type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
+	lost   bool      // a question of a session that is lost
 }
 
 // crashed unwinds a member that loses power in the middle of an action.
@@ -128,7 +133,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		m.cfg = engine.Config{
 			Folder: folderID, Name: "sim/folder", Self: m.id, Membership: repl.GUID{byte(i + 1)}, Path: fmt.Sprintf("/m%d", i),
-			Primary: i == 0, Filter: rules, MinDelta: 1, VouchWait: 300 * time.Millisecond, RemarkAfter: time.Second,
+			Primary: i == 0, Filter: rules, MinDelta: 1, VouchWait: 100 * time.Millisecond, RemarkAfter: time.Second,
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
@@ -233,7 +238,7 @@ func (m *Member) step(ev engine.Event) {
 	}
 	m.tally()
 	for _, a := range actions {
-		m.tasks = append(m.tasks, task{a, m.c.now})
+		m.tasks = append(m.tasks, task{action: a, asked: m.c.now})
 	}
 	if changed {
 		m.news(before)
@@ -256,7 +261,18 @@ func (c *Cluster) connect() {
 				m.events = append(m.events, engine.LinkUp{Member: id})
 			} else {
 				m.events = append(m.events, engine.LinkDown{Member: id})
+				m.lose(id)
 			}
+		}
+	}
+}
+
+// lose ends the questions that wait for a partner's news: their session is lost,
+// whether or not another follows.
+func (m *Member) lose(id repl.MemberID) {
+	for i := range m.tasks {
+		if ask, ok := m.tasks[i].action.(*engine.Ask); ok && ask.Member == id {
+			m.tasks[i].lost = true
 		}
 	}
 }
@@ -276,8 +292,8 @@ func (m *Member) runTask(i int) {
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
-		m.running = t.action
-		defer func() { m.running = nil }()
+		m.running, m.losing = t.action, t.lost
+		defer func() { m.running, m.losing = nil, false }()
 		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
 	})
 }
@@ -307,7 +323,7 @@ func (m *Member) guard(work func()) {
 // waits reports whether a task is a question that the partner has no news for.
 func (m *Member) waits(t *task) bool {
 	ask, ok := t.action.(*engine.Ask)
-	if !ok || !ask.Request.Wait {
+	if !ok || t.lost || !ask.Request.Wait {
 		return false
 	}
 	up := m.c.byID(ask.Member)

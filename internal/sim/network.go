@@ -17,7 +17,7 @@ var errLost = errors.New("the connection is lost")
 // upstream is the session of one member with another.
 func (m *Member) upstream(id repl.MemberID) engine.Upstream {
 	up := m.c.byID(id)
-	if !m.c.reachable(m, up) {
+	if m.losing || !m.c.reachable(m, up) {
 		return nil
 	}
 	return session{m, up}
@@ -81,7 +81,7 @@ func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.Cont
 		}
 		s.from.c.Count.Forms[head.Form]++
 		var r io.Reader = reader(data)
-		cut := s.from.c.faulty && !s.from.c.still && s.from.c.rnd.IntN(20) == 0 && len(data) > 0
+		cut := s.from.c.faulty && !s.from.c.still && s.from.c.rnd.IntN(6) == 0 && len(data) > 0
 		if cut {
 			r = io.MultiReader(reader(data[:s.from.c.rnd.IntN(len(data))]), lost{})
 			s.from.c.Count.Torn++

@@ -151,6 +151,7 @@ func (m *Member) roll(img *image, how int) error {
 		m.kv = img.kv.Image(true)
 	}
 	c.shadow.rolledBack(m, before)
+	m.revived = []version.GVSN{}
 	return c.law.forget(c)
 }
 
@@ -225,6 +226,7 @@ func (m *Member) forget() (*store.Folder, error) {
 	if err := m.store.DropFolder(folderID); err != nil {
 		return nil, err
 	}
+	m.c.law.withdraw(m)
 	m.c.tracef("m%d drops its records", m.index)
 	m.had = make(map[repl.UID]repl.Update)
 	st, err := m.store.Folder(folderID)
@@ -315,6 +317,20 @@ func (l *law) forget(c *Cluster) error {
 		l.by[o] = left
 	}
 	return nil
+}
+
+// withdraw lets go of versions that only this member ever had on record, since it
+// was put back: others know of them that they had come to nothing.
+func (l *law) withdraw(m *Member) {
+	for _, g := range m.revived {
+		u := l.known[g]
+		had := slices.ContainsFunc(m.c.members, func(o *Member) bool { return o != m && o.had[u.UID].GVSN == g })
+		if !had {
+			delete(l.known, g)
+			delete(l.of[u.UID], g)
+		}
+	}
+	m.revived = nil
 }
 
 // durableVector is what a member knows, or will when it starts.

@@ -389,10 +389,20 @@ func (c *Cluster) settled() bool { return c.unsettled() == "" }
 func (c *Cluster) unsettled() string {
 	var text string
 	for _, m := range c.members {
-		if s := m.folder.Status(); !s.Settled() {
+		if s := m.folder.Status(); !s.Settled() || delayed(&s) {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
 				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
 		}
 	}
 	return text
+}
+
+// delayed reports whether a member waits to ask a partner that was not ready.
+func delayed(s *engine.Status) bool {
+	for _, l := range s.Links {
+		if l.Delayed {
+			return true
+		}
+	}
+	return false
 }
