@@ -95,7 +95,8 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 type folderFlags struct {
 	files, directories         []string
 	caseRule, rest, busy, life string
-	clash                      string
+	clash, owners              string
+	attributes                 []string
 }
 
 func (f *folderFlags) add(c *cobra.Command) {
@@ -103,9 +104,16 @@ func (f *folderFlags) add(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.directories, "exclude-directories", nil, "names of directories to leave out")
 	c.Flags().StringVar(&f.caseRule, "case", "", "sensitive or insensitive")
 	c.Flags().StringVar(&f.clash, "directory-conflict", "", "merge or morph: what becomes of two directories of one name")
+	c.Flags().StringVar(&f.owners, "owners", "", "numeric, name or none: how owners and groups replicate")
+	c.Flags().StringSliceVar(&f.attributes, "attributes", nil, "extended attributes to replicate besides those that always do: capability, selinux, trusted; empty for none")
 	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
 	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
 	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
+	for flag, words := range map[string][]string{
+		"case": {"sensitive", "insensitive"}, "directory-conflict": {"merge", "morph"}, "owners": {"numeric", "name", "none"}, "attributes": directory.Attributes(),
+	} {
+		must(c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
+	}
 }
 
 func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
@@ -125,6 +133,16 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 	if err := choose("directory-conflict", f.clash, &to.DirectoryConflict, directory.DirectoryMerge, directory.DirectoryMorph); err != nil {
 		return err
 	}
+	if err := choose("owners", f.owners, &to.Owners, directory.OwnersNumeric, directory.OwnersByName, directory.OwnersNone); err != nil {
+		return err
+	}
+	if given("attributes") {
+		list, err := attributeWords(words(f.attributes))
+		if err != nil {
+			return err
+		}
+		to.Attributes = list
+	}
 	for _, d := range []struct {
 		flag, text string
 		to         *time.Duration
@@ -141,18 +159,37 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 	return nil
 }
 
-// choose sets what a flag of two words says; empty leaves it.
-func choose[T fmt.Stringer](flag, text string, to *T, a, b T) error {
-	switch text {
-	case "":
-	case a.String():
-		*to = a
-	case b.String():
-		*to = b
-	default:
-		return usageError("--%s %q: it is %v or %v", flag, text, a, b)
+// choose sets what a flag of a few words says; empty leaves it.
+func choose[T fmt.Stringer](flag, text string, to *T, of ...T) error {
+	if text == "" {
+		return nil
 	}
-	return nil
+	var words []string
+	for _, v := range of {
+		if text == v.String() {
+			*to = v
+			return nil
+		}
+		words = append(words, v.String())
+	}
+	return usageError("--%s %q: it is %s", flag, text, either(words))
+}
+
+// either lists words of which one is to be chosen.
+func either(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// attributeWords checks the words of --attributes and puts them in order, each once.
+func attributeWords(list []string) ([]string, error) {
+	for _, w := range list {
+		if !slices.Contains(directory.Attributes(), w) {
+			return nil, usageError("--attributes %q: it is %s; user.*, ACLs and NT ACLs always replicate", w, either(directory.Attributes()))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
 }
 
 func createFolder() editor {
@@ -190,8 +227,8 @@ func setFolder() editor {
 	f := &folderFlags{}
 	name := ""
 	return editor{
-		use: "set GROUP/FOLDER", short: "change a folder's filters, times or name", args: one("GROUP/FOLDER"), complete: first(folderNames),
-		example: "  dfs folder set projects/docs --exclude-files '~*,*.bak,*.tmp,*.iso'",
+		use: "set GROUP/FOLDER", short: "change a folder's filters, options or name", args: one("GROUP/FOLDER"), complete: first(folderNames),
+		example: "  dfs folder set projects/docs --exclude-files '~*,*.bak,*.tmp,*.iso'\n  dfs folder set projects/docs --owners name --attributes capability,trusted",
 		flags: func(c *cobra.Command) {
 			f.add(c)
 			c.Flags().StringVar(&name, "name", "", "another name in its group; it keeps its identity")

@@ -159,7 +159,7 @@ func (w *walker) start(path string, named bool) error {
 			shown = name
 		}
 	}
-	v, err := volume.Open(at, volume.Options{ReadOnly: true})
+	v, err := volume.Open(at, volume.Options{ReadOnly: true, AnyLink: true})
 	if err != nil {
 		return fmt.Errorf("hash %s: %w", path, err)
 	}

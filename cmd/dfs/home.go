@@ -101,7 +101,7 @@ func (h *home) once(ctx context.Context, first *directory.Document) (err error) 
 	d := first.Domain
 	way := &way{h.m.state.path, h.m.id, h.m.log, h.problem}
 	if d.Home.Kind == directory.HomeEtcd {
-		if client, err = way.openEtcd(d); err != nil {
+		if client, err = way.openEtcd(ctx, d); err != nil {
 			return err
 		}
 		defer client.close()
@@ -150,7 +150,7 @@ type way struct {
 // unless it is nil.
 func (w *way) open(ctx context.Context, client *etcdClient, d *directory.Domain, first *directory.Document) (closer, error) {
 	if client != nil {
-		return etcd.Open(ctx, etcd.Options{Client: client.client, Domain: d.ID, Rand: rand.Reader, Problem: w.problem}, first)
+		return etcd.Open(ctx, etcd.Options{Client: client.client, Domain: d.ID, Rand: rand.Reader, Refusal: client.refusal, Problem: w.problem}, first)
 	}
 	o, err := adOptions(w.state, &d.Home)
 	if err != nil {
@@ -212,8 +212,9 @@ func (m *member) deputise(ctx context.Context, d *directory.Domain) error {
 
 // etcdClient is a client of etcd, with the voter that it is of if that runs here.
 type etcdClient struct {
-	client *etcd.Client
-	voter  *etcd.Server
+	client  *etcd.Client
+	voter   *etcd.Server
+	refusal func(context.Context) error // of a cluster that is there already
 }
 
 func (c *etcdClient) close() {
@@ -230,7 +231,7 @@ func (c *etcdClient) ended() <-chan error {
 }
 
 // openEtcd starts this server's voter, or dials the cluster that is named.
-func (w *way) openEtcd(d *directory.Domain) (*etcdClient, error) {
+func (w *way) openEtcd(ctx context.Context, d *directory.Domain) (*etcdClient, error) {
 	cert, key, ca, err := w.id.PEM()
 	if err != nil {
 		return nil, err
@@ -240,8 +241,8 @@ func (w *way) openEtcd(d *directory.Domain) (*etcdClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := etcd.Dial(o)
-		return &etcdClient{c, nil}, err
+		c, err := etcd.Dial(ctx, o)
+		return &etcdClient{c, nil, o.Refusal}, err
 	}
 	self := d.Server(directory.UUID(w.id.Member()))
 	v, err := etcd.Serve(etcd.ServerOptions{
@@ -251,7 +252,7 @@ func (w *way) openEtcd(d *directory.Domain) (*etcdClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &etcdClient{v.Client(), v}, nil
+	return &etcdClient{v.Client(), v, nil}, nil
 }
 
 // etcdOptions reads how a cluster of somebody else's is spoken to; what is not

@@ -68,8 +68,8 @@ type keeper struct {
 
 // openFindings are about whether the folder can be opened: they end when it is.
 var openFindings = []finding.Code{
-	finding.FolderMarkerMissing, finding.FolderMarkerForeign, finding.RootMissing, finding.RootUnmounted, finding.ReadOnlyFilesystem,
-	finding.StateInTree, finding.StoreError, finding.ListingError, finding.FileUnreadable, finding.DiskFull, finding.QuotaExceeded,
+	finding.FolderMarkerMissing, finding.FolderMarkerForeign, finding.RootMissing, finding.RootUnmounted, finding.RootLinked,
+	finding.ReadOnlyFilesystem, finding.StateInTree, finding.StoreError, finding.ListingError, finding.FileUnreadable, finding.DiskFull, finding.QuotaExceeded,
 }
 
 // openError is why a folder cannot be opened, as a finding.
@@ -214,6 +214,8 @@ func (k *keeper) checkState() error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &openError{finding.RootMissing, fmt.Errorf("%s does not exist", k.Path)}
+	case errors.Is(err, volume.ErrLinked):
+		return &openError{finding.RootLinked, err}
 	case err != nil:
 		return &openError{finding.RootMissing, err}
 	case in:
@@ -230,6 +232,8 @@ func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 	switch {
 	case errors.Is(err, volume.ErrNotExist), errors.Is(err, volume.ErrNotDir):
 		return nil, &openError{finding.RootMissing, err}
+	case errors.Is(err, volume.ErrLinked):
+		return nil, &openError{finding.RootLinked, err}
 	case errors.Is(err, syscall.EROFS):
 		return nil, &openError{finding.ReadOnlyFilesystem, err}
 	case errors.Is(err, syscall.ENOSPC):

@@ -126,7 +126,12 @@ func (p place) record(records store.Reader) (rec repl.Record, above repl.UID, ok
 // onDisk looks at the place beneath the root, following no link out of it; nil
 // if there is nothing.
 func (p place) onDisk() (fs.FileInfo, error) {
-	root, err := os.OpenRoot(p.k.Path)
+	dir, err := openRoot(p.k.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }() // read-only: nothing is lost
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
 	if err != nil {
 		return nil, err
 	}

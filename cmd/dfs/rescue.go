@@ -176,7 +176,7 @@ func (r *rescuer) askHome(ctx context.Context, known *directory.Domain) (_ []byt
 	w := &way{r.options.Dir, r.id, r.log, func(error) {}}
 	var client *etcdClient
 	if known.Home.Kind == directory.HomeEtcd {
-		if client, err = w.openEtcd(known); err != nil {
+		if client, err = w.openEtcd(ctx, known); err != nil {
 			return nil, err
 		}
 		defer client.close()

@@ -59,9 +59,14 @@ func newStranger(t *testing.T, socket string, uid uint32, groups ...uint32) *str
 	return &stranger{t, program, socket, uid, groups}
 }
 
-// dfs runs a command as the stranger, who names the socket alone.
+// dfs runs a command of ours as the stranger, who names the socket alone.
 func (s *stranger) dfs(args ...string) (string, error) {
-	c := exec.Command(s.program, append([]string{"--socket", s.socket}, args...)...)
+	return s.run(s.program, append([]string{"--socket", s.socket}, args...)...)
+}
+
+// run runs any program as the stranger.
+func (s *stranger) run(program string, args ...string) (string, error) {
+	c := exec.Command(program, args...)
 	c.Env = []string{asCommand + "=1", "PATH=/usr/bin:/bin", "HOME=/nonexistent"}
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.uid, Gid: s.uid, Groups: s.groups}}
@@ -149,6 +154,61 @@ func TestRolesOfUsers(t *testing.T) {
 	if out := hub.must("grants", "--json"); strings.Contains(out, "plans") {
 		t.Errorf("grants after the group has gone:\n%s", out)
 	}
+}
+
+// Who administers a group and may make links beside its roots cannot lead the
+// member anywhere by them: the folder stops and says which link it is, nothing is
+// made or told where it leads, and a path without links runs.
+func TestAGroupAdminsLinkIsNotFollowed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	dir := publicDir(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, d := range []string{"etc/deep", "home/docs", "home/more", "state"} {
+		if err := os.MkdirAll(at(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, at("etc/deep/secret"), "root's")
+	for _, name := range []string{"home", "home/docs", "home/more"} {
+		if err := os.Chown(at(name), 54321, 54321); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hub := initialised(t)
+	hub.serveWith("--socket", at("state/control.sock"))
+	hub.must("group", "create", "projects")
+	hub.must("folder", "create", "projects/docs")
+	hub.must("membership", "create", "projects/docs@hub", "--path", at("home/docs"), "--primary")
+	hub.must("grant", "group-admin", "projects", "user:54321")
+	bob := newStranger(t, at("state/control.sock"), 54321)
+	if out, err := bob.run("ln", "-s", at("etc"), at("home/way")); err != nil {
+		t.Fatal(err, out)
+	}
+	bob.must("folder", "create", "projects/his")
+	bob.must("membership", "create", "projects/his@hub", "--path", at("home/way/deep"), "--primary")
+	stopped := func(path string) func() bool {
+		return func() bool {
+			out := hub.must("status")
+			return strings.Contains(out, "root-linked") && strings.Contains(out, `open root "`+path+`"`) &&
+				strings.Contains(out, `the symbolic link "`+at("home/way")+`" to "`+at("etc")+`" belongs to user 54321`)
+		}
+	}
+	hub.eventually("stops at the link", stopped(at("home/way/deep")))
+	bob.must("membership", "set", "projects/his@hub", "--path", at("home/way/nothing"))
+	hub.eventually("tells nothing of what is there", stopped(at("home/way/nothing")))
+	if out := bob.must("explain", at("home/way/nothing/secret")); !strings.Contains(out, "root-linked projects/his") {
+		t.Errorf("explain of what lies behind a link:\n%s", out)
+	}
+	if left, err := os.ReadDir(at("etc/deep")); err != nil || len(left) != 1 {
+		t.Errorf("where the link leads: %v, %v", left, err)
+	}
+	bob.must("membership", "set", "projects/his@hub", "--path", at("home/more"))
+	hub.eventually("runs at a path without links", func() bool {
+		_, err := os.Stat(at("home/more/.dfsr/marker"))
+		return err == nil && !strings.Contains(hub.must("status"), "root-linked")
+	})
 }
 
 // An administrator asks members from a computer that is none, by their port; what

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Settings of a server take effect while it runs.
@@ -54,6 +56,60 @@ func TestServerSettings(t *testing.T) {
 	hub.must("status", "--wait", "--timeout", "20s")
 	if !hub.has("from-there.txt") {
 		t.Error("nothing comes from the new address")
+	}
+}
+
+// Which owners and extended attributes of a folder replicate is chosen by its
+// commands, and holds for what changes from then on.
+func TestOwnersAndAttributesOfAFolder(t *testing.T) {
+	hub, branch := pair(t)
+	const folder = "projects/docs"
+	hub.refused(exitUsage, `--owners "ids": it is numeric, name or none`, "folder", "set", folder, "--owners", "ids")
+	hub.refused(exitUsage, `--attributes "user": it is capability, selinux or trusted; user.*, ACLs and NT ACLs always replicate`, "folder", "set", folder, "--attributes", "trusted,user")
+	hub.refused(exitUsage, "--owners", "folder", "create", "projects/other", "--owners", "0")
+	hub.must("folder", "create", "projects/other", "--owners", "name", "--attributes", "selinux,capability,selinux")
+	shown := func(s *site, folder, owners, attributes string) bool {
+		out := s.must("folder", "show", folder, "--json")
+		return strings.Contains(out, `"owners": "`+owners+`"`) && strings.Contains(strings.Join(strings.Fields(out), ""), `"attributes":[`+attributes+`]`)
+	}
+	if !shown(hub, "projects/other", "name", `"capability","selinux"`) {
+		t.Errorf("created:\n%s", hub.must("folder", "show", "projects/other", "--json"))
+	}
+	hub.must("folder", "set", "projects/other", "--attributes", "")
+	if !shown(hub, "projects/other", "name", "") {
+		t.Errorf("without attributes:\n%s", hub.must("folder", "show", "projects/other", "--json"))
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the rest needs root, to give files away")
+	}
+	if _, err := exec.LookPath("setfattr"); err != nil {
+		t.Skip("setfattr is not installed (attr)")
+	}
+	made := func(name string) (uid uint32, trusted bool) {
+		t.Helper()
+		hub.user("sh", "-c", "set -e; >"+name+"; chown 54321 "+name+"; setfattr -n trusted.x -v 1 "+name)
+		settled(hub, branch)
+		var st unix.Stat_t
+		at := filepath.Join(branch.folder, name)
+		if err := unix.Stat(at, &st); err != nil {
+			t.Fatal(err)
+		}
+		_, err := unix.Getxattr(at, "trusted.x", make([]byte, 8))
+		return st.Uid, err == nil
+	}
+	set := func(owners, attributes, stored string) {
+		t.Helper()
+		hub.must("folder", "set", folder, "--owners", owners, "--attributes", attributes)
+		branch.eventually("follows", func() bool { return shown(branch, folder, owners, stored) })
+		settled(hub, branch)
+	}
+	set("none", "trusted", `"trusted"`)
+	if uid, trusted := made("kept"); uid != 0 || !trusted {
+		t.Errorf("with none and trusted: user %d, %v", uid, trusted)
+	}
+	set("numeric", "", "")
+	if uid, trusted := made("given"); uid != 54321 || trusted {
+		t.Errorf("with numeric and no attributes: user %d, %v", uid, trusted)
 	}
 }
 

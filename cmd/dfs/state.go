@@ -182,7 +182,7 @@ func (s *stateDir) cleanUp(all bool) error {
 // onNetwork names the network filesystem that the state directory lies on, ""
 // for a local one.
 func (s *stateDir) onNetwork() (string, error) {
-	v, err := volume.Open(s.path, volume.Options{})
+	v, err := volume.Open(s.path, volume.Options{AnyLink: true})
 	if err != nil {
 		return "", err
 	}
@@ -199,9 +199,13 @@ func (s *stateDir) onNetwork() (string, error) {
 // overlaps reports whether the state directory lies in the tree at root, or is
 // it.
 func (s *stateDir) overlaps(root string) (bool, error) {
-	top, err := os.Stat(root)
+	dir, err := openRoot(root)
 	if err != nil {
-		return false, fmt.Errorf("look at %s: %w", root, err)
+		return false, err
+	}
+	top, err := dir.Stat()
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return false, err
 	}
 	at, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
@@ -220,6 +224,15 @@ func (s *stateDir) overlaps(root string) (bool, error) {
 		}
 		at = filepath.Dir(at)
 	}
+}
+
+// openRoot opens the root of a folder, through links that are believed alone.
+func openRoot(path string) (*os.File, error) {
+	fd, err := volume.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // socketOf is where the member of a state directory listens.

@@ -237,6 +237,9 @@ const (
 	AttributeTrusted    = "trusted"
 )
 
+// Attributes are the words that Folder.Attributes may hold, in order.
+func Attributes() []string { return []string{AttributeCapability, AttributeSELinux, AttributeTrusted} }
+
 // Filters are the names that a folder leaves out: patterns with * and ?.
 type Filters struct {
 	Files, Directories []string

@@ -304,7 +304,7 @@ func (r *reader) owners(n *node, path string, to *Owners) {
 }
 
 func (r *reader) attributes(n *node, path string, to *[]string) {
-	words := []string{AttributeCapability, AttributeSELinux, AttributeTrusted}
+	words := Attributes()
 	r.list(n, path, maxAddresses, func(s string, n *node, sub string) {
 		switch {
 		case !slices.Contains(words, s):

@@ -6,6 +6,7 @@ const (
 	FolderMarkerForeign Code = "folder-marker-foreign"
 	RootMissing         Code = "root-missing"
 	RootUnmounted       Code = "root-unmounted"
+	RootLinked          Code = "root-linked"
 	ReadOnlyFilesystem  Code = "read-only-filesystem"
 	DiskFull            Code = "disk-full"
 	QuotaExceeded       Code = "quota-exceeded"

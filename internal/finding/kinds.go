@@ -30,6 +30,12 @@ var kinds = []Kind{
 		"The root is on another device than the one on record. The folder stops on this member; what is missing under the mount point is not taken for a deletion.",
 	},
 	{
+		RootLinked, Error,
+		"the path of the root leads through a link that others may have made",
+		"Set the path to the directory itself (`dfs membership set FOLDER@SERVER --path`), if what the named link leads to is meant; or let root own it, in a directory where root alone may write.",
+		"A symbolic link on the way belongs to neither root nor the user of the member, or lies where others may write or in a replicated folder. It may lead anywhere, and the member would read and write there with all its rights, so the folder stops on this member.",
+	},
+	{
 		ReadOnlyFilesystem, Error,
 		"the filesystem is read-only",
 		"Look for disk errors in the kernel log, repair the filesystem and remount it read-write.",

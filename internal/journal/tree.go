@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"opendfs/internal/volume"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -23,9 +25,9 @@ type tree struct {
 }
 
 func openTree(path string) (*tree, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := volume.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("journal: open %s: %w", path, err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

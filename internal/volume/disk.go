@@ -35,6 +35,9 @@ type Options struct {
 	// ReadOnly leaves the tree and its private area untouched: features that must
 	// be tried are not known.
 	ReadOnly bool
+	// AnyLink opens the root wherever the symbolic links on the way lead, for who asks
+	// with rights of its own. Without it Open believes those alone that OpenRoot does.
+	AnyLink bool
 	// Owners says in which form owners replicate, Names whom to ask for them; nil:
 	// the system.
 	Owners Owners
@@ -46,7 +49,8 @@ type Options struct {
 // Disk is the Volume of a directory on a Linux filesystem.
 type Disk struct {
 	path     string // as given to Open, absolute
-	fd       int    // the root
+	open     func(path string) (int, error)
+	fd       int // the root
 	dev      uint64
 	mount    uint64 // the kernel's mount id, 0 if it tells none
 	root     Stat
@@ -66,30 +70,27 @@ type Disk struct {
 var _ Volume = (*Disk)(nil)
 
 // Open opens the directory root as a volume and measures what its filesystem
-// can do. The path may lead through links; it is looked at again by Root.
+// can do. The path may lead through links that are believed (OpenRoot, Options.AnyLink);
+// it is looked at again by Root.
 func Open(root string, opts Options) (*Disk, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open volume %q: %w", root, err)
 	}
-	fd, err := openRoot(abs)
-	if err != nil {
+	v := &Disk{path: abs, open: openRoot, owners: opts.Owners, names: opts.Names, optional: opts.Optional}
+	if opts.AnyLink {
+		v.open = openFollowing
+	}
+	if v.fd, err = v.open(abs); err != nil {
 		return nil, fail("open volume", abs, err)
 	}
-	v := &Disk{path: abs, fd: fd, owners: opts.Owners, names: opts.Names, optional: opts.Optional}
 	if v.names == nil {
 		v.names = new(System)
 	}
 	if err := v.prepare(opts); err != nil {
-		return nil, errors.Join(fail("open volume", abs, err), unix.Close(fd))
+		return nil, errors.Join(fail("open volume", abs, err), unix.Close(v.fd))
 	}
 	return v, nil
-}
-
-func openRoot(path string) (int, error) {
-	return retry(func() (int, error) {
-		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
 }
 
 // prepare learns what the root and its filesystem are.
@@ -128,7 +129,7 @@ func (v *Disk) Path() string { return v.path }
 
 // Root opens the root directory and checks that its path still leads to it.
 func (v *Disk) Root() (Dir, error) {
-	fd, err := openRoot(v.path)
+	fd, err := v.open(v.path)
 	if err != nil {
 		return nil, &OpError{Op: "open root", Name: v.path, Kind: ErrUnmounted, Err: err}
 	}

@@ -1,6 +1,8 @@
 // Package volume is the replicated tree on disk. All access is by handle and
 // beneath the root: no operation follows a symbolic link, leaves the root or
-// crosses into another mount, whatever a user does to the tree meanwhile.
+// crosses into another mount, whatever a user does to the tree meanwhile. The
+// way to the root may lead through symbolic links that no other user can have
+// made (OpenRoot).
 //
 // A Volume is one replicated folder's root. Its private area `.dfsr/` lies in
 // the root on the same filesystem, mode 0700, and is neither listed nor found
@@ -35,6 +37,7 @@ var (
 	ErrOutside   = errors.New("object lies outside the folder")     // Resolve
 	ErrUnknown   = errors.New("cannot be told without privilege")   // Resolve, Writable
 	ErrUnmounted = errors.New("root is not the directory it was")   // the root was replaced, unmounted or removed
+	ErrLinked    = errors.New("others may lead it elsewhere")       // Open, Root: see OpenRoot
 	ErrChanged   = errors.New("object is not what it was")          // SetMeta: identity or print differ
 	ErrInUse     = errors.New("file is open for writing")           // SetMeta
 )

@@ -56,6 +56,9 @@ type Options struct {
 	Domain directory.UUID
 	// Rand draws ids.
 	Rand io.Reader
+	// Refusal finds out why a cluster does not answer, as that of DialOptions; it may
+	// be nil.
+	Refusal func(context.Context) error
 	// Problem is told why the cluster does not answer, and nil when it does
 	// again. It may be nil.
 	Problem func(error)
@@ -104,7 +107,7 @@ func open(ctx context.Context, o Options, first *directory.Document, step func(s
 // begin reads the domain, and puts first there if that is called for.
 func (s *Store) begin(ctx context.Context, first *directory.Document) error {
 	for {
-		doc, revision, err := s.read(ctx)
+		doc, revision, err := s.ask(ctx)
 		if err != nil && !errors.Is(err, ErrEmpty) {
 			s.problem(err)
 			if errors.Is(err, directory.ErrForeign) || !pause(ctx) {
@@ -119,7 +122,7 @@ func (s *Store) begin(ctx context.Context, first *directory.Document) error {
 		if first == nil {
 			return err
 		}
-		if _, err := s.put(ctx, first, revision); err != nil && (s.step != nil || !pause(ctx)) {
+		if _, err := s.put(ctx, first, revision, changeTime); err != nil && (s.step != nil || !pause(ctx)) {
 			return err
 		}
 	}
@@ -155,6 +158,18 @@ func (s *Store) part(sum []byte, i int) string {
 func (s *Store) parts() string { return s.prefix() + "parts/" }
 
 // read reads the domain as the cluster has it; revision is 0 if it is not there.
+// ask is read for who asks as long as it takes: bounded, and with the reason if there
+// is no answer.
+func (s *Store) ask(ctx context.Context) (*directory.Document, int64, error) {
+	asking, stop := context.WithTimeout(ctx, changeTime)
+	defer stop()
+	doc, revision, err := s.read(asking)
+	if err != nil && ctx.Err() == nil {
+		err = because(ctx, err, s.options.Refusal)
+	}
+	return doc, revision, err
+}
+
 func (s *Store) read(ctx context.Context) (*directory.Document, int64, error) {
 	r, err := s.options.Client.Get(ctx, s.key())
 	if err != nil {
@@ -214,7 +229,7 @@ func (s *Store) text(ctx context.Context, v []byte, revision int64) ([]byte, err
 
 // put makes a document the domain if its key was last changed at revision, and
 // says whether.
-func (s *Store) put(ctx context.Context, doc *directory.Document, revision int64) (bool, error) {
+func (s *Store) put(ctx context.Context, doc *directory.Document, revision int64, try time.Duration) (bool, error) {
 	text := doc.Text()
 	if len(text) > directory.MaxSize {
 		return false, fmt.Errorf("the domain has %d bytes, more than %d", len(text), directory.MaxSize)
@@ -238,7 +253,9 @@ func (s *Store) put(ctx context.Context, doc *directory.Document, revision int64
 	if err := s.before("put domain"); err != nil {
 		return false, err
 	}
-	r, err := s.options.Client.Txn(ctx).
+	trying, stop := context.WithTimeout(ctx, try)
+	defer stop()
+	r, err := s.options.Client.Txn(trying).
 		If(clientv3.Compare(clientv3.ModRevision(s.key()), "=", revision)).
 		Then(clientv3.OpPut(s.key(), string(v))).Commit()
 	if err != nil || !r.Succeeded {
@@ -318,11 +335,17 @@ func (s *Store) Watch(ctx context.Context) <-chan *directory.Domain {
 // answers.
 const changeTime = 10 * time.Second
 
+// tryTime is how long the first attempt of a change waits for its answer; each later
+// one waits twice as long. What was asked of a leader that died has no answer: etcd
+// says so after seven seconds.
+const tryTime = 2 * time.Second
+
 // Update is that of directory.Store.
 func (s *Store) Update(ctx context.Context, base uint64, next *directory.Document) (*directory.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	fail := func(err error) (*directory.Document, error) {
+		err = because(ctx, err, s.options.Refusal)
 		return nil, fmt.Errorf("change the domain in etcd: %w; if most of its servers are down, start them; if they are gone for good, `dfs directory promote`", err)
 	}
 	now, revision := s.known()
@@ -338,8 +361,8 @@ func (s *Store) Update(ctx context.Context, base uint64, next *directory.Documen
 	if err != nil {
 		return nil, err
 	}
-	for {
-		done, err := s.put(ctx, doc, revision)
+	for try := tryTime; ; try *= 2 {
+		done, err := s.put(ctx, doc, revision, try)
 		if done {
 			return doc, err
 		}
@@ -389,9 +412,7 @@ func (s *Store) problem(err error) {
 func (s *Store) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	asking, stop := context.WithTimeout(ctx, changeTime)
-	defer stop()
-	doc, revision, err := s.read(asking)
+	doc, revision, err := s.ask(ctx)
 	if err != nil {
 		return fmt.Errorf("read the domain in etcd: %w", err)
 	}

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"opendfs/internal/directory"
 
@@ -206,53 +204,5 @@ func (s *Server) Ended() <-chan error { return s.etcd.Err() }
 
 // Close stops the voter; once is enough.
 func (s *Server) Close() { s.once.Do(s.etcd.Close) }
-
-// DialOptions say how a cluster that is there already is reached.
-type DialOptions struct {
-	Endpoints []string
-	// Cert, Key and CA are PEM: who this server is, and whose servers it believes.
-	// Without a CA the system's are believed.
-	Cert, Key, CA []byte
-	// User and Password are those of etcd's own users, if it asks for them.
-	User, Password string
-}
-
-// Dial makes a client of a cluster that is there already. It does not connect yet.
-func Dial(o DialOptions) (*Client, error) {
-	cfg := clientv3.Config{
-		Endpoints: o.Endpoints, DialTimeout: changeTime, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
-		Username: o.User, Password: o.Password, Logger: zapTo(slog.New(slog.DiscardHandler)), Context: context.Background(),
-	}
-	for _, e := range o.Endpoints {
-		if strings.HasPrefix(e, "https://") {
-			var err error
-			if cfg.TLS, err = clientTLS(o); err != nil {
-				return nil, fmt.Errorf("dial etcd: %w", err)
-			}
-		} else if o.User != "" {
-			return nil, fmt.Errorf("dial etcd: a password would be sent in the clear to %s; use https", e)
-		}
-	}
-	c, err := clientv3.New(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("dial etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
-	}
-	return c, nil
-}
-
-// Check asks a cluster something, to see whether it answers and lets us.
-func Check(ctx context.Context, o DialOptions) error {
-	c, err := Dial(o)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
-	defer cancel()
-	_, err = c.Get(ctx, "/opendfs/")
-	if err != nil {
-		err = fmt.Errorf("ask etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
-	}
-	return errors.Join(err, c.Close())
-}
 
 var errNoCert = errors.New("no certificate in it")
