@@ -18,6 +18,7 @@ type folderView struct {
 	Directories       []string `json:"directoryFilters"`
 	Case              string   `json:"case"`
 	DirectoryConflict string   `json:"directoryConflict"`
+	Breaker           string   `json:"breaker"`
 	Rest              string   `json:"rest"`
 	CaptureBusy       string   `json:"captureBusy"`
 	TombstoneLifetime string   `json:"tombstoneLifetime"`
@@ -26,7 +27,7 @@ type folderView struct {
 
 func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
-		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(),
+		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(), Breaker: f.BreakerText(),
 		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
 		Members: []string{},
 	}
@@ -83,7 +84,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	fv := viewFolder(g, f)
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
-		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Breaker", fv.Breaker}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
 
@@ -91,7 +92,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 type folderFlags struct {
 	files, directories         []string
 	caseRule, rest, busy, life string
-	clash                      string
+	clash, breaker             string
 }
 
 func (f *folderFlags) add(c *cobra.Command) {
@@ -99,6 +100,7 @@ func (f *folderFlags) add(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.directories, "exclude-directories", nil, "names of directories to leave out")
 	c.Flags().StringVar(&f.caseRule, "case", "", "sensitive or insensitive")
 	c.Flags().StringVar(&f.clash, "directory-conflict", "", "merge or morph: what becomes of two directories of one name")
+	c.Flags().StringVar(&f.breaker, "breaker", "", "on or off: whether members hold a server that replaces or deletes much at once")
 	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
 	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
 	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
@@ -132,6 +134,13 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 		to.DirectoryConflict = directory.DirectoryMorph
 	default:
 		return usageError("--directory-conflict %q: it is merge or morph", f.clash)
+	}
+	switch f.breaker {
+	case "":
+	case "on", "off":
+		to.NoBreaker = f.breaker == "off"
+	default:
+		return usageError("--breaker %q: it is on or off", f.breaker)
 	}
 	for _, d := range []struct {
 		flag, text string

@@ -81,6 +81,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
 				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
+				Breaker:      breakerOf(v.Folder),
 				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
@@ -96,6 +97,14 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 		})
 	}
 	return on, off
+}
+
+// breakerOf is a folder's breaker.
+func breakerOf(f *directory.Folder) engine.Breaker {
+	if f.NoBreaker {
+		return engine.Breaker{}
+	}
+	return engine.UsualBreaker()
 }
 
 // transfers says how a server's upstreams of a folder bring contents, where that is

@@ -190,7 +190,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	_, cfg.Moved = k.f.roots.changed(k.Membership, k.Path)
-	r, err := engine.Start(ctx, cfg, env, j, k.f.find, k.f.log.With("folder", k.Name), rand.Reader)
+	r, err := engine.Start(ctx, cfg, env, j, namedFindings{k.f.find, k.f}, k.f.log.With("folder", k.Name), rand.Reader)
 	if err != nil {
 		return err
 	}

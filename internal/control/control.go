@@ -54,6 +54,8 @@ type Member interface {
 	Events(context.Context, *controlpb.EventsRequest) (*controlpb.EventsReply, error)
 	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
 	Order(context.Context, *controlpb.OrderRequest) (*controlpb.OrderReply, error)
+	HeldList(context.Context, *controlpb.HeldListRequest) (*controlpb.HeldListReply, error)
+	HeldDecide(context.Context, *controlpb.HeldDecideRequest) (*controlpb.HeldListReply, error)
 }
 
 // Problem is an error that says what to do about it.
@@ -204,4 +206,12 @@ func (h handler) Domain(ctx context.Context, r *connect.Request[controlpb.Domain
 
 func (h handler) Order(ctx context.Context, r *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
 	return unary(ctx, r, h.m.Order)
+}
+
+func (h handler) HeldList(ctx context.Context, r *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return unary(ctx, r, h.m.HeldList)
+}
+
+func (h handler) HeldDecide(ctx context.Context, r *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return unary(ctx, r, h.m.HeldDecide)
 }

@@ -250,7 +250,9 @@ type Folder struct {
 	Case    Case
 	// DirectoryConflict is what becomes of directories that meet under one name.
 	DirectoryConflict DirectoryConflict
-	Owners            Owners
+	// NoBreaker lets one server replace or delete any number of files at once.
+	NoBreaker bool
+	Owners    Owners
 	// Attributes are the kinds of extended attributes that replicate besides those
 	// that always do, in order.
 	Attributes []string
@@ -289,6 +291,14 @@ func NewFolder(name string) *Folder {
 		Rest:              DefaultRest,
 		TombstoneLifetime: DefaultTombstoneLifetime,
 	}
+}
+
+// BreakerText gives the word of the document: on or off.
+func (f *Folder) BreakerText() string {
+	if f.NoBreaker {
+		return "off"
+	}
+	return "on"
 }
 
 // NewMembership makes an enabled membership with the defaults.

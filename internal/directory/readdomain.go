@@ -251,6 +251,7 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 		},
 		"case":               func(n *node, p string) { r.caseRule(n, p, &f.Case) },
 		"directory-conflict": func(n *node, p string) { r.directoryConflict(n, p, &f.DirectoryConflict) },
+		"breaker":            func(n *node, p string) { r.breaker(n, p, &f.NoBreaker) },
 		"owners":             func(n *node, p string) { r.owners(n, p, &f.Owners) },
 		"attributes":         func(n *node, p string) { r.attributes(n, p, &f.Attributes) },
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
@@ -284,6 +285,16 @@ func (r *reader) directoryConflict(n *node, path string, to *DirectoryConflict) 
 		*to = DirectoryMorph
 	default:
 		r.bad(n, path, fmt.Sprintf("directory-conflict is %s", quote(s)), "write merge or morph"+didYouMean(s, []string{"merge", "morph"}))
+	}
+}
+
+func (r *reader) breaker(n *node, path string, off *bool) {
+	switch s, ok := r.str(n, path, "on"); {
+	case !ok:
+	case s == "on" || s == "off":
+		*off = s == "off"
+	default:
+		r.bad(n, path, fmt.Sprintf("breaker is %s", quote(s)), "write on or off"+didYouMean(s, []string{"on", "off"}))
 	}
 }
 

@@ -119,7 +119,8 @@ func (a *LookGone) Run(ctx Context, post func(Event)) {
 type Ask struct {
 	Member  repl.MemberID
 	Request wire.DiffRequest
-	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
+	Until   repl.Time       // wait no longer for news; 0: as long as the partner likes
+	news    <-chan struct{} // closed when waiting is over before; nil: never
 }
 
 // Class says that it waits for a partner.
@@ -141,6 +142,15 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, time.Duration(a.Until-ctx.Now()))
 	defer cancel()
+	if a.news != nil {
+		go func() {
+			select {
+			case <-a.news:
+				cancel()
+			case <-limited.Done():
+			}
+		}()
+	}
 	page, err := up.Diff(limited, a.Request)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited

@@ -37,6 +37,7 @@ type Config struct {
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
 	Morph       bool // of two directories of one name both stay, one renamed
+	Breaker     Breaker
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
@@ -142,6 +143,10 @@ type Folder struct {
 	undoAfter map[repl.Place]repl.Time // when users' changes may be undone again
 	// refused are those changes, until they are undone, by their objects.
 	refused map[repl.UID]capture.Draft
+	waves   map[version.Originator]*wave // what originators did lately to live files
+	holds   []store.Hold                 // as stored
+	// toldHolds are the originators whose holds are a finding now.
+	toldHolds map[version.Originator]bool
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
@@ -180,12 +185,14 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
 		seconds: make(map[repl.Place]map[string]bool),
+		waves:   make(map[version.Originator]*wave), holds: st.State().Holds,
 	}
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
-		f.links[m] = &link{member: m}
+		f.links[m] = &link{member: m, news: make(chan struct{})}
 	}
+	f.tellHolds()
 	return f
 }
 

@@ -21,6 +21,7 @@ const (
 	maxRounds      = 8             // questions by UID for one page
 	backoffFirst   = 50 * time.Millisecond
 	backoffLast    = 30 * time.Second
+	heldLast       = 10 * time.Minute // between questions for what is held alone
 )
 
 // link is what this member knows of one upstream partner.
@@ -41,8 +42,11 @@ type link struct {
 	heldOut   version.Vector // the diff's, kept for the next one
 	retryAt   repl.Time
 	retryWait time.Duration
-	saved     uint64 // bytes of content that did not have to come
-	similar   uint64 // of them, those that other files held
+	// originator is the partner's own, zero as long as it has not said.
+	originator version.Originator
+	saved      uint64        // bytes of content that did not have to come
+	similar    uint64        // of them, those that other files held
+	news       chan struct{} // closed when a question that waits is to be asked anew
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -61,6 +65,8 @@ type diff struct {
 	// either: one of those versions may be another partner's record (rule 1).
 	heldOut version.Vector
 	records map[repl.UID]bool // asked for by UID
+	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
+	barred  map[repl.UID]bool // objects of which the partner has nothing but that
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -124,7 +130,7 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 		return
 	}
 	ask.Request.Except = l.held.Union(l.heldOut) // what is held out is no partner's news either
-	ask.Until = l.retryAt
+	ask.Until, ask.news = l.retryAt, l.news
 }
 
 // asked brings a page, or the error of asking.
@@ -172,10 +178,10 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	if l.diff == nil {
-		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool)}
+		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool), onHold: make(version.Vector), barred: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
-	l.known = page.Vector
+	l.known, l.originator = page.Vector, page.Originator
 	f.heard(l.member, page.Vector)
 	return true
 }
@@ -192,7 +198,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if len(free) == 0 {
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
@@ -208,7 +214,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	}
 	f.stats.verdicts(&plan)
 	asks := len(plan.Need) > 0
-	need := slices.DeleteFunc(plan.Need, f.flight.holds) // the answer could not be heard
+	need := slices.DeleteFunc(plan.Need, func(uid repl.UID) bool { return f.flight.holds(uid) || d.barred[uid] }) // the answer could not be heard
 	switch {
 	case len(need) > 0 && round < maxRounds && l.up:
 		l.asking = true
@@ -311,6 +317,12 @@ func (f *Folder) settleDiff(l *link) {
 	}
 }
 
+// wake has a question that waits for news asked anew.
+func (l *link) wake() {
+	close(l.news)
+	l.news = make(chan struct{})
+}
+
 // endDiff joins the partner's vector minus what is not committed here, if the
 // diff is complete, and decides when to ask again.
 func (f *Folder) endDiff(l *link, complete bool) {
@@ -324,6 +336,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		return
 	}
 	l.compared = true
+	f.holdVersions(d)
 	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
 		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {
@@ -331,13 +344,18 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		}
 		f.notify = true
 	}
+	f.holdsOver()
 	l.held, l.heldOut = d.failed.Minus(f.st.Vector()), d.heldOut
 	l.idle = len(l.held) == 0
 	if !l.idle {
 		// What was left out of the question already waits for its time; only a
 		// new failure sets one.
 		if now := f.now(); l.retryAt <= now && len(d.failed.Minus(d.leftOut)) > 0 {
-			l.retryWait = min(max(2*l.retryWait, backoffFirst), backoffLast)
+			last := backoffLast
+			if len(d.failed.Minus(d.onHold)) == 0 {
+				last = heldLast
+			}
+			l.retryWait = min(max(2*l.retryWait, backoffFirst), last)
 			if f.lags(l) {
 				l.retryWait = min(l.retryWait, lagAfter)
 			}

@@ -294,24 +294,35 @@ func (e inspect) apply(f *Folder) {
 }
 
 // Status describes the folder now.
-func (r *Runner) Status(ctx context.Context) (Status, error) {
-	var s Status
-	ev := inspect{func(f *Folder) { s = f.Status() }, make(chan struct{})}
+func (r *Runner) Status(ctx context.Context) (s Status, err error) {
+	err = r.inspect(ctx, func(f *Folder) { s = f.Status() })
+	return s, err
+}
+
+// inspect runs a function between two steps and waits for it.
+func (r *Runner) inspect(ctx context.Context, fn func(*Folder)) error {
+	ev := inspect{fn, make(chan struct{})}
 	select {
 	case r.events <- ev:
 	case <-r.ended:
-		return s, r.stoppedErr()
+		return r.stoppedErr()
 	case <-ctx.Done():
-		return s, ctx.Err()
+		return ctx.Err()
 	}
 	select {
 	case <-ev.done:
-		return s, nil
+		return nil
 	case <-r.ended:
-		return s, r.stoppedErr()
+		return r.stoppedErr()
 	case <-ctx.Done():
-		return s, ctx.Err()
+		return ctx.Err()
 	}
+}
+
+// DecideHold releases or rejects what is held of an originator.
+func (r *Runner) DecideHold(ctx context.Context, o version.Originator, reject bool) error {
+	var err error
+	return errors.Join(r.inspect(ctx, func(f *Folder) { err = f.decideHold(o, reject) }), err)
 }
 
 func (r *Runner) stoppedErr() error {

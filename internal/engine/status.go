@@ -20,6 +20,8 @@ type Stats struct {
 	Reanimated   uint64 // deleted objects that came back under their names here
 	Redecided    uint64 // installs that met a changed tree
 	Kept         uint64 // objects put into the conflict store
+	Held         uint64 // times that an originator was held (rule 27)
+	Rejected     uint64 // updates answered by ours, because they were rejected
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	conflicts    uint64 // versions kept that lost one
@@ -56,6 +58,8 @@ type LinkStatus struct {
 	Pending int            // updates on their way
 	Saved   uint64         // bytes of content from it that did not have to come
 	Similar uint64         // of them, those that other files held
+	// Originator is the partner's own; zero where it has not said.
+	Originator version.Originator
 }
 
 // Status is a picture of the folder after a step.
@@ -73,6 +77,7 @@ type Status struct {
 	Partners  map[repl.MemberID]version.Vector // what downstream partners know
 	Counts    store.Counts
 	Stats     Stats
+	Holds     []Hold
 	LastError string
 	Rebuild   bool
 }
@@ -89,6 +94,9 @@ func (f *Folder) Status() Status {
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
 	}
+	for i := range f.holds {
+		s.Holds = append(s.Holds, Hold{f.holds[i], f.heldUpdates(&f.holds[i])})
+	}
 	for _, l := range f.later {
 		if l.open {
 			s.Open++
@@ -100,7 +108,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar, Originator: l.originator}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

@@ -306,6 +306,12 @@ var kinds = []Kind{
 		"This member sends nothing of its own before it has compared its tree with a partner that has finished.",
 	},
 	{
+		MassChangeHeld, Error,
+		"a server replaced or deleted much of the folder, and is held",
+		"Look at what happened there; then `dfs held release GROUP/FOLDER` lets it go on, `dfs held reject GROUP/FOLDER` restores what this member has, on every member.",
+		"One originator replaced the content of, or deleted, more than 30 % of the folder's files within ten minutes. From there on nothing of it is installed on this member, through any partner, nor what rests on it; everything else goes on.",
+	},
+	{
 		ConflictKept, Info,
 		"a version that lost a conflict was kept",
 		"Nothing; `dfs preserved list GROUP/FOLDER` shows it and who won, `dfs preserved restore GROUP/FOLDER PATH --all` puts it beside the winner.",

@@ -23,6 +23,7 @@ import (
 	"opendfs/internal/sim/disk"
 	"opendfs/internal/staging"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/wire"
 )
 
@@ -71,8 +72,12 @@ type Member struct {
 	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
 	redecided, reanimated uint64
-	running               engine.Action // nil: none
-	mounts                []string      // directories that something is mounted over
+	// held is what the breaker held after the last step; trips and rejected are
+	// counted already.
+	held            map[version.Originator]uint64
+	trips, rejected uint64
+	running         engine.Action // nil: none
+	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -192,6 +197,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
+	m.held, m.trips, m.rejected = nil, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return err
@@ -226,6 +232,7 @@ func (m *Member) step(ev engine.Event) {
 	if changed {
 		m.news(before)
 	}
+	m.heldStays(before)
 }
 
 // connect tells members which sessions stand.

@@ -25,6 +25,7 @@ type Counters struct {
 	Filters                                             int    // changes of a member's filter
 	Missing                                             int    // records that no member has the object of, after a filter was lifted
 	Hidden                                              int    // live records that a filter hides, at a rest
+	Rejected                                            int    // updates answered because they were rejected
 	Rules                                               [28]int
 }
 
@@ -36,6 +37,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
+		{&s.Rejected, &o.Rejected},
 	} {
 		*n.to += *n.from
 	}
@@ -123,6 +125,8 @@ func (s *Counters) Table() []Row {
 		Row{"deleted objects that came back under their names", s.Reanimated},
 		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
+		Row{"rule 27: originators held", s.Rules[27]},
+		Row{"rule 27: updates rejected", s.Rejected},
 	)
 }
 

@@ -29,6 +29,7 @@ type Plan struct {
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
+	Breaker  bool // the breaker trips on a few files, and operators decide
 	Trace    bool // remember what happens
 }
 
@@ -54,6 +55,9 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+		if p.Breaker {
+			m.cfg.Breaker = smallBreaker
+		}
 	}
 	if p.Filters {
 		more := filter.Defaults()
@@ -108,6 +112,9 @@ func (c *Cluster) chance(faults bool) error {
 		return m.refilter(c.filters[0])
 	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
 		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
+	}
+	if m.cfg.Breaker.Percent > 0 && c.rnd.IntN(40) == 0 {
+		m.decideOn(c.rnd.IntN(2) == 0)
 	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
@@ -329,6 +336,11 @@ func (c *Cluster) settle() error {
 			}
 			if err := c.stopped(); err != nil {
 				return err
+			}
+		}
+		for _, m := range c.members {
+			if len(m.held) > 0 {
+				m.decideOn(c.rnd.IntN(2) == 0)
 			}
 		}
 		if quiet++; busy || !c.settled() {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"opendfs/internal/engine"
 	"opendfs/internal/filter"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
@@ -32,6 +33,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	chain                      each has a connection with its neighbours only
 //	read-only NAME             its users may change nothing
 //	morph, fold                directory-conflict: morph; case: insensitive
+//	breaker                    it trips when a third of more than two files change
 //	start [NAME …]             the members begin; what users did before was there before
 //	apart [NAME NAME]          no connection, or none between these two
 //	together                   all connections
@@ -48,12 +50,14 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	NAME opens PATH            NAME types TEXT             NAME closes
 //	NAME is killed             NAME loses power            NAME is stopped
 //	NAME begins                again, after one of those
+//	NAME releases              NAME rejects                what it holds
 //
 //	tree [NAME]                names, types, contents; once if all have the same
 //	preserved                  what the conflict stores hold
 //	records                    what is on record, by the last author
 //	made                       of how many objects each has made a version since it was asked last
 //	travelled                  how many contents have travelled since it was asked last
+//	held                       what members hold, and what was decided and is still to come
 //	findings                   what the members have to say
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -212,6 +216,11 @@ func (s *script) command(line string) ([]string, error) {
 	case "morph":
 		for _, m := range s.c.members {
 			m.cfg.Morph = true
+		}
+		return nil, nil
+	case "breaker":
+		for _, m := range s.c.members {
+			m.cfg.Breaker = engine.Breaker{Files: 2, Percent: 33, Within: 10 * time.Minute}
 		}
 		return nil, nil
 	case "fold":
@@ -385,6 +394,9 @@ func (s *script) user(m *Member, verb string, w []string) error {
 		return nil
 	case "begins":
 		return m.Start()
+	case "releases", "rejects":
+		m.decideOn(verb == "rejects")
+		return nil
 	}
 	return errors.New("no such verb")
 }
@@ -402,16 +414,47 @@ func (s *script) print(w []string) ([]string, error) {
 		return s.count(), nil
 	case "travelled":
 		return []string{s.contents()}, nil
+	case "held":
+		return s.heldOriginators(), nil
 	case "findings":
 		var out []string
 		for _, m := range s.c.members {
 			for _, f := range slices.Sorted(maps.Keys(m.found)) {
+				for o, name := range s.authors() {
+					f = strings.ReplaceAll(f, o.String(), name)
+				}
 				out = append(out, s.members[m.index]+": "+f)
 			}
 		}
 		return orNothing(out), nil
 	}
 	return nil, errors.New("no such command")
+}
+
+// heldOriginators lists what the breakers of the members hold.
+func (s *script) heldOriginators() []string {
+	var out []string
+	author := s.authors()
+	for _, m := range s.c.members {
+		if m.folder == nil {
+			continue
+		}
+		for _, h := range m.folder.Status().Holds {
+			out = append(out, fmt.Sprintf("%s: %s %v, %d of %d files replaced, %d deleted", s.members[m.index], author[h.Originator], h.Decision, h.Replaced, h.Live, h.Deleted))
+		}
+	}
+	return orNothing(out)
+}
+
+// authors names the originators of the running members.
+func (s *script) authors() map[version.Originator]string {
+	author := make(map[version.Originator]string)
+	for _, m := range s.c.members {
+		if m.folder != nil {
+			author[m.env.Store.State().Originator] = s.members[m.index]
+		}
+	}
+	return author
 }
 
 func orNothing(lines []string) []string {
@@ -493,14 +536,11 @@ func (s *script) preserved() ([]string, error) {
 // records lists what the first running member has on record.
 func (s *script) records() []string {
 	var out []string
-	author := make(map[version.Originator]string)
+	author := s.authors()
 	var at *Member
 	for _, m := range s.c.members {
-		if m.folder != nil {
-			author[m.env.Store.State().Originator] = s.members[m.index]
-			if at == nil {
-				at = m
-			}
+		if m.folder != nil && at == nil {
+			at = m
 		}
 	}
 	name := func(uid repl.UID) string {

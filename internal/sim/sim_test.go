@@ -166,6 +166,21 @@ func TestSpellingsOfOneMember(t *testing.T) {
 	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
 }
 
+// TestMassChanges: whoever replaces or deletes much is held, and released or
+// rejected.
+func TestMassChanges(t *testing.T) {
+	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 2400, Faults: true, Breaker: true})
+}
+
+// TestMassChangesOfEditors: much is edited, and what rests on it is edited elsewhere.
+func TestMassChangesOfEditors(t *testing.T) {
+	play(t, 200, Plan{Members: 2, Topology: Mesh, Steps: 2400, Breaker: true, Edits: true})
+}
+
+func TestMassChangesInAChain(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Chain, Steps: 2400, Faults: true, Breaker: true})
+}
+
 func TestReadOnlyMember(t *testing.T) {
 	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
 }

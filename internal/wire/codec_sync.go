@@ -67,6 +67,9 @@ func (m *DiffPage) append(b []byte) ([]byte, error) {
 		Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
 		CursorOriginator: encodeOriginator(m.Cursor), CursorVersion: m.Cursor.Version, Phase: uint32(m.Phase),
 	}
+	if !m.Originator.IsZero() {
+		p.Originator = m.Originator[:]
+	}
 	if m.Packed {
 		if packed := packPage(page); packed != nil {
 			p.Page, p.Packed, p.Raw = nil, packed, uint32(len(page))
@@ -90,7 +93,15 @@ func (m *DiffPage) decode(b []byte) error {
 	phase, err4 := decodePhase(p.Phase)
 	err5 := bounded("bytes of the snapshot token", len(p.Snapshot), MaxSnapshot)
 	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0}
-	return errors.Join(err1, err2, err3, err4, err5, err6)
+	var err7 error
+	switch len(p.Originator) {
+	case 0:
+	case len(m.Originator):
+		m.Originator = version.Originator(p.Originator)
+	default:
+		err7 = fmt.Errorf("originator of %d bytes", len(p.Originator))
+	}
+	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
 
 // Type returns TypeRecordsRequest.

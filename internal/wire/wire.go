@@ -314,6 +314,8 @@ type DiffPage struct {
 	Cursor   version.GVSN
 	Phase    Phase
 	Packed   bool // the updates travel packed, if that is shorter
+	// Originator is that of the member that answers; zero where it does not say.
+	Originator version.Originator
 }
 
 // RecordsRequest asks for the current records of objects.

@@ -524,6 +524,272 @@ func (x *OrderReply) GetOrders() []*StandingOrder {
 	return nil
 }
 
+type HeldListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"` // GROUP/FOLDER; empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldListRequest) Reset() {
+	*x = HeldListRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldListRequest) ProtoMessage() {}
+
+func (x *HeldListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldListRequest.ProtoReflect.Descriptor instead.
+func (*HeldListRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HeldListRequest) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+type HeldListReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Held          []*Held                `protobuf:"bytes,1,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldListReply) Reset() {
+	*x = HeldListReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldListReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldListReply) ProtoMessage() {}
+
+func (x *HeldListReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldListReply.ProtoReflect.Descriptor instead.
+func (*HeldListReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HeldListReply) GetHeld() []*Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+type HeldDecideRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`  // GROUP/FOLDER
+	Of            string                 `protobuf:"bytes,2,opt,name=of,proto3" json:"of,omitempty"`          // a server's name or an originator; empty: all that is held of the folder
+	Reject        bool                   `protobuf:"varint,3,opt,name=reject,proto3" json:"reject,omitempty"` // restore this server's versions; else let it go on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldDecideRequest) Reset() {
+	*x = HeldDecideRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldDecideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldDecideRequest) ProtoMessage() {}
+
+func (x *HeldDecideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldDecideRequest.ProtoReflect.Descriptor instead.
+func (*HeldDecideRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HeldDecideRequest) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *HeldDecideRequest) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *HeldDecideRequest) GetReject() bool {
+	if x != nil {
+		return x.Reject
+	}
+	return false
+}
+
+// Held is an originator that a folder's breaker holds, or what was decided on it
+// while updates of it are still to come.
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"` // GROUP/FOLDER
+	Originator    string                 `protobuf:"bytes,2,opt,name=originator,proto3" json:"originator,omitempty"`
+	Server        string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`               // whose it is; empty: not known here
+	ToldBy        string                 `protobuf:"bytes,4,opt,name=told_by,json=toldBy,proto3" json:"told_by,omitempty"` // the server that told of it first
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                 // held, released, rejected
+	Since         string                 `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Replaced      int64                  `protobuf:"varint,7,opt,name=replaced,proto3" json:"replaced,omitempty"` // files, when it tripped
+	Deleted       int64                  `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Live          int64                  `protobuf:"varint,9,opt,name=live,proto3" json:"live,omitempty"`        // files of the folder
+	Updates       uint64                 `protobuf:"varint,10,opt,name=updates,proto3" json:"updates,omitempty"` // versions known of and not here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Held) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *Held) GetOriginator() string {
+	if x != nil {
+		return x.Originator
+	}
+	return ""
+}
+
+func (x *Held) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Held) GetToldBy() string {
+	if x != nil {
+		return x.ToldBy
+	}
+	return ""
+}
+
+func (x *Held) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Held) GetSince() string {
+	if x != nil {
+		return x.Since
+	}
+	return ""
+}
+
+func (x *Held) GetReplaced() int64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *Held) GetDeleted() int64 {
+	if x != nil {
+		return x.Deleted
+	}
+	return 0
+}
+
+func (x *Held) GetLive() int64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *Held) GetUpdates() uint64 {
+	if x != nil {
+		return x.Updates
+	}
+	return 0
+}
+
 // Folder is one membership of this server.
 type Folder struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
@@ -571,7 +837,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +849,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[7]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +862,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{7}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Folder) GetName() string {
@@ -876,7 +1142,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1154,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[8]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1167,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{8}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Backlog) GetUpdates() int64 {
@@ -939,7 +1205,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1217,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1230,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Link) GetServer() string {
@@ -1069,7 +1335,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1347,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1360,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Partner) GetServer() string {
@@ -1175,7 +1441,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1453,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1466,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Finding) GetCode() string {
@@ -1263,7 +1529,7 @@ type Overflow struct {
 
 func (x *Overflow) Reset() {
 	*x = Overflow{}
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1541,7 @@ func (x *Overflow) String() string {
 func (*Overflow) ProtoMessage() {}
 
 func (x *Overflow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1554,7 @@ func (x *Overflow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overflow.ProtoReflect.Descriptor instead.
 func (*Overflow) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Overflow) GetCode() string {
@@ -1319,7 +1585,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1597,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1610,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Database) GetDiskBytes() uint64 {
@@ -1398,7 +1664,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1676,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1689,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitRequest) GetFolder() string {
@@ -1443,7 +1709,7 @@ type WaitReply struct {
 
 func (x *WaitReply) Reset() {
 	*x = WaitReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1721,7 @@ func (x *WaitReply) String() string {
 func (*WaitReply) ProtoMessage() {}
 
 func (x *WaitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1734,7 @@ func (x *WaitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitReply.ProtoReflect.Descriptor instead.
 func (*WaitReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitReply) GetDone() bool {
@@ -1501,7 +1767,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1779,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1792,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Waiting) GetFolder() string {
@@ -1590,7 +1856,7 @@ type BacklogRequest struct {
 
 func (x *BacklogRequest) Reset() {
 	*x = BacklogRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1868,7 @@ func (x *BacklogRequest) String() string {
 func (*BacklogRequest) ProtoMessage() {}
 
 func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1881,7 @@ func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogRequest.ProtoReflect.Descriptor instead.
 func (*BacklogRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BacklogRequest) GetFolder() string {
@@ -1655,7 +1921,7 @@ type BacklogReply struct {
 
 func (x *BacklogReply) Reset() {
 	*x = BacklogReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1933,7 @@ func (x *BacklogReply) String() string {
 func (*BacklogReply) ProtoMessage() {}
 
 func (x *BacklogReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1946,7 @@ func (x *BacklogReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogReply.ProtoReflect.Descriptor instead.
 func (*BacklogReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BacklogReply) GetLists() []*BacklogList {
@@ -1706,7 +1972,7 @@ type BacklogList struct {
 
 func (x *BacklogList) Reset() {
 	*x = BacklogList{}
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1984,7 @@ func (x *BacklogList) String() string {
 func (*BacklogList) ProtoMessage() {}
 
 func (x *BacklogList) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1997,7 @@ func (x *BacklogList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogList.ProtoReflect.Descriptor instead.
 func (*BacklogList) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BacklogList) GetFolder() string {
@@ -1803,7 +2069,7 @@ type UpdateLine struct {
 
 func (x *UpdateLine) Reset() {
 	*x = UpdateLine{}
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2081,7 @@ func (x *UpdateLine) String() string {
 func (*UpdateLine) ProtoMessage() {}
 
 func (x *UpdateLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2094,7 @@ func (x *UpdateLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateLine.ProtoReflect.Descriptor instead.
 func (*UpdateLine) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateLine) GetPath() string {
@@ -1918,7 +2184,7 @@ type QueueRequest struct {
 
 func (x *QueueRequest) Reset() {
 	*x = QueueRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2196,7 @@ func (x *QueueRequest) String() string {
 func (*QueueRequest) ProtoMessage() {}
 
 func (x *QueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2209,7 @@ func (x *QueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueRequest.ProtoReflect.Descriptor instead.
 func (*QueueRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *QueueRequest) GetDirection() string {
@@ -1970,7 +2236,7 @@ type QueueReply struct {
 
 func (x *QueueReply) Reset() {
 	*x = QueueReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2248,7 @@ func (x *QueueReply) String() string {
 func (*QueueReply) ProtoMessage() {}
 
 func (x *QueueReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2261,7 @@ func (x *QueueReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueReply.ProtoReflect.Descriptor instead.
 func (*QueueReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QueueReply) GetUpdates() []*UpdateLine {
@@ -2025,7 +2291,7 @@ type QueueTotal struct {
 
 func (x *QueueTotal) Reset() {
 	*x = QueueTotal{}
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2303,7 @@ func (x *QueueTotal) String() string {
 func (*QueueTotal) ProtoMessage() {}
 
 func (x *QueueTotal) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2316,7 @@ func (x *QueueTotal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTotal.ProtoReflect.Descriptor instead.
 func (*QueueTotal) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QueueTotal) GetFolder() string {
@@ -2097,7 +2363,7 @@ type RecordRequest struct {
 
 func (x *RecordRequest) Reset() {
 	*x = RecordRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2375,7 @@ func (x *RecordRequest) String() string {
 func (*RecordRequest) ProtoMessage() {}
 
 func (x *RecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2388,7 @@ func (x *RecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
 func (*RecordRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RecordRequest) GetPath() []byte {
@@ -2141,7 +2407,7 @@ type RecordReply struct {
 
 func (x *RecordReply) Reset() {
 	*x = RecordReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2419,7 @@ func (x *RecordReply) String() string {
 func (*RecordReply) ProtoMessage() {}
 
 func (x *RecordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2432,7 @@ func (x *RecordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordReply.ProtoReflect.Descriptor instead.
 func (*RecordReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RecordReply) GetRecord() *IDRecord {
@@ -2211,7 +2477,7 @@ type IDRecord struct {
 
 func (x *IDRecord) Reset() {
 	*x = IDRecord{}
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2489,7 @@ func (x *IDRecord) String() string {
 func (*IDRecord) ProtoMessage() {}
 
 func (x *IDRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2502,7 @@ func (x *IDRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDRecord.ProtoReflect.Descriptor instead.
 func (*IDRecord) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IDRecord) GetReplicatedFolder() string {
@@ -2423,7 +2689,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2701,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2714,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainRequest) GetPath() []byte {
@@ -2470,7 +2736,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2748,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2761,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainReply) GetObject() string {
@@ -2538,7 +2804,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2816,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2829,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Step) GetName() string {
@@ -2601,7 +2867,7 @@ type KeptSelection struct {
 
 func (x *KeptSelection) Reset() {
 	*x = KeptSelection{}
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2879,7 @@ func (x *KeptSelection) String() string {
 func (*KeptSelection) ProtoMessage() {}
 
 func (x *KeptSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2892,7 @@ func (x *KeptSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptSelection.ProtoReflect.Descriptor instead.
 func (*KeptSelection) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeptSelection) GetFolder() string {
@@ -2687,7 +2953,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2965,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2978,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Kept) GetPath() []byte {
@@ -2823,7 +3089,7 @@ type PreservedListRequest struct {
 
 func (x *PreservedListRequest) Reset() {
 	*x = PreservedListRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3101,7 @@ func (x *PreservedListRequest) String() string {
 func (*PreservedListRequest) ProtoMessage() {}
 
 func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3114,7 @@ func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListRequest.ProtoReflect.Descriptor instead.
 func (*PreservedListRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PreservedListRequest) GetSelection() *KeptSelection {
@@ -2879,7 +3145,7 @@ type PreservedListReply struct {
 
 func (x *PreservedListReply) Reset() {
 	*x = PreservedListReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2891,7 +3157,7 @@ func (x *PreservedListReply) String() string {
 func (*PreservedListReply) ProtoMessage() {}
 
 func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +3170,7 @@ func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListReply.ProtoReflect.Descriptor instead.
 func (*PreservedListReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PreservedListReply) GetObjects() []*Kept {
@@ -2961,7 +3227,7 @@ type PreservedRestoreRequest struct {
 
 func (x *PreservedRestoreRequest) Reset() {
 	*x = PreservedRestoreRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3239,7 @@ func (x *PreservedRestoreRequest) String() string {
 func (*PreservedRestoreRequest) ProtoMessage() {}
 
 func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3252,7 @@ func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreRequest.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PreservedRestoreRequest) GetSelection() *KeptSelection {
@@ -3030,7 +3296,7 @@ type PreservedRestoreReply struct {
 
 func (x *PreservedRestoreReply) Reset() {
 	*x = PreservedRestoreReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3308,7 @@ func (x *PreservedRestoreReply) String() string {
 func (*PreservedRestoreReply) ProtoMessage() {}
 
 func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3321,7 @@ func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreReply.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PreservedRestoreReply) GetRestored() []*Restored {
@@ -3106,7 +3372,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3384,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3397,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Restored) GetPath() []byte {
@@ -3172,7 +3438,7 @@ type PreservedPurgeRequest struct {
 
 func (x *PreservedPurgeRequest) Reset() {
 	*x = PreservedPurgeRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3450,7 @@ func (x *PreservedPurgeRequest) String() string {
 func (*PreservedPurgeRequest) ProtoMessage() {}
 
 func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3463,7 @@ func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeRequest.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PreservedPurgeRequest) GetSelection() *KeptSelection {
@@ -3225,7 +3491,7 @@ type PreservedPurgeReply struct {
 
 func (x *PreservedPurgeReply) Reset() {
 	*x = PreservedPurgeReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3237,7 +3503,7 @@ func (x *PreservedPurgeReply) String() string {
 func (*PreservedPurgeReply) ProtoMessage() {}
 
 func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3250,7 +3516,7 @@ func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeReply.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PreservedPurgeReply) GetCount() int64 {
@@ -3286,7 +3552,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[39]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3564,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[39]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3577,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{39}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApplyRequest) GetDocument() []byte {
@@ -3355,7 +3621,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[40]
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3633,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[40]
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3646,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{40}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApplyReply) GetChanges() []string {
@@ -3429,7 +3695,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[41]
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3707,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[41]
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3720,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{41}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *InviteRequest) GetServer() string {
@@ -3490,7 +3756,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[42]
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3768,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[42]
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3781,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{42}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InviteReply) GetToken() string {
@@ -3555,7 +3821,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3833,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3846,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PromoteRequest) GetForce() bool {
@@ -3601,7 +3867,7 @@ type PromoteReply struct {
 
 func (x *PromoteReply) Reset() {
 	*x = PromoteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +3879,7 @@ func (x *PromoteReply) String() string {
 func (*PromoteReply) ProtoMessage() {}
 
 func (x *PromoteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +3892,7 @@ func (x *PromoteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteReply.ProtoReflect.Descriptor instead.
 func (*PromoteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{44}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PromoteReply) GetTerm() uint64 {
@@ -3659,7 +3925,7 @@ type CaExportRequest struct {
 
 func (x *CaExportRequest) Reset() {
 	*x = CaExportRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3937,7 @@ func (x *CaExportRequest) String() string {
 func (*CaExportRequest) ProtoMessage() {}
 
 func (x *CaExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +3950,7 @@ func (x *CaExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaExportRequest.ProtoReflect.Descriptor instead.
 func (*CaExportRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{45}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CaExportRequest) GetPassphrase() []byte {
@@ -3703,7 +3969,7 @@ type CaExportReply struct {
 
 func (x *CaExportReply) Reset() {
 	*x = CaExportReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3981,7 @@ func (x *CaExportReply) String() string {
 func (*CaExportReply) ProtoMessage() {}
 
 func (x *CaExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3994,7 @@ func (x *CaExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaExportReply.ProtoReflect.Descriptor instead.
 func (*CaExportReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{46}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CaExportReply) GetText() []byte {
@@ -3748,7 +4014,7 @@ type CaImportRequest struct {
 
 func (x *CaImportRequest) Reset() {
 	*x = CaImportRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +4026,7 @@ func (x *CaImportRequest) String() string {
 func (*CaImportRequest) ProtoMessage() {}
 
 func (x *CaImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +4039,7 @@ func (x *CaImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaImportRequest.ProtoReflect.Descriptor instead.
 func (*CaImportRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{47}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CaImportRequest) GetText() []byte {
@@ -3799,7 +4065,7 @@ type CaImportReply struct {
 
 func (x *CaImportReply) Reset() {
 	*x = CaImportReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4077,7 @@ func (x *CaImportReply) String() string {
 func (*CaImportReply) ProtoMessage() {}
 
 func (x *CaImportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +4090,7 @@ func (x *CaImportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaImportReply.ProtoReflect.Descriptor instead.
 func (*CaImportReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{48}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CaImportReply) GetDomain() string {
@@ -3844,7 +4110,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +4122,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3869,7 +4135,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{49}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *EventsRequest) GetLimit() int64 {
@@ -3895,7 +4161,7 @@ type EventsReply struct {
 
 func (x *EventsReply) Reset() {
 	*x = EventsReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	mi := &file_control_controlpb_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3907,7 +4173,7 @@ func (x *EventsReply) String() string {
 func (*EventsReply) ProtoMessage() {}
 
 func (x *EventsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	mi := &file_control_controlpb_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3920,7 +4186,7 @@ func (x *EventsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsReply.ProtoReflect.Descriptor instead.
 func (*EventsReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{50}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *EventsReply) GetEvents() []*Event {
@@ -3948,7 +4214,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	mi := &file_control_controlpb_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4226,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	mi := &file_control_controlpb_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4239,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{51}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Event) GetNumber() uint64 {
@@ -4053,7 +4319,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	mi := &file_control_controlpb_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4331,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	mi := &file_control_controlpb_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4344,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{52}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Edit) GetOp() string {
@@ -4127,7 +4393,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_control_controlpb_control_proto_msgTypes[53]
+	mi := &file_control_controlpb_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4405,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[53]
+	mi := &file_control_controlpb_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4418,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{53}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ErrorInfo) GetHint() string {
@@ -4214,7 +4480,29 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\"C\n" +
 	"\n" +
 	"OrderReply\x125\n" +
-	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\"\xec\t\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1d.dfs.control.v1.StandingOrderR\x06orders\")\n" +
+	"\x0fHeldListRequest\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\"9\n" +
+	"\rHeldListReply\x12(\n" +
+	"\x04held\x18\x01 \x03(\v2\x14.dfs.control.v1.HeldR\x04held\"S\n" +
+	"\x11HeldDecideRequest\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x0e\n" +
+	"\x02of\x18\x02 \x01(\tR\x02of\x12\x16\n" +
+	"\x06reject\x18\x03 \x01(\bR\x06reject\"\xff\x01\n" +
+	"\x04Held\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x1e\n" +
+	"\n" +
+	"originator\x18\x02 \x01(\tR\n" +
+	"originator\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\x12\x17\n" +
+	"\atold_by\x18\x04 \x01(\tR\x06toldBy\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x14\n" +
+	"\x05since\x18\x06 \x01(\tR\x05since\x12\x1a\n" +
+	"\breplaced\x18\a \x01(\x03R\breplaced\x12\x18\n" +
+	"\adeleted\x18\b \x01(\x03R\adeleted\x12\x12\n" +
+	"\x04live\x18\t \x01(\x03R\x04live\x12\x18\n" +
+	"\aupdates\x18\n" +
+	" \x01(\x04R\aupdates\"\xec\t\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4536,8 +4824,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x05after\x18\x05 \x01(\tR\x05after\"5\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04hint\x18\x01 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05usage\x18\x02 \x01(\bR\x05usage2\x82\n" +
-	"\n" +
+	"\x05usage\x18\x02 \x01(\bR\x05usage2\x9e\v\n" +
 	"\aControl\x12D\n" +
 	"\x06Status\x12\x1d.dfs.control.v1.StatusRequest\x1a\x1b.dfs.control.v1.StatusReply\x12@\n" +
 	"\x04Wait\x12\x1b.dfs.control.v1.WaitRequest\x1a\x19.dfs.control.v1.WaitReply0\x01\x12G\n" +
@@ -4555,7 +4842,10 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\bCaImport\x12\x1f.dfs.control.v1.CaImportRequest\x1a\x1d.dfs.control.v1.CaImportReply\x12D\n" +
 	"\x06Events\x12\x1d.dfs.control.v1.EventsRequest\x1a\x1b.dfs.control.v1.EventsReply\x12D\n" +
 	"\x06Domain\x12\x1d.dfs.control.v1.DomainRequest\x1a\x1b.dfs.control.v1.DomainReply\x12A\n" +
-	"\x05Order\x12\x1c.dfs.control.v1.OrderRequest\x1a\x1a.dfs.control.v1.OrderReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
+	"\x05Order\x12\x1c.dfs.control.v1.OrderRequest\x1a\x1a.dfs.control.v1.OrderReply\x12J\n" +
+	"\bHeldList\x12\x1f.dfs.control.v1.HeldListRequest\x1a\x1d.dfs.control.v1.HeldListReply\x12N\n" +
+	"\n" +
+	"HeldDecide\x12!.dfs.control.v1.HeldDecideRequest\x1a\x1d.dfs.control.v1.HeldListReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
 
 var (
 	file_control_controlpb_control_proto_rawDescOnce sync.Once
@@ -4569,7 +4859,7 @@ func file_control_controlpb_control_proto_rawDescGZIP() []byte {
 	return file_control_controlpb_control_proto_rawDescData
 }
 
-var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_control_controlpb_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: dfs.control.v1.StatusRequest
 	(*StatusReply)(nil),             // 1: dfs.control.v1.StatusReply
@@ -4578,126 +4868,135 @@ var file_control_controlpb_control_proto_goTypes = []any{
 	(*DomainReply)(nil),             // 4: dfs.control.v1.DomainReply
 	(*OrderRequest)(nil),            // 5: dfs.control.v1.OrderRequest
 	(*OrderReply)(nil),              // 6: dfs.control.v1.OrderReply
-	(*Folder)(nil),                  // 7: dfs.control.v1.Folder
-	(*Backlog)(nil),                 // 8: dfs.control.v1.Backlog
-	(*Link)(nil),                    // 9: dfs.control.v1.Link
-	(*Partner)(nil),                 // 10: dfs.control.v1.Partner
-	(*Finding)(nil),                 // 11: dfs.control.v1.Finding
-	(*Overflow)(nil),                // 12: dfs.control.v1.Overflow
-	(*Database)(nil),                // 13: dfs.control.v1.Database
-	(*WaitRequest)(nil),             // 14: dfs.control.v1.WaitRequest
-	(*WaitReply)(nil),               // 15: dfs.control.v1.WaitReply
-	(*Waiting)(nil),                 // 16: dfs.control.v1.Waiting
-	(*BacklogRequest)(nil),          // 17: dfs.control.v1.BacklogRequest
-	(*BacklogReply)(nil),            // 18: dfs.control.v1.BacklogReply
-	(*BacklogList)(nil),             // 19: dfs.control.v1.BacklogList
-	(*UpdateLine)(nil),              // 20: dfs.control.v1.UpdateLine
-	(*QueueRequest)(nil),            // 21: dfs.control.v1.QueueRequest
-	(*QueueReply)(nil),              // 22: dfs.control.v1.QueueReply
-	(*QueueTotal)(nil),              // 23: dfs.control.v1.QueueTotal
-	(*RecordRequest)(nil),           // 24: dfs.control.v1.RecordRequest
-	(*RecordReply)(nil),             // 25: dfs.control.v1.RecordReply
-	(*IDRecord)(nil),                // 26: dfs.control.v1.IDRecord
-	(*ExplainRequest)(nil),          // 27: dfs.control.v1.ExplainRequest
-	(*ExplainReply)(nil),            // 28: dfs.control.v1.ExplainReply
-	(*Step)(nil),                    // 29: dfs.control.v1.Step
-	(*KeptSelection)(nil),           // 30: dfs.control.v1.KeptSelection
-	(*Kept)(nil),                    // 31: dfs.control.v1.Kept
-	(*PreservedListRequest)(nil),    // 32: dfs.control.v1.PreservedListRequest
-	(*PreservedListReply)(nil),      // 33: dfs.control.v1.PreservedListReply
-	(*PreservedRestoreRequest)(nil), // 34: dfs.control.v1.PreservedRestoreRequest
-	(*PreservedRestoreReply)(nil),   // 35: dfs.control.v1.PreservedRestoreReply
-	(*Restored)(nil),                // 36: dfs.control.v1.Restored
-	(*PreservedPurgeRequest)(nil),   // 37: dfs.control.v1.PreservedPurgeRequest
-	(*PreservedPurgeReply)(nil),     // 38: dfs.control.v1.PreservedPurgeReply
-	(*ApplyRequest)(nil),            // 39: dfs.control.v1.ApplyRequest
-	(*ApplyReply)(nil),              // 40: dfs.control.v1.ApplyReply
-	(*InviteRequest)(nil),           // 41: dfs.control.v1.InviteRequest
-	(*InviteReply)(nil),             // 42: dfs.control.v1.InviteReply
-	(*PromoteRequest)(nil),          // 43: dfs.control.v1.PromoteRequest
-	(*PromoteReply)(nil),            // 44: dfs.control.v1.PromoteReply
-	(*CaExportRequest)(nil),         // 45: dfs.control.v1.CaExportRequest
-	(*CaExportReply)(nil),           // 46: dfs.control.v1.CaExportReply
-	(*CaImportRequest)(nil),         // 47: dfs.control.v1.CaImportRequest
-	(*CaImportReply)(nil),           // 48: dfs.control.v1.CaImportReply
-	(*EventsRequest)(nil),           // 49: dfs.control.v1.EventsRequest
-	(*EventsReply)(nil),             // 50: dfs.control.v1.EventsReply
-	(*Event)(nil),                   // 51: dfs.control.v1.Event
-	(*Edit)(nil),                    // 52: dfs.control.v1.Edit
-	(*ErrorInfo)(nil),               // 53: dfs.control.v1.ErrorInfo
+	(*HeldListRequest)(nil),         // 7: dfs.control.v1.HeldListRequest
+	(*HeldListReply)(nil),           // 8: dfs.control.v1.HeldListReply
+	(*HeldDecideRequest)(nil),       // 9: dfs.control.v1.HeldDecideRequest
+	(*Held)(nil),                    // 10: dfs.control.v1.Held
+	(*Folder)(nil),                  // 11: dfs.control.v1.Folder
+	(*Backlog)(nil),                 // 12: dfs.control.v1.Backlog
+	(*Link)(nil),                    // 13: dfs.control.v1.Link
+	(*Partner)(nil),                 // 14: dfs.control.v1.Partner
+	(*Finding)(nil),                 // 15: dfs.control.v1.Finding
+	(*Overflow)(nil),                // 16: dfs.control.v1.Overflow
+	(*Database)(nil),                // 17: dfs.control.v1.Database
+	(*WaitRequest)(nil),             // 18: dfs.control.v1.WaitRequest
+	(*WaitReply)(nil),               // 19: dfs.control.v1.WaitReply
+	(*Waiting)(nil),                 // 20: dfs.control.v1.Waiting
+	(*BacklogRequest)(nil),          // 21: dfs.control.v1.BacklogRequest
+	(*BacklogReply)(nil),            // 22: dfs.control.v1.BacklogReply
+	(*BacklogList)(nil),             // 23: dfs.control.v1.BacklogList
+	(*UpdateLine)(nil),              // 24: dfs.control.v1.UpdateLine
+	(*QueueRequest)(nil),            // 25: dfs.control.v1.QueueRequest
+	(*QueueReply)(nil),              // 26: dfs.control.v1.QueueReply
+	(*QueueTotal)(nil),              // 27: dfs.control.v1.QueueTotal
+	(*RecordRequest)(nil),           // 28: dfs.control.v1.RecordRequest
+	(*RecordReply)(nil),             // 29: dfs.control.v1.RecordReply
+	(*IDRecord)(nil),                // 30: dfs.control.v1.IDRecord
+	(*ExplainRequest)(nil),          // 31: dfs.control.v1.ExplainRequest
+	(*ExplainReply)(nil),            // 32: dfs.control.v1.ExplainReply
+	(*Step)(nil),                    // 33: dfs.control.v1.Step
+	(*KeptSelection)(nil),           // 34: dfs.control.v1.KeptSelection
+	(*Kept)(nil),                    // 35: dfs.control.v1.Kept
+	(*PreservedListRequest)(nil),    // 36: dfs.control.v1.PreservedListRequest
+	(*PreservedListReply)(nil),      // 37: dfs.control.v1.PreservedListReply
+	(*PreservedRestoreRequest)(nil), // 38: dfs.control.v1.PreservedRestoreRequest
+	(*PreservedRestoreReply)(nil),   // 39: dfs.control.v1.PreservedRestoreReply
+	(*Restored)(nil),                // 40: dfs.control.v1.Restored
+	(*PreservedPurgeRequest)(nil),   // 41: dfs.control.v1.PreservedPurgeRequest
+	(*PreservedPurgeReply)(nil),     // 42: dfs.control.v1.PreservedPurgeReply
+	(*ApplyRequest)(nil),            // 43: dfs.control.v1.ApplyRequest
+	(*ApplyReply)(nil),              // 44: dfs.control.v1.ApplyReply
+	(*InviteRequest)(nil),           // 45: dfs.control.v1.InviteRequest
+	(*InviteReply)(nil),             // 46: dfs.control.v1.InviteReply
+	(*PromoteRequest)(nil),          // 47: dfs.control.v1.PromoteRequest
+	(*PromoteReply)(nil),            // 48: dfs.control.v1.PromoteReply
+	(*CaExportRequest)(nil),         // 49: dfs.control.v1.CaExportRequest
+	(*CaExportReply)(nil),           // 50: dfs.control.v1.CaExportReply
+	(*CaImportRequest)(nil),         // 51: dfs.control.v1.CaImportRequest
+	(*CaImportReply)(nil),           // 52: dfs.control.v1.CaImportReply
+	(*EventsRequest)(nil),           // 53: dfs.control.v1.EventsRequest
+	(*EventsReply)(nil),             // 54: dfs.control.v1.EventsReply
+	(*Event)(nil),                   // 55: dfs.control.v1.Event
+	(*Edit)(nil),                    // 56: dfs.control.v1.Edit
+	(*ErrorInfo)(nil),               // 57: dfs.control.v1.ErrorInfo
 }
 var file_control_controlpb_control_proto_depIdxs = []int32{
-	7,  // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
-	10, // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
-	11, // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
-	12, // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
-	13, // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
+	11, // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
+	14, // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
+	15, // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
+	16, // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
+	17, // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
 	2,  // 5: dfs.control.v1.StatusReply.orders:type_name -> dfs.control.v1.StandingOrder
 	2,  // 6: dfs.control.v1.OrderReply.orders:type_name -> dfs.control.v1.StandingOrder
-	8,  // 7: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
-	8,  // 8: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
-	9,  // 9: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
-	20, // 10: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
-	8,  // 11: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
-	16, // 12: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
-	8,  // 13: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
-	8,  // 14: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
-	19, // 15: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
-	8,  // 16: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
-	20, // 17: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
-	20, // 18: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
-	23, // 19: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
-	8,  // 20: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
-	26, // 21: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
-	29, // 22: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
-	11, // 23: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
-	30, // 24: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	31, // 25: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
-	30, // 26: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	36, // 27: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
-	36, // 28: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
-	30, // 29: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	51, // 30: dfs.control.v1.EventsReply.events:type_name -> dfs.control.v1.Event
-	52, // 31: dfs.control.v1.Event.edits:type_name -> dfs.control.v1.Edit
-	0,  // 32: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	14, // 33: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	17, // 34: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	21, // 35: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	24, // 36: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	27, // 37: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	32, // 38: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
-	34, // 39: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
-	37, // 40: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
-	39, // 41: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	41, // 42: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	43, // 43: dfs.control.v1.Control.Promote:input_type -> dfs.control.v1.PromoteRequest
-	45, // 44: dfs.control.v1.Control.CaExport:input_type -> dfs.control.v1.CaExportRequest
-	47, // 45: dfs.control.v1.Control.CaImport:input_type -> dfs.control.v1.CaImportRequest
-	49, // 46: dfs.control.v1.Control.Events:input_type -> dfs.control.v1.EventsRequest
-	3,  // 47: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
-	5,  // 48: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
-	1,  // 49: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	15, // 50: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	18, // 51: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	22, // 52: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	25, // 53: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	28, // 54: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	33, // 55: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
-	35, // 56: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
-	38, // 57: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
-	40, // 58: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	42, // 59: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	44, // 60: dfs.control.v1.Control.Promote:output_type -> dfs.control.v1.PromoteReply
-	46, // 61: dfs.control.v1.Control.CaExport:output_type -> dfs.control.v1.CaExportReply
-	48, // 62: dfs.control.v1.Control.CaImport:output_type -> dfs.control.v1.CaImportReply
-	50, // 63: dfs.control.v1.Control.Events:output_type -> dfs.control.v1.EventsReply
-	4,  // 64: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
-	6,  // 65: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
-	49, // [49:66] is the sub-list for method output_type
-	32, // [32:49] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	10, // 7: dfs.control.v1.HeldListReply.held:type_name -> dfs.control.v1.Held
+	12, // 8: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
+	12, // 9: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
+	13, // 10: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
+	24, // 11: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
+	12, // 12: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
+	20, // 13: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
+	12, // 14: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
+	12, // 15: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
+	23, // 16: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
+	12, // 17: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
+	24, // 18: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
+	24, // 19: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
+	27, // 20: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
+	12, // 21: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
+	30, // 22: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
+	33, // 23: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
+	15, // 24: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
+	34, // 25: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	35, // 26: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
+	34, // 27: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	40, // 28: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
+	40, // 29: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
+	34, // 30: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	55, // 31: dfs.control.v1.EventsReply.events:type_name -> dfs.control.v1.Event
+	56, // 32: dfs.control.v1.Event.edits:type_name -> dfs.control.v1.Edit
+	0,  // 33: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
+	18, // 34: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	21, // 35: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	25, // 36: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	28, // 37: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	31, // 38: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	36, // 39: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
+	38, // 40: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
+	41, // 41: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
+	43, // 42: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	45, // 43: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	47, // 44: dfs.control.v1.Control.Promote:input_type -> dfs.control.v1.PromoteRequest
+	49, // 45: dfs.control.v1.Control.CaExport:input_type -> dfs.control.v1.CaExportRequest
+	51, // 46: dfs.control.v1.Control.CaImport:input_type -> dfs.control.v1.CaImportRequest
+	53, // 47: dfs.control.v1.Control.Events:input_type -> dfs.control.v1.EventsRequest
+	3,  // 48: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
+	5,  // 49: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
+	7,  // 50: dfs.control.v1.Control.HeldList:input_type -> dfs.control.v1.HeldListRequest
+	9,  // 51: dfs.control.v1.Control.HeldDecide:input_type -> dfs.control.v1.HeldDecideRequest
+	1,  // 52: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	19, // 53: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	22, // 54: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	26, // 55: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	29, // 56: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	32, // 57: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	37, // 58: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
+	39, // 59: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
+	42, // 60: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
+	44, // 61: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	46, // 62: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	48, // 63: dfs.control.v1.Control.Promote:output_type -> dfs.control.v1.PromoteReply
+	50, // 64: dfs.control.v1.Control.CaExport:output_type -> dfs.control.v1.CaExportReply
+	52, // 65: dfs.control.v1.Control.CaImport:output_type -> dfs.control.v1.CaImportReply
+	54, // 66: dfs.control.v1.Control.Events:output_type -> dfs.control.v1.EventsReply
+	4,  // 67: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
+	6,  // 68: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
+	8,  // 69: dfs.control.v1.Control.HeldList:output_type -> dfs.control.v1.HeldListReply
+	8,  // 70: dfs.control.v1.Control.HeldDecide:output_type -> dfs.control.v1.HeldListReply
+	52, // [52:71] is the sub-list for method output_type
+	33, // [33:52] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_control_controlpb_control_proto_init() }
@@ -4711,7 +5010,7 @@ func file_control_controlpb_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_controlpb_control_proto_rawDesc), len(file_control_controlpb_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

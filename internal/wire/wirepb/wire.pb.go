@@ -767,8 +767,9 @@ type DiffPage struct {
 	CursorOriginator []byte                 `protobuf:"bytes,5,opt,name=cursor_originator,json=cursorOriginator,proto3" json:"cursor_originator,omitempty"`
 	CursorVersion    uint64                 `protobuf:"varint,6,opt,name=cursor_version,json=cursorVersion,proto3" json:"cursor_version,omitempty"`
 	Phase            uint32                 `protobuf:"varint,7,opt,name=phase,proto3" json:"phase,omitempty"`
-	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"` // zstd of a Page, in place of page
-	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
+	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"`          // zstd of a Page, in place of page
+	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`               // bytes of the Page that packed holds
+	Originator       []byte                 `protobuf:"bytes,10,opt,name=originator,proto3" json:"originator,omitempty"` // of the member that answers
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -864,6 +865,13 @@ func (x *DiffPage) GetRaw() uint32 {
 		return x.Raw
 	}
 	return 0
+}
+
+func (x *DiffPage) GetOriginator() []byte {
+	if x != nil {
+		return x.Originator
+	}
+	return nil
 }
 
 type RecordsRequest struct {
@@ -2111,7 +2119,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05phase\x18\b \x01(\rR\x05phase\x12\x16\n" +
 	"\x06except\x18\t \x01(\fR\x06except\x12\x16\n" +
 	"\x06packed\x18\n" +
-	" \x01(\bR\x06packed\"\xfa\x01\n" +
+	" \x01(\bR\x06packed\"\x9a\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2121,7 +2129,11 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x0ecursor_version\x18\x06 \x01(\x04R\rcursorVersion\x12\x14\n" +
 	"\x05phase\x18\a \x01(\rR\x05phase\x12\x16\n" +
 	"\x06packed\x18\b \x01(\fR\x06packed\x12\x10\n" +
-	"\x03raw\x18\t \x01(\rR\x03raw\"^\n" +
+	"\x03raw\x18\t \x01(\rR\x03raw\x12\x1e\n" +
+	"\n" +
+	"originator\x18\n" +
+	" \x01(\fR\n" +
+	"originator\"^\n" +
 	"\x0eRecordsRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x12\n" +
