@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"opendfs/internal/control"
 	"opendfs/internal/directory"
@@ -55,7 +56,19 @@ func (a *admin) may(_ context.Context, who *control.Caller, call string) error {
 	if ok {
 		return nil
 	}
-	return u.lacks(strings.ToLower(call), directory.Role{Kind: need})
+	return u.lacks(wordsOf(call), directory.Role{Kind: need})
+}
+
+// wordsOf are those of a call's name: "preserved restore" of PreservedRestore.
+func wordsOf(call string) string {
+	var b strings.Builder
+	for i, c := range call {
+		if i > 0 && unicode.IsUpper(c) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToLower(c))
+	}
+	return b.String()
 }
 
 // lacks says which role is missing, and who can grant it.

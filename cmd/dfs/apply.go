@@ -31,7 +31,7 @@ as is the generation. With --dry-run it only shows.
 On a server that is not the master it is refused, and says which one is.
 "-" reads standard input.`),
 		Example: "  dfs apply -f /var/lib/dfs/domain.yaml --dry-run",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			return apply(c, o, file, dryRun)
 		}),

@@ -77,7 +77,7 @@ made. It can then be promoted to master, and invites and renews.`),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			text, err := readBounded(args[0])
 			if err != nil {
-				return err
+				return fmt.Errorf("read what `dfs ca export` made: %w", err)
 			}
 			pass, err := readPassphrase(c, passFile, false)
 			if err != nil {
@@ -130,8 +130,11 @@ func readPassphrase(c *cobra.Command, file string, fresh bool) ([]byte, error) {
 		} else {
 			b, err = readBounded(file)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("read the passphrase: %w", err)
+		}
 		line, _, _ := bytes.Cut(b, []byte("\n"))
-		return bytes.TrimSuffix(line, []byte("\r")), err
+		return bytes.TrimSuffix(line, []byte("\r")), nil
 	}
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {

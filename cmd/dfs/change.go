@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -38,7 +39,7 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	}
 	stored := now
 	switch {
-	case isOwn(a.state, string(req.Path)):
+	case isOwn(a.state, req):
 		if _, err = a.refreshOwn(ctx, event{What: "apply"}); err == nil {
 			stored = a.domain()
 		}
@@ -84,14 +85,20 @@ func planChange(state *stateDir, now *directory.Document, req *controlpb.ApplyRe
 	return reply, next, nil
 }
 
-// isOwn reports whether a path is the state directory's own domain.yaml.
-func isOwn(state *stateDir, path string) bool {
-	if path == "" {
+// isOwn reports whether what is applied is the state directory's own domain.yaml,
+// as it is there. The path alone does not tell: it may be one of the computer that
+// asks.
+func isOwn(state *stateDir, req *controlpb.ApplyRequest) bool {
+	if len(req.Path) == 0 {
 		return false
 	}
-	st, err1 := os.Stat(path)
+	st, err1 := os.Stat(string(req.Path))
 	own, err2 := os.Stat(state.file("domain.yaml"))
-	return err1 == nil && err2 == nil && os.SameFile(st, own)
+	if err1 != nil || err2 != nil || !os.SameFile(st, own) {
+		return false
+	}
+	text, err := os.ReadFile(state.file("domain.yaml"))
+	return err == nil && bytes.Equal(text, req.Document)
 }
 
 // offline is what can be asked of a member that does not run. The state
@@ -111,7 +118,7 @@ func (o offline) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contr
 	if err != nil || req.DryRun {
 		return reply, err
 	}
-	own := isOwn(o.state, string(req.Path))
+	own := isOwn(o.state, req)
 	a, err := openAdmin(o.state, quiet)
 	if err != nil {
 		return nil, err

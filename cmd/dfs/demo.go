@@ -41,7 +41,8 @@ happens, until Ctrl-C: create, change, rename and delete files in either folder.
 Everything lies in one directory, a temporary one that is removed at the end,
 unless --keep or --dir says otherwise. A directory of an earlier demonstration
 is taken up again.`),
-		Args: cobra.NoArgs,
+		Example: "  dfs demo\n  dfs demo --dir /tmp/demo",
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			d, err := newDemo(dir, keep, c.OutOrStdout())
 			if err != nil {

@@ -36,7 +36,7 @@ with a finding. While the master can be reached it is refused; --force hands ove
 Where the domain lives in etcd or Active Directory it comes back into the file of
 this server: for the day on which that place is gone for good.`),
 		Example: "  dfs ca import ca.export && dfs directory promote",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			r, err := askMember(c.Context(), o, func(ctx context.Context, m memberAPI) (*controlpb.PromoteReply, error) {
 				return m.Promote(ctx, &controlpb.PromoteRequest{Force: force})

@@ -29,7 +29,7 @@ func TestADomainByCommands(t *testing.T) {
 	}
 	for _, c := range []struct{ command, want string }{
 		{"server list", "100mbps"}, {"server show hub", "Max rate    100mbps"}, {"group list", "hub-and-spoke of hub"}, {"group show projects", "Connections  branch->hub, hub->branch"},
-		{"folder list", "*.iso, ~*"}, {"folder show projects/media", "Rest                5s"}, {"member list projects", "projects  hub     no   docs, media"},
+		{"folder list", "*.iso, ~*"}, {"folder show projects/media", "Rest                5s"}, {"folder show projects/media", "Owners              numeric"}, {"member list projects", "projects  hub     no   docs, media"},
 		{"membership show projects/docs@branch", "Flags               read-only"}, {"connection list", "projects  hub->branch  yes      daily full (the group's)"},
 		{"schedule list", "software  all others  daily full"},
 	} {

@@ -24,7 +24,7 @@ restore and purge, with who did it, from where, and what was before and after. I
 is STATE/` + auditName + `, JSON lines, the newest last; older files have .1 to .4
 behind their names.`),
 		Example: "  dfs events --since 2d\n  dfs events --json",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			req := &controlpb.EventsRequest{Limit: limit}
 			if since != "" {

@@ -28,7 +28,7 @@ Prints the domain as this server knows it, ids, generation and comments included
 With --from ad it prints what an Active Directory says of DFS Replication, as Windows'
 tools have made it, and changes nothing there.`),
 		Example: "  dfs directory export > corp.yaml\n  dfs directory export --from ad --url ldaps://dc1.corp.example --base DC=corp,DC=example --user 'CORP\\reader' --password-file pw",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			var doc *directory.Document
 			var err error

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ type folderView struct {
 	Case              string   `json:"case"`
 	DirectoryConflict string   `json:"directoryConflict"`
 	Breaker           string   `json:"breaker"`
+	Owners            string   `json:"owners"`
+	Attributes        []string `json:"attributes"`
 	Rest              string   `json:"rest"`
 	CaptureBusy       string   `json:"captureBusy"`
 	TombstoneLifetime string   `json:"tombstoneLifetime"`
@@ -27,9 +30,9 @@ type folderView struct {
 
 func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
-		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(), Breaker: f.BreakerText(),
+		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(), Breaker: f.Breaker.String(),
 		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
-		Members: []string{},
+		Owners: f.Owners.String(), Attributes: orEmpty(f.Attributes), Members: []string{},
 	}
 	for _, m := range f.Members {
 		v.Members = append(v.Members, m.Server)
@@ -84,7 +87,8 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	fv := viewFolder(g, f)
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
-		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Breaker", fv.Breaker}, {"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Breaker", fv.Breaker}, {"Owners", fv.Owners}, {"Attributes", orDash(strings.Join(fv.Attributes, ", "))},
+		{"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
 
@@ -117,30 +121,14 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 	if given("exclude-directories") {
 		to.Filters.Directories = words(f.directories)
 	}
-	switch f.caseRule {
-	case "":
-	case directory.CaseSensitive.String():
-		to.Case = directory.CaseSensitive
-	case directory.CaseInsensitive.String():
-		to.Case = directory.CaseInsensitive
-	default:
-		return usageError("--case %q: it is sensitive or insensitive", f.caseRule)
+	if err := choose("case", f.caseRule, &to.Case, directory.CaseSensitive, directory.CaseInsensitive); err != nil {
+		return err
 	}
-	switch f.clash {
-	case "":
-	case directory.DirectoryMerge.String():
-		to.DirectoryConflict = directory.DirectoryMerge
-	case directory.DirectoryMorph.String():
-		to.DirectoryConflict = directory.DirectoryMorph
-	default:
-		return usageError("--directory-conflict %q: it is merge or morph", f.clash)
+	if err := choose("directory-conflict", f.clash, &to.DirectoryConflict, directory.DirectoryMerge, directory.DirectoryMorph); err != nil {
+		return err
 	}
-	switch f.breaker {
-	case "":
-	case "on", "off":
-		to.NoBreaker = f.breaker == "off"
-	default:
-		return usageError("--breaker %q: it is on or off", f.breaker)
+	if err := choose("breaker", f.breaker, &to.Breaker, directory.BreakerOn, directory.BreakerOff); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		flag, text string
@@ -154,6 +142,20 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 			return badSetting(d.flag, err)
 		}
 		*d.to = v
+	}
+	return nil
+}
+
+// choose sets what a flag of two words says; empty leaves it.
+func choose[T fmt.Stringer](flag, text string, to *T, a, b T) error {
+	switch text {
+	case "":
+	case a.String():
+		*to = a
+	case b.String():
+		*to = b
+	default:
+		return usageError("--%s %q: it is %v or %v", flag, text, a, b)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 
 // breakerOf is a folder's breaker.
 func breakerOf(f *directory.Folder) engine.Breaker {
-	if f.NoBreaker {
+	if f.Breaker == directory.BreakerOff {
 		return engine.Breaker{}
 	}
 	return engine.UsualBreaker()

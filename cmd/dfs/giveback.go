@@ -86,15 +86,11 @@ func (m *member) PreservedRestore(ctx context.Context, q *controlpb.PreservedRes
 func (g *giveBack) target(ctx context.Context) error {
 	if to := string(g.q.To); to != "" {
 		g.asked = true
-		if err := g.elsewhere(to); err != nil {
+		if err := g.elsewhere(ctx, to); err != nil {
 			return err
 		}
 	}
 	if g.out != nil {
-		// Out there a member writes with all its rights.
-		if err := g.m.mayAdminister(ctx, "restore to "+string(g.q.To), ""); err != nil {
-			return errors.Join(err, g.out.Close())
-		}
 		g.reply.Copied = true
 		if g.q.Overwrite {
 			return &control.Problem{Err: fmt.Errorf("--overwrite does not hold outside of the folder: %s", g.q.To), Hint: "name an empty directory", Usage: true}
@@ -117,7 +113,7 @@ func (g *giveBack) target(ctx context.Context) error {
 
 // elsewhere finds the directory that was asked for: beneath the root, or
 // outside of every folder.
-func (g *giveBack) elsewhere(to string) error {
+func (g *giveBack) elsewhere(ctx context.Context, to string) error {
 	if filepath.IsAbs(to) {
 		to = evaluated(to)
 	}
@@ -131,6 +127,10 @@ func (g *giveBack) elsewhere(to string) error {
 	case err == nil:
 		return control.Hint(fmt.Errorf("%s lies in another replicated folder, %s", to, p.k.Name), "restore to a directory outside, and copy from there as a user")
 	case !filepath.IsAbs(to):
+		return err
+	}
+	// Out there a member looks and writes with all its rights.
+	if err := g.m.mayAdminister(ctx, "restore to "+string(g.q.To), ""); err != nil {
 		return err
 	}
 	if g.out, err = os.OpenRoot(to); errors.Is(err, fs.ErrNotExist) {

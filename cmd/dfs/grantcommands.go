@@ -63,7 +63,11 @@ func ungrantCommand(o *options) *cobra.Command {
 			if d.Ungrant(func(p directory.Principal, r directory.Role) bool { return p == who && (len(args) == 1 || r == role) }) {
 				return nil
 			}
-			return control.Hint(fmt.Errorf("ungrant: %s has not got %s", who, strings.TrimSpace(strings.Join(args[:len(args)-1], " "))), "`dfs grants` lists who has what")
+			what := "any role"
+			if len(args) > 1 {
+				what = role.String()
+			}
+			return control.Hint(fmt.Errorf("ungrant: %s has not got %s", who, what), "`dfs grants` lists who has what")
 		},
 	}.command(o)
 }
@@ -170,7 +174,7 @@ type adminView struct {
 
 func adminCommand(o *options) *cobra.Command {
 	return noun(o, "admin", "the identities of administrators: list, remove (dfs invite --admin makes them)",
-		viewer{use: "list", short: "list the administrators' identities", example: "  dfs admin list", args: cobra.NoArgs, show: listAdmins},
+		viewer{use: "list", short: "list the administrators' identities", example: "  dfs admin list", args: none, show: listAdmins},
 		editor{use: "remove NAME", short: "withdraw an administrator's identity, and its grants", long: `
 Withdraws an identity: no server answers to it any more, from the moment on that it
 hears of the change. Its grants go with it.`,

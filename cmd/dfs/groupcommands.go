@@ -53,7 +53,7 @@ func (v *groupView) topology() string {
 
 func groupCommand(o *options) *cobra.Command {
 	return noun(o, "group", "replication groups: create, list, show, set, remove",
-		createGroup(), viewer{use: "list", short: "list the groups", example: "  dfs group list", args: cobra.NoArgs, show: listGroups},
+		createGroup(), viewer{use: "list", short: "list the groups", example: "  dfs group list", args: none, show: listGroups},
 		viewer{use: "show GROUP", short: "show one group", example: "  dfs group show projects", args: one("GROUP"), complete: first(groupNames), show: showGroup},
 		setGroup(),
 		editor{use: "remove GROUP", short: "take a group with its folders out of the domain", long: `

@@ -205,7 +205,7 @@ func (h *hashing) compare(paths []string, file string, out io.Writer, asJSON boo
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return err
+			return fmt.Errorf("compare with other hashes: %w", err)
 		}
 		in = f
 	}

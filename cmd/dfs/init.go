@@ -29,7 +29,7 @@ The address is where the other servers reach this one: a name, an IPv4 address
 or an IPv6 address in brackets, with a port (7440 if it is left out). Several,
 by repeating the flag, are tried in order.`),
 		Example: "  dfs init --domain corp --server hub --address hub.example:7440",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			state, err := initDomain(o.state, newDomain{domain, server, addresses, listen, time.Now()})
 			if err != nil {

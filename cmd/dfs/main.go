@@ -212,6 +212,14 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
+// none asks for no argument, of a command that has no commands of its own.
+func none(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError("%s takes no argument, and was given %q; usage: %s", c.CommandPath(), args[0], c.UseLine())
+}
+
 // programVersion is the module's version with the commit that it was built from.
 func programVersion() string {
 	info, ok := debug.ReadBuildInfo()

@@ -56,7 +56,7 @@ All other servers get signed copies from those named. Passwords and certificates
 (--user, --password-file, --ca, --cert, --key) are kept in the state directory of
 this server; the others named need theirs there too (docs/operations.md).`),
 		Example: "  dfs directory move --to etcd --servers hub,branch,lab\n  dfs directory move --to file",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE:    does(func(c *cobra.Command, _ []string) error { return v.run(c, o) }),
 	}
 	f := c.Flags()
@@ -180,6 +180,9 @@ func voterAddress(d *directory.Domain, name, given string) (string, error) {
 
 // prepare writes what this server needs to speak to the place, and tries it.
 func (v *move) prepare(ctx context.Context, o *options, d *directory.Domain, h *directory.Home) error {
+	if o.server != "" && (h.Kind == directory.HomeAD || len(h.Endpoints) > 0) {
+		return usageError("--server %s: what it takes to speak to the place is kept in the server's own state directory; run it on %s", o.server, o.server)
+	}
 	state, err := filepath.Abs(o.state)
 	if err != nil {
 		return err

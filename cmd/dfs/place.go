@@ -87,7 +87,7 @@ func (f *folders) findLocal(path string) (place, error) {
 	}
 	hint := "this server replicates no folder"
 	if len(roots) > 0 {
-		hint = "replicated here: " + strings.Join(roots, ", ")
+		hint = "replicated here: " + strings.Join(roots, ", ") + "; GROUP/FOLDER:PATH names what lies in one of them too"
 	}
 	return place{}, control.Hint(fmt.Errorf("%s lies in no replicated folder of this server", path), hint)
 }

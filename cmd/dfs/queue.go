@@ -21,7 +21,13 @@ func queueCommand(o *options) *cobra.Command {
 Lists, over all folders, the updates that this server knows of and has not
 installed yet (inbound), each with what it waits for, or those that partners have
 not got from it yet (outbound).`),
-		Args:      cobra.MatchAll(one("inbound or outbound"), cobra.OnlyValidArgs),
+		Example: "  dfs queue inbound",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && args[0] != "inbound" && args[0] != "outbound" {
+				return usageError("queue %q: it is inbound or outbound", args[0])
+			}
+			return one("inbound or outbound")(c, args)
+		},
 		ValidArgs: []string{"inbound", "outbound"},
 		RunE: does(func(c *cobra.Command, args []string) error {
 			q.Direction = args[0]

@@ -204,7 +204,7 @@ are damaged, and which cannot find that server by itself: ` + "`dfs serve`" + ` 
 with the servers that it knew. The member must not run. What is damaged is kept
 beside as *.damaged.`),
 		Example: "  dfs directory recover --from hub.example:7440",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) (err error) {
 			state, err := holdState(o.state, false)
 			if err != nil {

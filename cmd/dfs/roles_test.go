@@ -124,6 +124,7 @@ func TestRolesOfUsers(t *testing.T) {
 	bob.refused("not near a root", "membership", "set", "projects/docs@hub", "--path", "/etc")
 	bob.refused("reaches beyond", "server", "set", "hub", "--max-rate", "1mbps", "--dry-run")
 	hub.must("grant", "operator", "user:54321")
+	bob.refused("role admin", "preserved", "restore", "projects/docs", "plan.txt", "--to", "/nonexistent") // nor told what is there
 	bob.must("pause", "--all", "--for", "1m")
 	bob.must("resume", "--all")
 	if out := hub.must("grants"); !strings.Contains(out, "group:60001  group-admin projects") || !strings.Contains(out, "user:54321   operator") {
@@ -169,6 +170,7 @@ func TestAdministratorFromElsewhere(t *testing.T) {
 	hub.must("grant", "admin", "admin:alice")
 	desk.refused(exitFailed, "there is an administrator of that name already", "--server", "hub", "invite", "--admin", "alice")
 	desk.must("--server", "hub", "group", "create", "other")
+	desk.refused(exitUsage, "run it on hub", "--server", "hub", "directory", "move", "--to", "ad", "--servers", "hub", "--url", "ldaps://dc", "--base", "DC=corp", "--user", "dfs")
 	desk.must("--server", "hub", "server", "set", "branch", "--name", "lab")
 	desk.must("--server", "hub", "server", "list")
 	desk.must("--server", "lab", "status") // by its new name: the list before has told

@@ -37,7 +37,7 @@ func scheduleCommand(o *options) *cobra.Command {
 	create.use, create.short = "create GROUP [FROM->TO] SCHEDULE", "the same as set"
 	return noun(o, "schedule", "when groups and connections replicate, and how fast: set, list, show, remove",
 		set, create,
-		viewer{use: "list", short: "list the schedules", example: "  dfs schedule list", args: cobra.NoArgs, show: listSchedules},
+		viewer{use: "list", short: "list the schedules", example: "  dfs schedule list", args: none, show: listSchedules},
 		viewer{use: "show GROUP [FROM->TO]", short: "draw the week", example: "  dfs schedule show projects 'hub->branch'", args: wants(1, 2, "GROUP and perhaps FROM->TO"), complete: pair, show: showSchedule},
 		editor{use: "remove GROUP [FROM->TO]", short: "always open again, or as the group is", example: "  dfs schedule remove projects 'hub->branch'",
 			args: wants(1, 2, "GROUP and perhaps FROM->TO"), complete: pair, change: removeSchedule})

@@ -54,7 +54,8 @@ its control socket. It logs to standard error: text on a terminal, JSON
 otherwise. SIGTERM stops it within five seconds, SIGHUP reads domain.yaml again.
 
 Under systemd it is the service dfs (systemctl enable --now dfs).`),
-		Args: cobra.NoArgs,
+		Example: "  dfs serve\n  dfs serve --state /srv/dfs-state --metrics 127.0.0.1:9440",
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			if err := s.level.UnmarshalText([]byte(level)); err != nil {
 				return usageError("--log-level %q: use debug, info, warn or error", level)

@@ -45,7 +45,7 @@ func orEmpty(list []string) []string {
 
 func serverCommand(o *options) *cobra.Command {
 	return noun(o, "server", "the machines of the domain: list, show, set, remove, revoke",
-		viewer{use: "list", short: "list the servers", example: "  dfs server list", args: cobra.NoArgs, show: listServers},
+		viewer{use: "list", short: "list the servers", example: "  dfs server list", args: none, show: listServers},
 		viewer{use: "show SERVER", short: "show one server", example: "  dfs server show branch", args: one("SERVER"), complete: first(serverNames), show: showServer},
 		setServer(),
 		editor{use: "remove SERVER", short: "take a server and its memberships out of the domain", long: `

@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"opendfs/internal/control"
+	"opendfs/internal/control/controlpb"
 )
 
 // logBuffer is a log that may be read while it is written.
@@ -106,6 +109,40 @@ groups:
 	}
 	if out := hub.must("apply", "-f", own); !strings.Contains(out, "generation 3") {
 		t.Errorf("apply of an edit in place:\n%s", out)
+	}
+}
+
+// What is wrong with a command line is named, and what it is to be.
+func TestWrongWords(t *testing.T) {
+	hub := initialised(t)
+	hub.refused(exitUsage, `dfs status takes no argument, and was given "extra"`, "status", "extra")
+	hub.refused(exitUsage, `unknown command "frob"`, "server", "frob")
+	hub.refused(exitUsage, `queue "sideways": it is inbound or outbound`, "queue", "sideways")
+	hub.refused(exitUsage, "dfs queue wants inbound or outbound", "queue")
+	hub.refused(exitFailed, "user:jim has not got any role", "ungrant", "user:jim")
+	hub.refused(exitFailed, "user:jim has not got operator", "ungrant", "operator", "user:jim")
+	hub.refused(exitFailed, "compare with other hashes", "hash", hub.state, "--check", filepath.Join(hub.state, "none"))
+	hub.refused(exitFailed, "read what `dfs ca export` made", "ca", "import", filepath.Join(hub.state, "none"))
+	if got := wordsOf("PreservedRestore"); got != "preserved restore" {
+		t.Errorf("a call is %q in words", got)
+	}
+}
+
+// What a computer elsewhere applies is what it sent, though its file has the path
+// that this server's own has.
+func TestApplyFromTheSamePathElsewhere(t *testing.T) {
+	hub := initialised(t)
+	hub.serve()
+	file := filepath.Join(hub.state, "domain.yaml")
+	client := control.NewClient(filepath.Join(hub.state, control.SocketName))
+	defer client.Close()
+	text := strings.Replace(read(t, file), "\nservers:", "\ngroups: {sent: {}}\nservers:", 1)
+	r, err := client.Apply(t.Context(), &controlpb.ApplyRequest{Document: []byte(text), Filename: []byte("domain.yaml"), Path: []byte(file)})
+	if err != nil || len(r.Changes) != 1 || r.Generation != 2 || !strings.Contains(string(r.Document), "sent:") {
+		t.Errorf("apply: %v, %v", r, err)
+	}
+	if out := hub.must("group", "list"); !strings.Contains(out, "sent") {
+		t.Errorf("groups:\n%s", out)
 	}
 }
 

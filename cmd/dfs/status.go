@@ -36,7 +36,7 @@ closed on this server, or on one that it pulls from, before the command began is
 on this server and on every partner that pulls from it; exit status 3 if
 --timeout passed first. A partner that cannot be reached is waited for.`),
 		Example: "  dfs status --wait --timeout 10m",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: does(func(c *cobra.Command, _ []string) error {
 			if !wait && (timeout != 0 || folder != "") {
 				return usageError("--timeout and --folder belong to --wait")

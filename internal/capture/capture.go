@@ -191,6 +191,7 @@ type Raised struct {
 type Skipped struct {
 	Others   int // sockets, pipes, devices
 	Mounts   int
+	Nested   int // roots of other replicated folders
 	Filtered int
 	Collided int // another spelling of the name is on record
 }

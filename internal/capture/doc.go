@@ -61,8 +61,10 @@
 //     alone and counts as not there, with a finding; it is captured when the
 //     place is free. A directory takes its record along to another spelling;
 //     with files the recorded spelling keeps the record.
-//   - Names that the filter keeps out, sockets, pipes, devices and mount points
-//     are counted and count as not there. What moved on to such a name is gone.
+//   - Names that the filter keeps out, sockets, pipes, devices, mount points and
+//     the roots of other replicated folders are counted and count as not there.
+//     What moved on to such a name is gone. All but the first are told of by
+//     findings.
 //
 // # Fingerprints
 //

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 
 	"opendfs/internal/finding"
@@ -30,9 +31,29 @@ func seen(rec *repl.Record) bool {
 	return rec.Present && (rec.Presence == repl.OnDisk || rec.Presence == repl.Obscured)
 }
 
-// keptOut reports whether what lies on disk does not replicate.
+// keptOut reports whether what lies on disk does not replicate because of its name
+// or its type.
 func (l *look) keptOut(name string, st *volume.Stat) bool {
 	return st.Type == repl.Other || l.deps.Filter.Match(name, st.Type == repl.Directory)
+}
+
+// nested reports whether an unknown directory is the root of another replicated
+// folder: it has a private area. One that is known has replicated so far, and does.
+func (l *look) nested(name string, st *volume.Stat, rec *repl.Record) (bool, error) {
+	if st.Type != repl.Directory || rec != nil && seen(rec) && same(rec, st) {
+		return false, nil
+	}
+	is, err := volume.IsRoot(l.here.dir, name)
+	if err != nil || !is {
+		return false, nil // it is looked into later, and what is wrong with it told
+	}
+	recs, err := l.known(repl.UID{}, st)
+	return len(recs) == 0, err
+}
+
+// unlike notes a name that does not replicate because of what it is.
+func (l *look) unlike(name, what string) {
+	l.raise(finding.UnreplicatedEntries, l.here.pathOf(name), what)
 }
 
 // judge looks at one name of the directory. rec is the live record of the
@@ -59,6 +80,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	case l.keptOut(n.Name, &st):
 		if st.Type == repl.Other {
 			l.result.Skipped.Others++
+			l.unlike(n.Name, "a socket, pipe or device")
 		} else {
 			l.result.Skipped.Filtered++
 		}
@@ -66,6 +88,17 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 			return l.missing(rec)
 		}
 		return nil
+	}
+	if is, err := l.nested(n.Name, &st, rec); err != nil || is {
+		l.result.Skipped.Nested++
+		l.unlike(n.Name, "the root of another replicated folder")
+		if err == nil && rec != nil && !other {
+			err = l.missing(rec)
+		}
+		return err
+	}
+	if st.Type == repl.File && st.Links > 1 {
+		l.raise(finding.HardlinkSplit, l.here.pathOf(n.Name), fmt.Sprintf("%d names", st.Links))
 	}
 	if l.work.All && st.Type == repl.Directory {
 		n.Wrote = true // also if it must be looked at again
@@ -123,6 +156,8 @@ func (l *look) hidden(name string, rec *repl.Record, err error) error {
 	l.result.Skipped.Mounts++
 	if rec != nil && seen(rec) {
 		l.raise(finding.ParentObscured, l.here.pathOf(name), err.Error())
+	} else {
+		l.unlike(name, "a mount point")
 	}
 	return nil
 }

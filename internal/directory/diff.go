@@ -296,7 +296,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
 			d.set(object, "case", o.Case.String(), n.Case.String())
 			d.set(object, "directory-conflict", o.DirectoryConflict.String(), n.DirectoryConflict.String())
-			d.set(object, "breaker", o.BreakerText(), n.BreakerText())
+			d.set(object, "breaker", o.Breaker.String(), n.Breaker.String())
 			d.set(object, "owners", o.Owners.String(), n.Owners.String())
 			d.set(object, "attributes", strings.Join(o.Attributes, ", "), strings.Join(n.Attributes, ", "))
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))

@@ -208,6 +208,23 @@ func (c DirectoryConflict) String() string {
 	return "merge"
 }
 
+// Breaker says whether members hold a server that replaces or deletes much at once.
+type Breaker uint8
+
+// Whether they do.
+const (
+	BreakerOn Breaker = iota
+	BreakerOff
+)
+
+// String gives the word of the document.
+func (b Breaker) String() string {
+	if b == BreakerOff {
+		return "off"
+	}
+	return "on"
+}
+
 // Owners says in which form owners and groups replicate.
 type Owners uint8
 
@@ -250,9 +267,8 @@ type Folder struct {
 	Case    Case
 	// DirectoryConflict is what becomes of directories that meet under one name.
 	DirectoryConflict DirectoryConflict
-	// NoBreaker lets one server replace or delete any number of files at once.
-	NoBreaker bool
-	Owners    Owners
+	Breaker           Breaker
+	Owners            Owners
 	// Attributes are the kinds of extended attributes that replicate besides those
 	// that always do, in order.
 	Attributes []string
@@ -291,14 +307,6 @@ func NewFolder(name string) *Folder {
 		Rest:              DefaultRest,
 		TombstoneLifetime: DefaultTombstoneLifetime,
 	}
-}
-
-// BreakerText gives the word of the document: on or off.
-func (f *Folder) BreakerText() string {
-	if f.NoBreaker {
-		return "off"
-	}
-	return "on"
 }
 
 // NewMembership makes an enabled membership with the defaults.

@@ -232,8 +232,8 @@ func canonicalFolder(f *Folder) *node {
 	if f.DirectoryConflict != DirectoryMerge {
 		b.put("directory-conflict", word(f.DirectoryConflict.String()))
 	}
-	if f.NoBreaker {
-		b.put("breaker", word(f.BreakerText()))
+	if f.Breaker != BreakerOn {
+		b.put("breaker", word(f.Breaker.String()))
 	}
 	if f.Owners != OwnersNumeric {
 		b.put("owners", word(f.Owners.String()))

@@ -97,7 +97,8 @@ const (
 	RoleOperator
 	// RoleGroupAdmin changes one replication group, and operates it.
 	RoleGroupAdmin
-	// RoleNamespaceAdmin changes one namespace.
+	// RoleNamespaceAdmin is to change one namespace. It is kept and shown; until
+	// a domain has namespaces it lets look, as every role does.
 	RoleNamespaceAdmin
 	// RoleAdmin may do everything.
 	RoleAdmin
@@ -180,22 +181,12 @@ func compareGrants(a, b Grant) int {
 // AdminByName finds an administrator's identity by its name, nil if there is
 // none.
 func (d *Domain) AdminByName(name string) *Admin {
-	for _, a := range d.Admins {
-		if a.Name == name {
-			return a
-		}
-	}
-	return nil
+	return found(d.Admins, func(a *Admin) bool { return a.Name == name })
 }
 
 // Admin finds an administrator's identity by its id, nil if there is none.
 func (d *Domain) Admin(id UUID) *Admin {
-	for _, a := range d.Admins {
-		if a.ID == id {
-			return a
-		}
-	}
-	return nil
+	return found(d.Admins, func(a *Admin) bool { return a.ID == id })
 }
 
 // Grant gives a role, and reports whether that is new.

@@ -251,7 +251,7 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 		},
 		"case":               func(n *node, p string) { r.caseRule(n, p, &f.Case) },
 		"directory-conflict": func(n *node, p string) { r.directoryConflict(n, p, &f.DirectoryConflict) },
-		"breaker":            func(n *node, p string) { r.breaker(n, p, &f.NoBreaker) },
+		"breaker":            func(n *node, p string) { r.breaker(n, p, &f.Breaker) },
 		"owners":             func(n *node, p string) { r.owners(n, p, &f.Owners) },
 		"attributes":         func(n *node, p string) { r.attributes(n, p, &f.Attributes) },
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
@@ -288,11 +288,13 @@ func (r *reader) directoryConflict(n *node, path string, to *DirectoryConflict) 
 	}
 }
 
-func (r *reader) breaker(n *node, path string, off *bool) {
+func (r *reader) breaker(n *node, path string, to *Breaker) {
 	switch s, ok := r.str(n, path, "on"); {
 	case !ok:
-	case s == "on" || s == "off":
-		*off = s == "off"
+	case s == "on":
+		*to = BreakerOn
+	case s == "off":
+		*to = BreakerOff
 	default:
 		r.bad(n, path, fmt.Sprintf("breaker is %s", quote(s)), "write on or off"+didYouMean(s, []string{"on", "off"}))
 	}

@@ -8,32 +8,25 @@ import (
 
 // Server finds a server by its id, nil if there is none.
 func (d *Domain) Server(id UUID) *Server {
-	for _, s := range d.Servers {
-		if s.ID == id {
-			return s
-		}
-	}
-	return nil
+	return found(d.Servers, func(s *Server) bool { return s.ID == id })
 }
 
 // ServerByName finds a server by its name, nil if there is none.
 func (d *Domain) ServerByName(name string) *Server {
-	for _, s := range d.Servers {
-		if s.Name == name {
-			return s
-		}
+	return found(d.Servers, func(s *Server) bool { return s.Name == name })
+}
+
+// found is the first of a list that fits, nil if none does.
+func found[T any](list []*T, fits func(*T) bool) *T {
+	if i := slices.IndexFunc(list, fits); i >= 0 {
+		return list[i]
 	}
 	return nil
 }
 
 // GroupByName finds a group by its name, nil if there is none.
 func (d *Domain) GroupByName(name string) *Group {
-	for _, g := range d.Groups {
-		if g.Name == name {
-			return g
-		}
-	}
-	return nil
+	return found(d.Groups, func(g *Group) bool { return g.Name == name })
 }
 
 // Folder finds a replicated folder and its group by the folder's id, nil if
@@ -51,12 +44,7 @@ func (d *Domain) Folder(id UUID) (*Group, *Folder) {
 
 // FolderByName finds a folder of the group by its name, nil if there is none.
 func (g *Group) FolderByName(name string) *Folder {
-	for _, f := range g.Folders {
-		if f.Name == name {
-			return f
-		}
-	}
-	return nil
+	return found(g.Folders, func(f *Folder) bool { return f.Name == name })
 }
 
 // ScheduleOf gives the schedule of a connection between two servers, by name:
@@ -100,12 +88,7 @@ func (g *Group) exception(from, to string) *schedule.Schedule {
 
 // Member finds the membership of a server, by its name; nil if there is none.
 func (f *Folder) Member(server string) *Membership {
-	for _, m := range f.Members {
-		if m.Server == server {
-			return m
-		}
-	}
-	return nil
+	return found(f.Members, func(m *Membership) bool { return m.Server == server })
 }
 
 // group finds a group by its id, or by name if the id is zero; an empty group

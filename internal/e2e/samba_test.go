@@ -119,23 +119,37 @@ func TestSambaHolds(t *testing.T) {
 		text, err := os.ReadFile(b.path("held.txt"))
 		return err == nil && string(text) != "first"
 	})
-	if err := os.WriteFile(a.path("held.txt"), []byte("the other side's"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if f := b.finds("install-waits-open-file", 20*time.Second); !strings.Contains(f.Object, "held.txt") {
-		t.Errorf("finding %+v", f)
-	}
+	c.otherSideWaits()
 	if text, err := os.ReadFile(b.path("held.txt")); err != nil || strings.Contains(string(text), "other") {
 		t.Errorf("under its writer the file holds %q, error %v", text, err)
 	}
 	write("version")
 	write("")
+	c.bothKept("the client's version")
+}
+
+// otherSideWaits saves another version of the held file on the first member, and sees it wait on the second.
+func (c *cluster) otherSideWaits() {
+	c.t.Helper()
+	a, b := c.members[0], c.members[1]
+	if err := os.WriteFile(a.path("held.txt"), []byte("the other side's"), 0o666); err != nil {
+		c.t.Fatal(err)
+	}
+	if f := b.finds("install-waits-open-file", 20*time.Second); !strings.Contains(f.Object, "held.txt") {
+		c.t.Errorf("finding %+v", f)
+	}
+}
+
+// bothKept sees that what the client saved and what the other side did are live or kept, and that nothing waits any more.
+func (c *cluster) bothKept(client string) {
+	c.t.Helper()
+	a, b := c.members[0], c.members[1]
 	c.wait(patience)
 	c.converged()
-	have := contents(t, a.root, b.root)
-	for _, text := range []string{"the client's version", "the other side's"} {
+	have := contents(c.t, a.root, b.root)
+	for _, text := range []string{client, "the other side's"} {
 		if !have[text] {
-			t.Errorf("%q is neither live nor kept: %v", text, have)
+			c.t.Errorf("%q is neither live nor kept: %v", text, have)
 		}
 	}
 	b.clears("install-waits-open-file", patience)
@@ -153,27 +167,14 @@ func TestSambaOplock(t *testing.T) {
 	c.wait(patience)
 	say := newSamba(t, b).holder("held.txt")
 	say("write the client's ")
-	if err := os.WriteFile(a.path("held.txt"), []byte("the other side's"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if f := b.finds("install-waits-open-file", 20*time.Second); !strings.Contains(f.Object, "held.txt") {
-		t.Errorf("finding %+v", f)
-	}
+	c.otherSideWaits()
 	say("write version, ")
 	if text := say("read"); text != "the client's version, " {
 		t.Errorf("the client reads %q", text)
 	}
 	say("write to its end")
 	say("close")
-	c.wait(patience)
-	c.converged()
-	have := contents(t, a.root, b.root)
-	for _, text := range []string{"the client's version, to its end", "the other side's"} {
-		if !have[text] {
-			t.Errorf("%q is neither live nor kept: %v", text, have)
-		}
-	}
-	b.clears("install-waits-open-file", patience)
+	c.bothKept("the client's version, to its end")
 }
 
 // TestSambaOtherNumbers: two servers that map one SID to other numbers. With owners by name the POSIX side is each server's own, so Samba does not

@@ -111,6 +111,16 @@ func settle(t *testing.T, list []*member, limit time.Duration) {
 	}
 }
 
+// normalFolders applies groups of folders, waits until all are Normal on all members, and says how long that took.
+func normalFolders(t *testing.T, list []*member, groups, folders int, limit time.Duration) (paths []string, took time.Duration) {
+	t.Helper()
+	file, paths := manyFolders(t, list, groups, folders)
+	began := time.Now()
+	list[0].must("apply", "-f", file)
+	settle(t, list, limit)
+	return paths, time.Since(began)
+}
+
 // everywhere writes a file into each folder on the hub, waits until all members have it, and says how long that took.
 func everywhere(t *testing.T, list []*member, paths []string) time.Duration {
 	t.Helper()
@@ -151,11 +161,8 @@ func TestSoakManyFolders(t *testing.T) {
 		t.Skip("SKIPPED: only by `make soak`: many daemons")
 	}
 	list := newMany(t, 5)
-	file, paths := manyFolders(t, list, 1, 256)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 3*time.Minute)
-	t.Logf("256 folders on 5 members are Normal after %v", time.Since(began))
+	paths, took := normalFolders(t, list, 1, 256, 3*time.Minute)
+	t.Logf("256 folders on 5 members are Normal after %v", took)
 	t.Logf("a file in each is everywhere after %v", everywhere(t, list, paths))
 	settle(t, list, time.Minute)
 	pass(3 * time.Second)
@@ -173,11 +180,8 @@ func TestSoakManyGroups(t *testing.T) {
 		t.Skip("SKIPPED: only by `make soak`: many daemons")
 	}
 	list := newMany(t, 2)
-	file, paths := manyFolders(t, list, 256, 1)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 3*time.Minute)
-	t.Logf("256 groups on 2 members are Normal after %v", time.Since(began))
+	paths, took := normalFolders(t, list, 256, 1, 3*time.Minute)
+	t.Logf("256 groups on 2 members are Normal after %v", took)
 	t.Logf("a file in each is everywhere after %v", everywhere(t, list, paths))
 }
 
@@ -188,11 +192,8 @@ func TestSoakManyMembers(t *testing.T) {
 	}
 	members := 256
 	list := newMany(t, members)
-	file, paths := manyFolders(t, list, 1, 1)
-	began := time.Now()
-	list[0].must("apply", "-f", file)
-	settle(t, list, 5*time.Minute)
-	t.Logf("%d members are Normal after %v", members, time.Since(began))
+	paths, took := normalFolders(t, list, 1, 1, 5*time.Minute)
+	t.Logf("%d members are Normal after %v", members, took)
 	t.Logf("a file is everywhere after %v", everywhere(t, list, paths))
 	t.Logf("the hub has %d MB, a branch %d MB", list[0].memory()>>20, list[1].memory()>>20)
 }

@@ -175,7 +175,7 @@ func TestInitialSyncKeeps(t *testing.T) {
 }
 
 // contents gathers the contents of all small files below dir.
-func contents(t *testing.T, dirs ...string) map[string]bool {
+func contents(t testing.TB, dirs ...string) map[string]bool {
 	t.Helper()
 	out := make(map[string]bool)
 	for _, dir := range dirs {

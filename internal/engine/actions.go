@@ -289,7 +289,9 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 	b.Outcomes = make([]install.Outcome, len(b.Items))
 	for i := range b.Items {
-		b.Outcomes[i].Err = a.batch.staged[i].Err
+		if !b.Items[i].Absent {
+			b.Outcomes[i].Err = a.batch.staged[i].Err
+		}
 	}
 	err := a.prepare(ctx, b)
 	if err == nil {

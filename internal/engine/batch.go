@@ -11,6 +11,7 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+	"opendfs/internal/wire"
 )
 
 // The bounds of a batch: what is made durable and stored at once.
@@ -304,16 +305,19 @@ type will struct {
 	parents, heirs map[repl.UID]repl.UID // of directories; of a merged one the heir is both
 }
 
-// canonical follows the heirs of a directory, those that the batch makes too.
+// canonical follows the heirs of a directory, with those that the batch gives.
 func (f *Folder) canonical(uid repl.UID, w *will) (repl.UID, error) {
 	for range maxHeirs {
-		at, err := f.st.Canonical(uid)
-		if err != nil {
-			return at, err
+		heir, given := w.heirs[uid]
+		if !given {
+			rec, _, err := f.st.Get(uid)
+			if err != nil {
+				return uid, err
+			}
+			heir = rec.Heir
 		}
-		heir, merged := w.heirs[at]
-		if !merged {
-			return at, nil
+		if heir.IsZero() {
+			break
 		}
 		uid = heir
 	}
@@ -376,7 +380,15 @@ const bulkItems = 256
 func (b *batch) items() []install.Item {
 	items := make([]install.Item, len(b.changes))
 	for i := range b.changes {
-		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks}
+		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks(i)}
 	}
 	return items
+}
+
+// lacks reports whether a new file cannot be brought because the partner has its
+// record and not its content, as of what a filter hid and nobody has any more.
+// Then its record is kept, like there; the content is asked for from time to time.
+func (b *batch) lacks(i int) bool {
+	c := &b.changes[i]
+	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !c.Was.Present && c.Was.GVSN != c.Update.GVSN
 }

@@ -126,11 +126,13 @@ type Folder struct {
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
 	raised  map[spot]capture.Raised // by names that were looked at
-	moves   bool                    // directories have moved since their findings were last retitled
-	opened  map[spot]int            // how often a name was found open for writing, in a row
-	goneRun bool
-	walking bool // a Gap is being walked
-	later   map[spot]laterName
+	// raisedOf counts them by code.
+	raisedOf map[finding.Code]int
+	moves    bool         // directories have moved since their findings were last retitled
+	opened   map[spot]int // how often a name was found open for writing, in a row
+	goneRun  bool
+	walking  bool // a Gap is being walked
+	later    map[spot]laterName
 
 	links   map[repl.MemberID]*link
 	flight  flight
@@ -178,7 +180,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		cfg: cfg, st: st, now: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
-		raised:  make(map[spot]capture.Raised),
+		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),

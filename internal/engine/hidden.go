@@ -13,7 +13,6 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
-	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -64,13 +63,7 @@ type hiding struct {
 // reports whether some are hidden no more.
 func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 	todo := []hiding{at}
-	var put store.Batch
-	flush := func() error {
-		put.NoSync = true
-		err := st.Put(&put)
-		put = store.Batch{}
-		return err
-	}
+	put := rewriting{st: st}
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -89,19 +82,37 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 			default:
 				return true
 			}
-			put.Writes = append(put.Writes, store.Write{Record: now, Base: rec.GVSN})
-			return true
+			return put.add(now)
 		})
 		if err != nil {
 			return shown, err
 		}
-		if len(put.Writes) >= hideChunk {
-			if err := flush(); err != nil {
-				return shown, err
-			}
-		}
 	}
-	return shown, flush()
+	return shown, put.flush()
+}
+
+// rewriting stores records that say something else of this disk, a chunk at a
+// time, however many there are: a step that a crash may undo.
+type rewriting struct {
+	st  *store.Folder
+	put store.Batch
+	err error // of an earlier chunk
+}
+
+// add takes one, and reports whether there may be more.
+func (r *rewriting) add(rec repl.Record) bool {
+	r.put.Writes = append(r.put.Writes, store.Write{Record: rec, Base: rec.GVSN})
+	return len(r.put.Writes) < hideChunk || r.flush() == nil
+}
+
+// flush stores what has not been.
+func (r *rewriting) flush() error {
+	if r.err == nil && len(r.put.Writes) > 0 {
+		r.put.NoSync = true
+		r.err = r.st.Put(&r.put)
+		r.put = store.Batch{}
+	}
+	return r.err
 }
 
 // hide says of an installed object whether the filter hides it here, where
@@ -213,10 +224,8 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 			}
 			return true
 		})
-		for i := range unsure {
-			there, err := ctx.liesThere(&unsure[i])
-			ev.err = errors.Join(ev.err, err)
-			if !there {
+		for i := 0; i < len(unsure) && len(ev.missing) < showMost; i++ {
+			if !ctx.liesThere(&unsure[i]) {
 				ev.missing = append(ev.missing, unsure[i])
 			}
 		}
@@ -226,16 +235,16 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 	post(ev)
 }
 
-// liesThere reports whether something lies at a record's place: then a look at it
-// decides.
-func (e *Env) liesThere(rec *repl.Record) (bool, error) {
+// liesThere reports whether something lies at a record's place, or may, because
+// nobody can say: then a look at it decides.
+func (e *Env) liesThere(rec *repl.Record) bool {
 	d, err := openPlace(e, repl.Place{Dir: rec.Parent, Name: rec.Name})
 	if err != nil {
-		return false, ignoreMissing(err)
+		return ignoreMissing(err) != nil
 	}
+	defer func() { _ = d.Close() }() // it was only read
 	_, err = d.Lookup(rec.Name)
-	there := !errors.Is(err, volume.ErrNotExist)
-	return there, d.Close()
+	return !errors.Is(err, volume.ErrNotExist)
 }
 
 // showed tells what was looked for.
@@ -295,65 +304,38 @@ func (f *Folder) nextLink() *link {
 	return nil
 }
 
-// lacking reports whether a new file could not be brought because the partner has
-// its record and not its content, as of what a filter hid and nobody has any more.
-// Then its record is kept, like there; the content is asked for from time to time.
-func (f *Folder) lacking(b *batch, i int) bool {
-	c := &b.changes[i]
-	if b.staged[i].Status != wire.StatusAbsent || c.Group != 0 || !c.From.IsZero() || !c.Update.Present || c.Was.GVSN == c.Update.GVSN || c.Was.Present {
-		return false
-	}
-	dir, err := f.st.Canonical(c.Update.Parent)
-	if f.storeFailed(err) {
-		return false
-	}
-	up, known, err := f.st.Get(dir)
-	if f.storeFailed(err) || !known || !up.Present {
-		return false
-	}
-	_, taken, err := f.st.At(dir, c.Update.Name)
-	if f.storeFailed(err) || taken {
-		return false
-	}
-	f.missSome()
-	return true
-}
-
 // absentBelow says of what is in a directory that is not here that it is not
 // here either.
 func (f *Folder) absentBelow(d *capture.Draft) {
 	if d.Kind != capture.KindAdopt || d.Presence != repl.Absent || d.Update.Type != repl.Directory {
 		return
 	}
-	var put store.Batch
+	put := rewriting{st: f.st}
 	for todo := []repl.UID{d.Update.UID}; len(todo) > 0; {
 		dir := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		err := f.st.Children(dir, "", func(rec *repl.Record) bool {
-			if rec.Presence == repl.Obscured {
-				now := *rec
-				now.Presence, now.Identity, now.Print = repl.Absent, repl.Identity{}, repl.Print{}
-				put.Writes = append(put.Writes, store.Write{Record: now, Base: rec.GVSN})
-			}
 			if rec.Type == repl.Directory {
 				todo = append(todo, rec.UID)
 			}
-			return true
+			if rec.Presence != repl.Obscured {
+				return true
+			}
+			now := *rec
+			now.Presence, now.Identity, now.Print = repl.Absent, repl.Identity{}, repl.Print{}
+			return put.add(now)
 		})
 		if f.storeFailed(err) {
 			return
 		}
 	}
-	if len(put.Writes) > 0 {
-		put.NoSync = true
-		f.storeFailed(f.st.Put(&put))
-	}
+	f.storeFailed(put.flush())
 }
 
 // distrust forgets the fingerprints that are in doubt of an object that could not
 // be looked at, and of what is in it: whenever it can be, it is read.
 func (f *Folder) distrust(uid repl.UID) {
-	put := store.Batch{NoSync: true}
+	put := rewriting{st: f.st}
 	for todo := []repl.UID{uid}; len(todo) > 0; {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -363,7 +345,7 @@ func (f *Folder) distrust(uid repl.UID) {
 		}
 		if known && f.doubt.Of(&rec) && rec.Print != (repl.Print{}) {
 			rec.Print = repl.Print{}
-			put.Writes = append(put.Writes, store.Write{Record: rec, Base: rec.GVSN})
+			put.add(rec)
 		}
 		err = f.st.Children(at, "", func(child *repl.Record) bool {
 			todo = append(todo, child.UID)
@@ -373,9 +355,7 @@ func (f *Folder) distrust(uid repl.UID) {
 			return
 		}
 	}
-	if len(put.Writes) > 0 {
-		f.storeFailed(f.st.Put(&put))
-	}
+	f.storeFailed(put.flush())
 }
 
 // fade makes the writes by which an object dies that is not on this disk because

@@ -39,7 +39,11 @@ func (e installed) apply(f *Folder) {
 		if intended(c) {
 			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
 		}
-		if err != nil && f.lacking(b, i) {
+		if err == nil && f.stillTaken(b, i, &put) {
+			err = fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
+		}
+		if err == nil && b.lacks(i) {
+			f.missSome()
 			put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
 			continue
 		}
@@ -57,9 +61,6 @@ func (e installed) apply(f *Folder) {
 		}
 		f.lookSooner(c.To)
 		f.follow(c)
-		f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
-		f.vacated(c.From.Dir, c.From.Name)
-		f.vacated(c.To.Dir, c.To.Name)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
 			if c.Verdict == repl.VerdictUndone {
@@ -95,6 +96,22 @@ func (e installed) apply(f *Folder) {
 	}
 }
 
+// stillTaken reports whether a record of nothing on this disk claims a place that
+// its holder was to leave, and has not. With a place on the disk the disk tells.
+func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) bool {
+	c := &b.changes[i]
+	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks(i) || !c.Update.Present || c.Update.Parent.IsZero() {
+		return false
+	}
+	dir, err := f.st.Canonical(c.Update.Parent)
+	if f.storeFailed(err) {
+		return true
+	}
+	there, taken, err := f.st.At(dir, c.Update.Name)
+	left := func(w store.Write) bool { return w.Record.UID == there.UID }
+	return f.storeFailed(err) || taken && there.UID != c.Update.UID && !slices.ContainsFunc(put.Writes, left) && !slices.Contains(put.Drop, there.UID)
+}
+
 // counted counts what a change has put into the conflict store.
 func (f *Folder) counted(c *repl.Change, o *install.Outcome) {
 	f.stats.Kept += uint64(o.Kept)
@@ -126,8 +143,11 @@ func (f *Folder) lookSooner(p repl.Place) {
 }
 
 // follow looks at an object where it was moved to by an install, which may have
-// moved its times.
+// moved its times, and at what its places concern.
 func (f *Folder) follow(c *repl.Change) {
+	f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
+	f.vacated(c.From.Dir, c.From.Name)
+	f.vacated(c.To.Dir, c.To.Name)
 	if c.From.IsZero() || c.To.IsZero() || c.From == c.To {
 		return
 	}
@@ -227,6 +247,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 		f.waitOver(c.Update.UID)
 		f.waits[c.Update.UID] = object
 		f.find.Raise(finding.InstallWaitsOpenFile, object, err.Error())
+	case errors.Is(err, install.ErrNested):
+		f.find.Raise(finding.NestedFolder, object, err.Error())
 	case errors.Is(err, install.ErrMoved):
 		f.stats.Redecided++
 	case errors.Is(err, fetch.ErrHash):
@@ -250,7 +272,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
 	f.waitOver(c.Update.UID)
-	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong} {
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong, finding.NestedFolder} {
 		f.find.Clear(code, object)
 	}
 	if c.Content {

@@ -19,7 +19,7 @@ const (
 	maxLooks   = 6    // directories looked at; most wait for a flush that they share
 	draftChunk = 512  // drafts committed in one batch
 	goneChunk  = 4096 // deletions looked into by one action
-	maxRaised  = 4096 // findings of names remembered, to be cleared
+	maxRaised  = 4096 // findings of names remembered, of one code, to be cleared
 )
 
 // goneMark is a record whose name was not there. It may be deleted only when
@@ -153,8 +153,9 @@ func (e Doubted) apply(f *Folder) {
 		return
 	}
 	r := capture.Raised{Code: finding.FileUnreadable, Object: rec.Name, Detail: e.Why.Error()}
-	f.raise([]capture.Raised{r})
-	f.raised[spot{dir, rec.Name}] = r // until a look finds it changed
+	at := spot{dir, rec.Name}
+	f.unraise(at)
+	f.raiseAt(at, r) // until a look finds it changed
 }
 
 // directoryOf finds the record of the directory that an event names. A

@@ -85,9 +85,9 @@ func (d direct) Rdc(ctx context.Context, req *wire.RdcRequest) ([]byte, error) {
 func member(n byte) repl.MemberID { return repl.MemberID{n} }
 
 type testFindings struct {
-	t      *testing.T
-	mu     sync.Mutex
-	raised []string // guarded by mu
+	t               *testing.T
+	mu              sync.Mutex
+	raised, cleared []string // guarded by mu
 }
 
 func (f *testFindings) Raise(code finding.Code, object, detail string) {
@@ -97,7 +97,11 @@ func (f *testFindings) Raise(code finding.Code, object, detail string) {
 	f.raised = append(f.raised, fmt.Sprintf("%s %s: %s", code, object, detail))
 }
 
-func (f *testFindings) Clear(finding.Code, string) {}
+func (f *testFindings) Clear(code finding.Code, object string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cleared = append(f.cleared, string(code)+" "+object)
+}
 
 // place is one member of a test: a tree, and the runner over it.
 type testMember struct {

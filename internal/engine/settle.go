@@ -314,7 +314,7 @@ func (s *settler) mend(u *unsettled) error {
 	if err == nil {
 		meta, err = d.Meta(u.Place.Name)
 	}
-	made := u.From.IsZero() && st.Type == repl.Directory
+	made := st.Type != repl.File && st.Identity != u.Displaced // files come with theirs
 	ours := made || (st.Print.Mtime == u.DisplacedPrint.Mtime || st.Print.Mtime == u.Update.Mtime) &&
 		(bytes.Equal(meta, u.old.Meta) || bytes.Equal(meta, u.Update.Meta))
 	if err == nil && ours && (!bytes.Equal(meta, u.Update.Meta) || st.Print.Mtime != u.Update.Mtime) {

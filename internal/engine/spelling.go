@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
@@ -166,15 +165,11 @@ func (f *Folder) retitle() {
 		if is == at && title == r.Object {
 			continue
 		}
-		f.find.Clear(r.Code, f.cfg.Name+":"+r.Object)
-		delete(f.raised, at)
-		f.noteSecond(at, false)
+		f.unraise(at)
 		if title == "" {
 			continue
 		}
 		r.Object = title
-		f.raise([]capture.Raised{r})
-		f.raised[is] = r
-		f.noteSecond(is, true)
+		f.raiseAt(is, r)
 	}
 }

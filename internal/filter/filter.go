@@ -27,6 +27,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"opendfs/internal/repl"
 )
 
 // The limits on the lists of one folder.
@@ -63,7 +65,7 @@ func ParseList(s string) []string {
 func FormatList(list []string) string { return strings.Join(list, ",") }
 
 // Set is a folder's rules made ready. It is immutable and may be shared. A nil
-// Set keeps nothing out.
+// Set keeps nothing out but private areas.
 type Set struct {
 	rules       Rules
 	files, dirs []pattern
@@ -91,12 +93,16 @@ func (s *Set) Rules() Rules {
 	return Rules{Files: slices.Clone(s.rules.Files), Directories: slices.Clone(s.rules.Directories)}
 }
 
-// Empty reports whether the set keeps nothing out.
+// Empty reports whether the set has no patterns.
 func (s *Set) Empty() bool { return s == nil || len(s.files)+len(s.dirs) == 0 }
 
 // Match reports whether the name of a directory, or of a file or link, is kept
-// out of the folder.
+// out of the folder. A directory named like a private area is kept out by every
+// set, the nil one too: what lies in it belongs to the member of one tree.
 func (s *Set) Match(name string, isDir bool) bool {
+	if isDir && name == repl.PrivateName {
+		return true
+	}
 	if s == nil {
 		return false
 	}

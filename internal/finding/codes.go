@@ -25,6 +25,7 @@ const (
 	HashMismatch             Code = "hash-mismatch"
 	UnreplicatedEntries      Code = "unreplicated-entries"
 	HardlinkSplit            Code = "hardlink-split"
+	NestedFolder             Code = "nested-folder"
 	UnknownOwner             Code = "unknown-owner"
 	NTACLDoubted             Code = "nt-acl-doubted"
 	MetadataCarried          Code = "metadata-carried"

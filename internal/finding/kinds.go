@@ -140,6 +140,12 @@ var kinds = []Kind{
 		"Hard links are not rebuilt elsewhere. An edit through one name is captured for all names in the folder.",
 	},
 	{
+		NestedFolder, Warning,
+		"the root of another replicated folder is in the way of an update",
+		"Move the other folder elsewhere (`dfs membership set FOLDER@SERVER --path`), or rename its directory.",
+		"A partner removed the directory that it lies in, or uses its name. Whoever serves it would lose it, so it stays, and the update waits.",
+	},
+	{
 		UnknownOwner, Warning,
 		"the owner or group is not known on this server",
 		"Create the user or group here, or join the server to the same user directory.",

@@ -221,6 +221,11 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	}
 	replicable := 0
 	err = d.List(func(e volume.Entry) error {
+		if e.Type == repl.Directory {
+			if is, err := volume.IsRoot(d, e.Name); err != nil || is {
+				return errors.Join(err, nested(is, e.Name))
+			}
+		}
 		if b.Replicates(c.Object.UID, e) {
 			replicable++
 			if len(b.Outcomes[i].Dirty) < maxLeftOvers {
@@ -251,6 +256,14 @@ func (b *Batch) keepDirectory(i int, from volume.Dir) error {
 	b.displace(i, name)
 	b.Outcomes[i].whole = true
 	return nil
+}
+
+// nested is ErrNested with the name, nil if it is not so.
+func nested(is bool, name string) error {
+	if !is {
+		return nil
+	}
+	return fmt.Errorf("%w: %q", ErrNested, name)
 }
 
 // maxLeftOvers bounds the places reported for one directory; the rest is found
@@ -382,7 +395,8 @@ func (b *Batch) retried(i int, to volume.Dir, put func() error) error {
 		return false
 	})
 	if cerr != nil || !cleared {
-		return errors.Join(err, cerr)
+		is, rerr := volume.IsRoot(to, c.To.Name)
+		return errors.Join(err, cerr, rerr, nested(is, c.To.Name))
 	}
 	b.Outcomes[i].Kept++
 	return put()

@@ -30,6 +30,10 @@ var ErrMoved = errors.New("the tree has changed since the verdict")
 // ErrBusy says that a file is open for writing and was left alone.
 var ErrBusy = errors.New("file is open for writing")
 
+// ErrNested says that the root of another replicated folder is in the way. Whoever
+// serves that folder would lose it; it was left alone.
+var ErrNested = errors.New("the root of another replicated folder is in the way")
+
 // Directories says where a directory that is on record lies and what it is.
 // ok is false if it is not on record or not on disk.
 type Directories func(uid repl.UID) (path string, id repl.Identity, ok bool, err error)
@@ -46,6 +50,8 @@ type Item struct {
 	TempStat volume.Stat
 	// Lacks lists the metadata that Temp could not be given.
 	Lacks []string
+	// Absent: nobody has the content of a new file. Its place stays free.
+	Absent bool
 }
 
 // Outcome is what became of one item.
@@ -125,9 +131,7 @@ func (b *Batch) Run(ctx context.Context) error {
 		if b.Outcomes[i].Err == nil {
 			b.step(i)
 		}
-		if c := &b.Items[i].Change; b.Outcomes[i].Err != nil && c.Update.Type == repl.Directory && !c.Was.Present {
-			b.lost[c.Update.UID] = true
-		}
+		b.lose(i)
 		b.endItem(i)
 	}
 	return nil
@@ -147,6 +151,14 @@ func (b *Batch) openAhead() {
 				_, _ = b.dir(p.Dir)
 			}
 		}
+	}
+}
+
+// lose notes the directory that an item was to make and has not: nothing can be
+// put into it, on disk or on record.
+func (b *Batch) lose(i int) {
+	if c := &b.Items[i].Change; b.Outcomes[i].Err != nil && c.Update.Type == repl.Directory && !c.Was.Present {
+		b.lost[c.Update.UID] = true
 	}
 }
 
@@ -185,6 +197,8 @@ func (b *Batch) step(i int) {
 		err = b.root(i)
 	case c.From.IsZero() && c.To.IsZero():
 		return // a matter of records alone
+	case b.Items[i].Absent:
+		err = b.vacant(c.To)
 	case c.To.IsZero():
 		err = b.remove(i)
 	case c.From.IsZero():
@@ -202,6 +216,21 @@ func (b *Batch) step(i int) {
 			}
 		}
 	}
+}
+
+// vacant reports as an error what lies at a place.
+func (b *Batch) vacant(p repl.Place) error {
+	d, err := b.dir(p.Dir)
+	if err != nil {
+		return err
+	}
+	if _, err = d.Lookup(p.Name); err == nil {
+		return fmt.Errorf("%w: %q is taken", ErrMoved, p.Name)
+	}
+	if errors.Is(err, volume.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // overtaken reports whether an error says that the tree is not what the verdict

@@ -49,6 +49,7 @@ func (b *Batch) endItem(i int) {
 		for k := i; k >= 0 && b.Items[k].Change.Group == g; k-- {
 			if o := &b.Outcomes[k]; o.Err == nil {
 				o.Err = errGroup
+				b.lose(k)
 			}
 		}
 		b.takeBack(func(k int) bool { return b.Items[k].Change.Group == g })

@@ -2,7 +2,6 @@ package merge
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"opendfs/internal/repl"
@@ -24,15 +23,8 @@ func TestFoldedNamesConverge(t *testing.T) {
 		if len(members) == 3 && rapid.IntRange(0, 3).Draw(t, "reader") == 0 {
 			members[2].readOnly = true
 		}
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
-		how := delivery{
-			reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
-			size: rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(t, "size"),
-		}
+		fail := w.ends(t)
+		how := drawDelivery(t, 0, 1, 2, 5)
 		for range rapid.IntRange(1, 25).Draw(t, "acts") {
 			m := rapid.SampledFrom(members).Draw(t, "member")
 			if m.readOnly || rapid.IntRange(0, 5).Draw(t, "kind") == 0 {
@@ -62,11 +54,7 @@ func TestNewcomerWithOtherSpellings(t *testing.T) {
 		w.fold = true
 		a, c := w.member("A"), w.member("C")
 		c.initial = true
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
+		fail := w.ends(t)
 		for _, m := range []*member{a, c} {
 			for range rapid.IntRange(0, 8).Draw(t, "acts") {
 				chosen := drawAct(t, m, folded)

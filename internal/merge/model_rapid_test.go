@@ -119,15 +119,8 @@ func TestDirectoriesConverge(t *testing.T) {
 				a.create(d.UID, name, rapid.SampledFrom([]repl.Type{repl.File, repl.Directory}).Draw(t, "type"), false)
 			}
 		}
-		how := delivery{
-			reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
-			size: rapid.SampledFrom([]int{0, 1, 2}).Draw(t, "size"),
-		}
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
+		how := drawDelivery(t, 0, 1, 2)
+		fail := w.ends(t)
 		fail(exchange(false, how, members...))
 		for range rapid.IntRange(2, 12).Draw(t, "acts") {
 			m := rapid.SampledFrom(members).Draw(t, "member")
@@ -150,17 +143,8 @@ func TestMembersConverge(t *testing.T) {
 		w := newWorld(repl.Time(rapid.SampledFrom([]int64{0, 1, 1000}).Draw(t, "step")))
 		members := []*member{w.member("A"), w.member("B"), w.member("C")}[:rapid.IntRange(2, 3).Draw(t, "members")]
 		names := []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "names")]
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
-		deliver := func() delivery {
-			return delivery{
-				reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
-				size: rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(t, "size"),
-			}
-		}
+		fail := w.ends(t)
+		deliver := func() delivery { return drawDelivery(t, 0, 1, 2, 5) }
 		for range rapid.IntRange(1, 30).Draw(t, "acts") {
 			m := rapid.SampledFrom(members).Draw(t, "member")
 			if rapid.IntRange(0, 5).Draw(t, "kind") == 0 {
@@ -181,6 +165,23 @@ func TestMembersConverge(t *testing.T) {
 		fail(exchange(rapid.Bool().Draw(t, "together"), deliver(), members...))
 		fail(w.atRest(members...))
 	})
+}
+
+// ends returns what ends a property at an error, with the world's story.
+func (w *world) ends(t *rapid.T) func(error) {
+	return func(err error) {
+		if err != nil {
+			t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
+		}
+	}
+}
+
+// drawDelivery draws a way for updates to come, so many at once.
+func drawDelivery(t *rapid.T, sizes ...int) delivery {
+	return delivery{
+		reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
+		size: rapid.SampledFrom(sizes).Draw(t, "size"),
+	}
 }
 
 // more checks a property this often, unless -rapid.checks says how often.
@@ -213,11 +214,7 @@ func TestNewcomerFollows(t *testing.T) {
 		a, b, c := w.member("A"), w.member("B"), w.member("C")
 		c.initial = rapid.Bool().Draw(t, "newcomer") // else it only reads
 		names := []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "names")]
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
+		fail := w.ends(t)
 		user := func(m *member) {
 			chosen := drawAct(t, m, names)
 			w.logf("%s", chosen.what)

@@ -49,15 +49,8 @@ func TestMorphedDirectoriesConverge(t *testing.T) {
 		if w.fold {
 			names = folded
 		}
-		fail := func(err error) {
-			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
-			}
-		}
-		how := delivery{
-			reverse: rapid.Bool().Draw(t, "reverse"), shuffle: rapid.Uint64Range(0, 3).Draw(t, "shuffle"),
-			size: rapid.SampledFrom([]int{0, 1, 2}).Draw(t, "size"),
-		}
+		fail := w.ends(t)
+		how := drawDelivery(t, 0, 1, 2)
 		for range rapid.IntRange(2, 16).Draw(t, "acts") {
 			m := rapid.SampledFrom(members).Draw(t, "member")
 			chosen := drawAct(t, m, names)

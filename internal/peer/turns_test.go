@@ -66,8 +66,8 @@ func TestTurns(t *testing.T) {
 		}
 		turns.Set(20)
 		synctest.Wait()
-		if a, _ := turns.Counts(); a != 20-20/4+6-1 && a != 20 {
-			t.Errorf("%d go on after the bound was raised", a)
+		if a, w := turns.Counts(); a != 20 || w != 24 {
+			t.Errorf("%d go on and %d wait after the bound was raised", a, w)
 		}
 		turns.Set(1)
 		for i := range 46 {

@@ -118,26 +118,15 @@ func joinAt(ctx context.Context, t Token, o Joining, r *Request, address string)
 		Addresses: o.Addresses, Clock: repl.Time(o.Now().UnixNano()), Product: o.Product,
 	}
 	request.MAC = requestMAC(t.key(), request)
-	b, err := wire.Append(nil, request, 1, true, 0)
+	m, err := askOne(conn, request)
+	if refusal, ok := errors.AsType[*wire.Error](err); ok {
+		return nil, reasonOf(refusal)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(b); err != nil {
-		return nil, err
-	}
-	f, err := wire.NewReader(conn).Next()
-	if err != nil {
-		return nil, err
-	}
-	m, err := f.Message()
-	if err != nil {
-		return nil, err
-	}
-	switch m := m.(type) {
-	case *wire.JoinReply:
-		return newJoined(t, r, ca, m, o.Now())
-	case *wire.Error:
-		return nil, reasonOf(m)
+	if reply, ok := m.(*wire.JoinReply); ok {
+		return newJoined(t, r, ca, reply, o.Now())
 	}
 	return nil, fmt.Errorf("the server answers with %v", m.Type())
 }

@@ -89,6 +89,23 @@ func (d *Door) ServeRenew(conn net.Conn, who Subject) error {
 	return sendOne(conn, &wire.RenewReply{Certificate: cert})
 }
 
+// askOne sends the one question of a connection and returns the answer; a refusal
+// is a *wire.Error.
+func askOne(conn net.Conn, m wire.Message) (wire.Message, error) {
+	if err := sendOne(conn, m); err != nil {
+		return nil, err
+	}
+	f, err := wire.NewReader(conn).Next()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := f.Message()
+	if refusal, ok := answer.(*wire.Error); ok && err == nil {
+		return nil, refusal
+	}
+	return answer, err
+}
+
 func sendOne(conn net.Conn, m wire.Message) error {
 	b, err := wire.Append(nil, m, 1, true, 0)
 	if err != nil {

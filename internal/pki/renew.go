@@ -53,22 +53,12 @@ func (id *Identity) askRenewal(ctx context.Context, p Policy, holder repl.Member
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, Explain(err)
 	}
-	if err := sendOne(conn, &wire.RenewRequest{Request: r.DER}); err != nil {
-		return nil, err
-	}
-	f, err := wire.NewReader(conn).Next()
+	m, err := askOne(conn, &wire.RenewRequest{Request: r.DER})
 	if err != nil {
 		return nil, err
 	}
-	m, err := f.Message()
-	if err != nil {
-		return nil, err
-	}
-	switch m := m.(type) {
-	case *wire.RenewReply:
-		return m.Certificate, nil
-	case *wire.Error:
-		return nil, m
+	if reply, ok := m.(*wire.RenewReply); ok {
+		return reply.Certificate, nil
 	}
 	return nil, fmt.Errorf("the server answers with %v", m.Type())
 }

@@ -101,6 +101,10 @@ const (
 	FenceDefault      Fence = 3
 )
 
+// PrivateName is the name of the private area in the root of a replicated folder
+// (docs/formats/private-area.md).
+const PrivateName = ".dfsr"
+
 // The limits on what an update may hold.
 const (
 	MaxHistory       = 16      // entries in a History

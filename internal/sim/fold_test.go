@@ -11,16 +11,8 @@ import (
 // otherwise, goes on replicating, and folds names when they no longer do, without
 // a restart; so does one that was restarted with names of its own.
 func TestCollisionsPutFoldingOff(t *testing.T) {
-	c := New(7, 2, Mesh)
+	c, m0, m1, must := pair(t, 7)
 	c.names = spellings
-	m0, m1 := c.members[0], c.members[1]
-	c.script = true
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s", err, c.Trace(), c.Picture())
-		}
-	}
 	for _, name := range []string{"a", "A", "b"} {
 		must(c.userWrite(m0, name))
 	}
@@ -63,15 +55,7 @@ func TestCollisionsPutFoldingOff(t *testing.T) {
 // One member folds names before the other can: what collides there is a name
 // conflict, by the law, and both come to rest.
 func TestOneMemberFoldsFirst(t *testing.T) {
-	c := New(8, 2, Mesh)
-	m0, m1 := c.members[0], c.members[1]
-	c.script = true
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s", err, c.Trace(), c.Picture())
-		}
-	}
+	c, m0, m1, must := pair(t, 8)
 	must(m0.Start())
 	must(m1.Start())
 	must(c.Rest())

@@ -14,16 +14,8 @@ import (
 // another file, and no name is fought for. A tombstone older than its life, one of
 // another type and one that lost its name stay dead.
 func TestANameMadeAgainIsTheSameFile(t *testing.T) {
-	c := New(3, 2, Mesh)
-	m0, m1 := c.members[0], c.members[1]
-	c.script = true
+	c, m0, m1, must := pair(t, 3)
 	m0.cfg.TombstoneLifetime, m1.cfg.TombstoneLifetime = time.Hour, time.Hour
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s", err, c.Trace(), c.Picture())
-		}
-	}
 	record := func(name string) repl.Record {
 		t.Helper()
 		r, ok, err := m0.env.Store.At(repl.RootUID(folderID), name)
@@ -94,15 +86,7 @@ func TestANameMadeAgainIsTheSameFile(t *testing.T) {
 
 // What lost its name never comes back under it.
 func TestANamesLoserStaysDead(t *testing.T) {
-	c := New(4, 2, Mesh)
-	m0, m1 := c.members[0], c.members[1]
-	c.script = true
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s", err, c.Trace(), c.Picture())
-		}
-	}
+	c, m0, m1, must := pair(t, 4)
 	must(m0.Start())
 	must(m1.Start())
 	must(c.Rest())

@@ -105,6 +105,19 @@ func play(t *testing.T, n uint64, plan Plan) {
 	}
 }
 
+// pair makes two members whose story the test tells step by step, and what ends it
+// at an error.
+func pair(t *testing.T, seed uint64) (c *Cluster, m0, m1 *Member, must func(error)) {
+	c = New(seed, 2, Mesh)
+	c.script = true
+	return c, c.members[0], c.members[1], func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%v\n%s\n%s", err, c.Trace(), c.Picture())
+		}
+	}
+}
+
 func TestTwoMembers(t *testing.T) { play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 600}) }
 
 func TestTwoMembersWithFaults(t *testing.T) {

@@ -29,6 +29,13 @@ func TestFoldedNamesAreOnePlace(t *testing.T) {
 			if at(root, "bEFORE.TXT") != before.UID || at(dir.UID, "äRGER") != a.UID || at(dir.UID, "other") != (repl.UID{}) {
 				t.Fatal("an object is not found by another spelling of its name")
 			}
+			names := []string{"0", "1", "2", "3", "4", "5", "6", "Before.txt", "bEFORE.TXT"}
+			must(t, m.f.Named(root, names, func(i int, rec *repl.Record) error {
+				if found := rec != nil && rec.UID == before.UID; found != (i > 6) {
+					t.Errorf("among many names, %q is found: %v", names[i], found)
+				}
+				return nil
+			}))
 			m.restart()
 		}
 		b := m.object(repl.File, dir.UID, "ärger")

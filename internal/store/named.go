@@ -50,7 +50,7 @@ func (v *view) oneByOne(dir repl.UID, names []string, recs []*repl.Record) error
 // together reads names with one cursor and their records with another: a seek
 // to what lies near costs a part of a look-up.
 func (v *view) together(dir ref, names []string, recs []*repl.Record) (err error) {
-	prefix := v.keys.ref(nil, tableName, dir)
+	prefix, form := v.placeRows(dir)
 	all := v.keys.table(nil, tableRecord)
 	list := childList{view: v}
 	if v.recent != nil {
@@ -62,7 +62,7 @@ func (v *view) together(dir ref, names []string, recs []*repl.Record) (err error
 	var key []byte
 	for i, name := range names {
 		recs[i] = nil
-		key = append(append(key[:0], prefix...), name...)
+		key = append(append(key[:0], prefix...), form(name)...)
 		if !rows.Seek(key) || !bytes.Equal(rows.Key(), key) {
 			continue
 		}
@@ -74,7 +74,7 @@ func (v *view) together(dir ref, names []string, recs []*repl.Record) (err error
 		if err != nil {
 			return err
 		}
-		if rec != nil && rec.Present && rec.Name == name {
+		if rec != nil && rec.Present && form(rec.Name) == form(name) {
 			if parent, known := v.ref(rec.Parent); known && parent == dir {
 				recs[i] = rec
 				continue

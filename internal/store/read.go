@@ -42,7 +42,8 @@ type Reader interface {
 	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records whose parent is dir or was merged
 	// into it and whose name sorts after the given one, by the names' bytes,
-	// until fn returns false. The record is fn's only during the call.
+	// until fn returns false. The record is fn's only during the call, and records may
+	// be written meanwhile.
 	Children(dir repl.UID, after string, fn func(*repl.Record) (more bool)) error
 	// ByHandle returns the live records that are on disk under this handle;
 	// several if the file has hard links.
@@ -185,12 +186,19 @@ func (v *view) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	return rec, ok, err
 }
 
-func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
-	key, called := v.keys.name(nil, dir, name), func(r *repl.Record) bool { return r.Name == name }
-	if v.folds.Load() {
-		key = v.keys.folded(nil, dir, name)
-		called = func(r *repl.Record) bool { return filter.Fold(r.Name) == filter.Fold(name) }
+// placeRows returns the prefix of the rows of the places in a directory, and the
+// form of a name that follows it.
+func (v *view) placeRows(dir ref) (prefix []byte, form func(name string) string) {
+	folds, table := v.folds.Load(), tableName
+	if folds {
+		table = tableFolded
 	}
+	return v.keys.ref(nil, table, dir), filter.Folder(folds)
+}
+
+func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
+	key, form := v.placeRows(dir)
+	key = append(key, form(name)...)
 	for {
 		value, ok, err := v.kv.Get(key)
 		if err != nil || !ok {
@@ -204,7 +212,7 @@ func (v *view) atOne(dir ref, name string) (repl.Record, bool, error) {
 		if err != nil {
 			return rec, false, err
 		}
-		if parent, known := v.ref(rec.Parent); ok && rec.Present && called(&rec) && known && parent == dir {
+		if parent, known := v.ref(rec.Parent); ok && rec.Present && form(rec.Name) == form(name) && known && parent == dir {
 			return rec, true, nil
 		}
 		if !v.live {

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 )
@@ -66,20 +67,19 @@ func Carry(meta, shown, disk []byte) ([]byte, error) {
 	if bytes.Equal(shown, disk) {
 		return meta, nil
 	}
-	var m, s, d Meta
-	for b, to := range map[*[]byte]*Meta{&meta: &m, &shown: &s, &disk: &d} {
-		var err error
-		if *to, err = DecodeMeta(*b); err != nil {
-			return nil, err
-		}
+	m, err1 := DecodeMeta(meta)
+	s, err2 := DecodeMeta(shown)
+	d, err3 := DecodeMeta(disk)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
 	}
 	if d.Mode != s.Mode {
 		m.Mode = d.Mode
 	}
-	if d.Owner != s.Owner || d.OwnerName != s.OwnerName {
+	if d.Owner != s.Owner || d.OwnerName != s.OwnerName || d.NoOwner {
 		m.Owner, m.OwnerName = d.Owner, d.OwnerName
 	}
-	if d.Group != s.Group || d.GroupName != s.GroupName {
+	if d.Group != s.Group || d.GroupName != s.GroupName || d.NoOwner {
 		m.Group, m.GroupName = d.Group, d.GroupName
 	}
 	m.NoOwner = d.NoOwner
@@ -108,8 +108,9 @@ func withXattr(list, from []Xattr, name string) []Xattr {
 }
 
 // CanBeLacking reports whether what differs between want and disk are only
-// parts that need a right or a feature: an owner, a group, an attribute of the
-// system. Nobody without that right has changed them.
+// parts that need a right or a feature: an owner, a group, the bits that give
+// their rights away, an attribute of the system. Nobody without that right has
+// changed them.
 func CanBeLacking(want, disk []byte) bool {
 	w, err := DecodeMeta(want)
 	if err != nil {
@@ -119,6 +120,14 @@ func CanBeLacking(want, disk []byte) bool {
 	if err != nil {
 		return false
 	}
+	var away uint32 // what humble takes
+	if d.Owner != w.Owner || d.OwnerName != w.OwnerName {
+		away |= setuid
+	}
+	if d.Group != w.Group || d.GroupName != w.GroupName {
+		away |= setgid
+	}
+	d.Mode |= w.Mode & away
 	d.Owner, d.OwnerName, d.Group, d.GroupName, d.NoOwner = w.Owner, w.OwnerName, w.Group, w.GroupName, w.NoOwner
 	ours := func(x Xattr) bool { return !strings.HasPrefix(x.Name, "user.") }
 	w.Xattrs, d.Xattrs = slices.DeleteFunc(w.Xattrs, ours), slices.DeleteFunc(d.Xattrs, ours)

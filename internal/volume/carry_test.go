@@ -57,8 +57,41 @@ func TestCarry(t *testing.T) {
 			t.Errorf("%s: carried %x, error %v", name, got, err)
 		}
 	}
+	// Owners do not replicate any more, and the object is root's here.
+	mine := encode(t, Meta{Mode: 0o640, Xattrs: attrs("user.a", "1", "user.b", "2")})
+	none := Meta{Mode: 0o640, NoOwner: true, Xattrs: attrs("user.a", "1", "user.b", "2")}
+	if got, err := Carry(want, mine, encode(t, none)); err != nil {
+		t.Errorf("without owners: %v", err)
+	} else if m, err := DecodeMeta(got); err != nil || !m.NoOwner || len(m.Xattrs) != 3 {
+		t.Errorf("without owners carried %+v, error %v", m, err)
+	}
 	if !CanBeLacking(want, disk) || CanBeLacking(want, quick) {
 		t.Error("a user's mode is taken for a missing right, or a missing right for a user's")
+	}
+}
+
+// TestCanBeLackingOwnersRights: who cannot be given a file takes its owner's rights
+// off it, and that is no user's doing; the same of a file that is the owner's is.
+func TestCanBeLackingOwnersRights(t *testing.T) {
+	want := Meta{Mode: 0o6755, Owner: 1001, Group: 1002}
+	for _, c := range []struct {
+		disk Meta
+		can  bool
+	}{
+		{Meta{Mode: 0o0755, Owner: 7, Group: 8}, true},
+		{Meta{Mode: 0o2755, Owner: 7, Group: 1002}, true},
+		{Meta{Mode: 0o4755, Owner: 1001, Group: 8}, true},
+		{Meta{Mode: 0o0755, Owner: 7, Group: 1002}, false},
+		{Meta{Mode: 0o0755, Owner: 1001, Group: 1002}, false},
+		{Meta{Mode: 0o0750, Owner: 7, Group: 8}, false},
+	} {
+		if can := CanBeLacking(encode(t, want), encode(t, c.disk)); can != c.can {
+			t.Errorf("mode %o of %d and %d can be lacking: %v", c.disk.Mode, c.disk.Owner, c.disk.Group, can)
+		}
+	}
+	given := encode(t, Meta{Mode: 0o755, Owner: 7, Group: 8})
+	if CanBeLacking(given, encode(t, want)) {
+		t.Error("rights that a user gave are taken for missing ones")
 	}
 }
 

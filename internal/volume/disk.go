@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"opendfs/internal/repl"
 	"sync"
 	"sync/atomic"
 
@@ -13,7 +15,7 @@ import (
 )
 
 // privateName is the private area's name in the root.
-const privateName = ".dfsr"
+const privateName = repl.PrivateName
 
 // openHow is how everything beneath the root is opened: no link is followed,
 // no mount crossed, the root never left.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // System is the name service of this machine. It asks getent(1), which knows
@@ -20,8 +22,10 @@ import (
 // has answered is kept: names for ten minutes, that one is not known for ten seconds.
 // A number whose name is lost keeps the one it had.
 type System struct {
+	asking singleflight.Group // by what known goes by
+
 	mu    sync.Mutex
-	known map[string]answer // by "passwd:1000", "group:staff"
+	known map[string]answer // by "passwd:1000", "group:staff"; guarded by mu
 }
 
 type answer struct {
@@ -70,32 +74,51 @@ func (s *System) GroupID(name string) (uint32, bool, error) {
 	return a.id, a.ok, err
 }
 
-// ask looks a key up in a database of names.
+// ask looks a key up in a database of names. Those who ask for the same wait for
+// one answer; nobody waits for another's.
 func (s *System) ask(database, key string) (answer, error) {
+	at := database + ":" + key
+	if a, fresh := s.kept(at); fresh {
+		return a, nil
+	}
+	a, err, _ := s.asking.Do(at, func() (any, error) {
+		was, fresh := s.kept(at) // by one who asked just before
+		if fresh {
+			return was, nil
+		}
+		now := time.Now()
+		a, err := lookUp(database, key)
+		if err != nil {
+			return answer{}, fmt.Errorf("ask for %s %s: %w", database, key, err)
+		}
+		a.till = now.Add(namesKept)
+		if !a.ok {
+			if was.ok && key[0] >= '0' && key[0] <= '9' {
+				a = was
+			}
+			a.till = now.Add(namesMissed)
+		}
+		s.keep(at, a)
+		return a, nil
+	})
+	return a.(answer), err
+}
+
+// kept returns the last answer, and whether it still holds.
+func (s *System) kept(at string) (a answer, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := database + ":" + key
-	now := time.Now()
-	was, asked := s.known[at]
-	if asked && now.Before(was.till) {
-		return was, nil
-	}
-	a, err := lookUp(database, key)
-	if err != nil {
-		return answer{}, fmt.Errorf("ask for %s %s: %w", database, key, err)
-	}
-	a.till = now.Add(namesKept)
-	if !a.ok {
-		if was.ok && key[0] >= '0' && key[0] <= '9' {
-			a = was
-		}
-		a.till = now.Add(namesMissed)
-	}
+	a, asked := s.known[at]
+	return a, asked && time.Now().Before(a.till)
+}
+
+func (s *System) keep(at string, a answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.known == nil || len(s.known) >= namesMost {
 		s.known = make(map[string]answer)
 	}
 	s.known[at] = a
-	return a, nil
 }
 
 // lookUp asks getent, or where there is none the files.

@@ -3,10 +3,15 @@ package volume
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"opendfs/internal/repl"
+
+	"golang.org/x/sys/unix"
 )
 
 // phoneBook is a name service of one server.
@@ -118,6 +123,54 @@ func TestSystemNames(t *testing.T) {
 	}
 	if _, ok, err := lookUpNone(); err != nil || ok {
 		t.Errorf("files: %v", err)
+	}
+}
+
+// TestAHungNameHoldsUpNobodyElse: while the name service is silent about one user,
+// others are known; those who ask for that one get one answer.
+func TestAHungNameHoldsUpNobodyElse(t *testing.T) {
+	dir := t.TempDir()
+	asked, answer := filepath.Join(dir, "asked"), filepath.Join(dir, "answer")
+	for _, pipe := range []string{asked, answer} {
+		if err := unix.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := "#!/bin/sh\n[ $3 = slow ] && { echo >" + asked + "; read line <" + answer + "; }\necho $3:x:$((1000 + ${#3})):\n"
+	if err := os.WriteFile(filepath.Join(dir, "getent"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	var s System
+	got := make(chan uint32)
+	ask := func(name string) {
+		id, _, err := s.UserID(name)
+		if err != nil {
+			t.Errorf("user %s: %v", name, err)
+		}
+		got <- id
+	}
+	go ask("slow")
+	if _, err := os.ReadFile(asked); err != nil { // it is being asked for
+		t.Fatal(err)
+	}
+	go ask("slow")
+	go ask("quick")
+	select {
+	case id := <-got:
+		if id != 1005 {
+			t.Errorf("the first answer is %d", id)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody gets an answer while one is waited for")
+	}
+	if err := os.WriteFile(answer, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if id := <-got; id != 1004 {
+			t.Errorf("the slow one is %d", id)
+		}
 	}
 }
 

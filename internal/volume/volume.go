@@ -154,6 +154,24 @@ type Dir interface {
 	Close() error
 }
 
+// IsRoot reports whether a name of a directory is the root of a replicated folder:
+// a directory that has a private area.
+func IsRoot(d Dir, name string) (bool, error) {
+	in, err := d.OpenDir(name)
+	switch {
+	case errors.Is(err, ErrNotExist), errors.Is(err, ErrNotDir), errors.Is(err, ErrMount):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	st, err := in.Lookup(repl.PrivateName)
+	is := err == nil && st.Type == repl.Directory
+	if errors.Is(err, ErrNotExist) {
+		err = nil
+	}
+	return is, errors.Join(err, in.Close())
+}
+
 // File is a regular file open for reading.
 type File interface {
 	io.Reader
