@@ -75,3 +75,12 @@ func (n namedFindings) Raise(code finding.Code, object, detail string) {
 	}
 	n.findings.Raise(code, object, detail)
 }
+
+// clearHolds ends the findings of what a folder held: its records go.
+func (f *findings) clearHolds(folder string) {
+	for _, v := range f.of(folder) {
+		if v.Code == finding.MassChangeHeld {
+			f.Clear(v.Code, v.Object)
+		}
+	}
+}

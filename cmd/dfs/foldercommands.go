@@ -41,7 +41,7 @@ func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 }
 
 func folderCommand(o *options) *cobra.Command {
-	return noun(o, "folder", "replicated folders: create, list, show, set, remove",
+	c := noun(o, "folder", "replicated folders: create, list, show, set, remove, restore",
 		createFolder(),
 		viewer{use: "list [GROUP]", short: "list the folders", example: "  dfs folder list projects", args: wants(0, 1, "at most one GROUP"), complete: first(groupNames), show: listFolders},
 		viewer{use: "show GROUP/FOLDER", short: "show one folder", example: "  dfs folder show projects/docs", args: one("GROUP/FOLDER"), complete: first(folderNames), show: showFolder},
@@ -55,6 +55,8 @@ Ends the replication of a folder. Its files stay on every server.`,
 				}
 				return err
 			}})
+	c.AddCommand(folderRestoreCommand(o))
+	return c
 }
 
 func listFolders(d *directory.Domain, args []string) (view, error) {

@@ -84,15 +84,15 @@ func TestMassChangeIsRejected(t *testing.T) {
 	hub.many(0, 1100, clearText)
 	settled(hub, branch)
 	branch.must("pause", "projects/docs")
-	hub.many(0, 300, encrypt)
-	hub.many(300, 440, "rm $n")
+	hub.many(0, 400, encrypt)
+	hub.many(400, 440, "rm $n")
 	hub.write("ransom", "pay")
 	branch.must("resume", "projects/docs")
 	branch.eventually("holds hub", func() bool { return len(branch.held()) == 1 })
 	branch.must("held", "reject", "projects/docs")
 	settled(hub, branch)
 	for _, s := range []*site{hub, branch} {
-		for _, i := range []int{0, 299, 300, 439, 1099} {
+		for _, i := range []int{0, 399, 400, 439, 1099} {
 			if name, want := fmt.Sprintf("f%04d", i), fmt.Sprintf("clear %d", i); !s.holds(name, want) {
 				t.Errorf("%s on %s is not %q", name, s.name, want)
 			}
@@ -104,7 +104,7 @@ func TestMassChangeIsRejected(t *testing.T) {
 			t.Errorf("%s holds %+v", s.name, h)
 		}
 	}
-	hub.keeps(300, "projects/docs", "--why", "conflict", "--limit", "1000")
+	hub.keeps(400, "projects/docs", "--why", "conflict", "--limit", "1000")
 }
 
 // A folder can do without the breaker.

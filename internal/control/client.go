@@ -190,3 +190,8 @@ func (c *Client) HeldList(ctx context.Context, q *controlpb.HeldListRequest) (*c
 func (c *Client) HeldDecide(ctx context.Context, q *controlpb.HeldDecideRequest) (*controlpb.HeldListReply, error) {
 	return ask(ctx, c, c.rpc.HeldDecide, q)
 }
+
+// Restore is that of Member.
+func (c *Client) Restore(ctx context.Context, q *controlpb.RestoreRequest) (*controlpb.RestoreReply, error) {
+	return ask(ctx, c, c.rpc.Restore, q)
+}

@@ -160,13 +160,17 @@ type burst struct {
 
 // harms reports whether an update replaces the content of a live file or deletes
 // it. What an operator makes win on purpose, by a fence, is no harm; nor is a name
-// that was lost to another object: no user did that.
+// that was lost to another object, which no user did; nor the end of what the same
+// server made in the same time: programs make and remove files by the thousand.
 func (f *Folder) harms(u *repl.Update) bool {
 	if u.Type != repl.File || u.NameConflict || u.Present && len(u.History) == 0 {
 		return false
 	}
 	rec, ok, err := f.flight.Get(u.UID)
 	if f.storeFailed(err) || !ok || !rec.Present || rec.Type != repl.File || rec.Provisional {
+		return false
+	}
+	if !u.Present && u.UID.Originator == u.GVSN.Originator && u.Clock < u.CreateTime+repl.Time(f.cfg.Breaker.Within) {
 		return false
 	}
 	if u.Fence > repl.FenceDefault && u.Fence > rec.Fence || repl.Compare(u, &rec.Update) <= 0 {

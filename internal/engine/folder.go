@@ -26,13 +26,16 @@ import (
 
 // Config is what the directory says of this member of the folder.
 type Config struct {
-	Folder      repl.FolderID
-	Name        string // GROUP/FOLDER, for people
-	Self        repl.MemberID
-	Membership  repl.GUID
-	Path        string
-	Primary     bool
-	ReadOnly    bool
+	Folder     repl.FolderID
+	Name       string // GROUP/FOLDER, for people
+	Self       repl.MemberID
+	Membership repl.GUID
+	Path       string
+	Primary    bool
+	ReadOnly   bool
+	// Follow is the partner whose tree a folder without records takes over; zero:
+	// that of any upstream.
+	Follow      repl.MemberID
 	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
@@ -145,6 +148,7 @@ type Folder struct {
 	undoAfter map[repl.Place]repl.Time // when users' changes may be undone again
 	// refused are those changes, until they are undone, by their objects.
 	refused map[repl.UID]capture.Draft
+	fencing *fencing                     // nil: no authoritative restore is under way
 	waves   map[version.Originator]*wave // what originators did lately to live files
 	holds   []store.Hold                 // as stored
 	// toldHolds are the originators whose holds are a finding now.
@@ -225,6 +229,7 @@ func (f *Folder) schedule() {
 	f.startInstall()
 	f.advancePhase()
 	f.startLagging()
+	f.startFencing()
 	f.startMending()
 	f.retryFold()
 	f.startShowing()

@@ -97,7 +97,7 @@ func (f *Folder) startAsking() {
 	}
 	for _, m := range f.cfg.Upstreams {
 		l := f.links[m]
-		if !l.up || l.asking || l.notBefore > f.now() {
+		if !l.up || l.asking || l.notBefore > f.now() || f.followsOther(m) {
 			continue
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
@@ -116,6 +116,15 @@ func (f *Folder) startAsking() {
 		l.asking = true
 		f.do(ask)
 	}
+}
+
+// followsOther reports whether the initial sync takes over another partner's tree.
+func (f *Folder) followsOther(m repl.MemberID) bool {
+	if f.phase != store.PhaseInitialSync {
+		return false
+	}
+	to := f.st.State().Partner
+	return to != m && f.links[to] != nil
 }
 
 // askAround leaves what is held out of a new question, or puts it in again when

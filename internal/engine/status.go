@@ -20,6 +20,7 @@ type Stats struct {
 	Reanimated   uint64 // deleted objects that came back under their names here
 	Redecided    uint64 // installs that met a changed tree
 	Kept         uint64 // objects put into the conflict store
+	Fenced       uint64 // updates of authoritative restores
 	Held         uint64 // times that an originator was held (rule 27)
 	Rejected     uint64 // updates answered by ours, because they were rejected
 	Verdicts     [repl.Verdicts]uint64
@@ -60,6 +61,7 @@ type LinkStatus struct {
 	Similar uint64         // of them, those that other files held
 	// Originator is the partner's own; zero where it has not said.
 	Originator version.Originator
+	Again      repl.Time // when it is asked again, after it failed; 0: it has not
 }
 
 // Status is a picture of the folder after a step.
@@ -108,7 +110,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar, Originator: l.originator}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar, Originator: l.originator, Again: l.notBefore}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

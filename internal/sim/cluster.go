@@ -29,22 +29,23 @@ import (
 
 // Cluster is a group of members of one folder.
 type Cluster struct {
-	rnd     *rand.Rand
-	now     repl.Time
-	members []*Member
-	cut     map[[2]int]bool // links that are down, lower index first
-	deaf    map[[2]int]bool // who does not hear whom
-	still   bool            // users have gone home
-	script  bool            // users do only what a test lets them do
-	faulty  bool            // streams are cut in the middle
-	alone   bool            // only the first member has users
-	names   []string        // what users call things
-	filters []*filter.Set   // among which the domain changes; members learn of it one after the other
-	shadow  shadow
-	law     law
-	habits  *habits
-	trace   []string
-	silent  bool // nothing is traced
+	rnd      *rand.Rand
+	now      repl.Time
+	members  []*Member
+	cut      map[[2]int]bool // links that are down, lower index first
+	deaf     map[[2]int]bool // who does not hear whom
+	still    bool            // users have gone home
+	script   bool            // users do only what a test lets them do
+	faulty   bool            // streams are cut in the middle
+	restores bool            // operators restore trees
+	alone    bool            // only the first member has users
+	names    []string        // what users call things
+	filters  []*filter.Set   // among which the domain changes; members learn of it one after the other
+	shadow   shadow
+	law      law
+	habits   *habits
+	trace    []string
+	silent   bool // nothing is traced
 	// tail follows every content; with one, contents are large enough for deltas.
 	tail  string
 	Count Counters
@@ -76,6 +77,7 @@ type Member struct {
 	// counted already.
 	held            map[version.Originator]uint64
 	trips, rejected uint64
+	fenced          uint64        // counted already
 	running         engine.Action // nil: none
 	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
@@ -197,7 +199,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated = [repl.Verdicts]uint64{}, 0, 0
-	m.held, m.trips, m.rejected = nil, 0, 0
+	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return err
@@ -311,6 +313,9 @@ func (m *Member) waits(t *task) bool {
 	}
 	if ask.Until > 0 && m.c.now >= ask.Until {
 		return false
+	}
+	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
+		return false // a question is answered after ten seconds, news or not: the partner gave its records up
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }

@@ -26,6 +26,7 @@ type Counters struct {
 	Missing                                             int    // records that no member has the object of, after a filter was lifted
 	Hidden                                              int    // live records that a filter hides, at a rest
 	Rejected                                            int    // updates answered because they were rejected
+	Fenced, Replaced                                    int    // updates of authoritative restores, and trees given up for another's
 	Rules                                               [28]int
 }
 
@@ -37,7 +38,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
-		{&s.Rejected, &o.Rejected},
+		{&s.Rejected, &o.Rejected}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
 	} {
 		*n.to += *n.from
 	}
@@ -60,6 +61,8 @@ func (m *Member) tally() {
 	}
 	m.c.Count.Redecided += int(stats.Redecided - m.redecided)
 	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
+	m.c.Count.Fenced += int(stats.Fenced - m.fenced)
+	m.fenced = stats.Fenced
 	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
 }
 
@@ -125,6 +128,8 @@ func (s *Counters) Table() []Row {
 		Row{"deleted objects that came back under their names", s.Reanimated},
 		Row{"second spellings of a name left alone", s.Seconds},
 		Row{"rule 24: user acts inside a look", s.BesideLook},
+		Row{"updates of authoritative restores", s.Fenced},
+		Row{"trees given up for another member's", s.Replaced},
 		Row{"rule 27: originators held", s.Rules[27]},
 		Row{"rule 27: updates rejected", s.Rejected},
 	)

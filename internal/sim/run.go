@@ -29,6 +29,7 @@ type Plan struct {
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
+	Restores bool // operators make trees win, or take others'
 	Breaker  bool // the breaker trips on a few files, and operators decide
 	Trace    bool // remember what happens
 }
@@ -38,6 +39,7 @@ type Plan struct {
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
+	c.restores = p.Restores
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
@@ -115,6 +117,9 @@ func (c *Cluster) chance(faults bool) error {
 	}
 	if m.cfg.Breaker.Percent > 0 && c.rnd.IntN(40) == 0 {
 		m.decideOn(c.rnd.IntN(2) == 0)
+	}
+	if c.restores && c.rnd.IntN(25) == 0 {
+		return c.restore(m)
 	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
@@ -373,7 +378,12 @@ func (c *Cluster) settled() bool { return c.unsettled() == "" }
 func (c *Cluster) unsettled() string {
 	var text string
 	for _, m := range c.members {
-		if s := m.folder.Status(); !s.Settled() {
+		s := m.folder.Status()
+		putOff := false
+		for _, l := range s.Links {
+			putOff = putOff || l.Up && l.Again > c.now
+		}
+		if putOff || !s.Settled() {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
 				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
 		}

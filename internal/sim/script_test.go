@@ -50,6 +50,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	NAME opens PATH            NAME types TEXT             NAME closes
 //	NAME is killed             NAME loses power            NAME is stopped
 //	NAME begins                again, after one of those
+//	NAME restores PATH         what it has there wins
+//	NAME follows NAME          it takes over the other's tree
 //	NAME releases              NAME rejects                what it holds
 //
 //	tree [NAME]                names, types, contents; once if all have the same
@@ -394,6 +396,11 @@ func (s *script) user(m *Member, verb string, w []string) error {
 		return nil
 	case "begins":
 		return m.Start()
+	case "restores":
+		m.events = append(m.events, engine.Authorize{Path: arg(0)})
+		return nil
+	case "follows":
+		return m.takeOver(s.c.members[s.names[arg(0)]])
 	case "releases", "rejects":
 		m.decideOn(verb == "rejects")
 		return nil

@@ -194,6 +194,15 @@ func TestMassChangesInAChain(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Chain, Steps: 2400, Faults: true, Breaker: true})
 }
 
+// TestRestores: trees are made to win on purpose, and given up for others'.
+func TestRestores(t *testing.T) {
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true})
+}
+
+func TestRestoresOfTwo(t *testing.T) {
+	play(t, 100, Plan{Members: 2, Topology: Mesh, Steps: 1200, Restores: true})
+}
+
 func TestReadOnlyMember(t *testing.T) {
 	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
 }

@@ -78,6 +78,8 @@ const (
 	ControlDomainProcedure = "/dfs.control.v1.Control/Domain"
 	// ControlOrderProcedure is the fully-qualified name of the Control's Order RPC.
 	ControlOrderProcedure = "/dfs.control.v1.Control/Order"
+	// ControlRestoreProcedure is the fully-qualified name of the Control's Restore RPC.
+	ControlRestoreProcedure = "/dfs.control.v1.Control/Restore"
 	// ControlHeldListProcedure is the fully-qualified name of the Control's HeldList RPC.
 	ControlHeldListProcedure = "/dfs.control.v1.Control/HeldList"
 	// ControlHeldDecideProcedure is the fully-qualified name of the Control's HeldDecide RPC.
@@ -122,6 +124,9 @@ type ControlClient interface {
 	// Order pauses what replicates here, opens it in spite of its schedule, or
 	// takes that back.
 	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
+	// Restore makes what this server has win on purpose, or gives it up for another
+	// server's.
+	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
 	// HeldList lists what the breakers of this server's folders hold.
 	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
 	// HeldDecide releases or rejects it.
@@ -241,6 +246,12 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Order")),
 			connect.WithClientOptions(opts...),
 		),
+		restore: connect.NewClient[controlpb.RestoreRequest, controlpb.RestoreReply](
+			httpClient,
+			baseURL+ControlRestoreProcedure,
+			connect.WithSchema(controlMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
 		heldList: connect.NewClient[controlpb.HeldListRequest, controlpb.HeldListReply](
 			httpClient,
 			baseURL+ControlHeldListProcedure,
@@ -275,6 +286,7 @@ type controlClient struct {
 	events           *connect.Client[controlpb.EventsRequest, controlpb.EventsReply]
 	domain           *connect.Client[controlpb.DomainRequest, controlpb.DomainReply]
 	order            *connect.Client[controlpb.OrderRequest, controlpb.OrderReply]
+	restore          *connect.Client[controlpb.RestoreRequest, controlpb.RestoreReply]
 	heldList         *connect.Client[controlpb.HeldListRequest, controlpb.HeldListReply]
 	heldDecide       *connect.Client[controlpb.HeldDecideRequest, controlpb.HeldListReply]
 }
@@ -364,6 +376,11 @@ func (c *controlClient) Order(ctx context.Context, req *connect.Request[controlp
 	return c.order.CallUnary(ctx, req)
 }
 
+// Restore calls dfs.control.v1.Control.Restore.
+func (c *controlClient) Restore(ctx context.Context, req *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
+	return c.restore.CallUnary(ctx, req)
+}
+
 // HeldList calls dfs.control.v1.Control.HeldList.
 func (c *controlClient) HeldList(ctx context.Context, req *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
 	return c.heldList.CallUnary(ctx, req)
@@ -412,6 +429,9 @@ type ControlHandler interface {
 	// Order pauses what replicates here, opens it in spite of its schedule, or
 	// takes that back.
 	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
+	// Restore makes what this server has win on purpose, or gives it up for another
+	// server's.
+	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
 	// HeldList lists what the breakers of this server's folders hold.
 	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
 	// HeldDecide releases or rejects it.
@@ -527,6 +547,12 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Order")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlRestoreHandler := connect.NewUnaryHandler(
+		ControlRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(controlMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlHeldListHandler := connect.NewUnaryHandler(
 		ControlHeldListProcedure,
 		svc.HeldList,
@@ -575,6 +601,8 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlDomainHandler.ServeHTTP(w, r)
 		case ControlOrderProcedure:
 			controlOrderHandler.ServeHTTP(w, r)
+		case ControlRestoreProcedure:
+			controlRestoreHandler.ServeHTTP(w, r)
 		case ControlHeldListProcedure:
 			controlHeldListHandler.ServeHTTP(w, r)
 		case ControlHeldDecideProcedure:
@@ -654,6 +682,10 @@ func (UnimplementedControlHandler) Domain(context.Context, *connect.Request[cont
 
 func (UnimplementedControlHandler) Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Order is not implemented"))
+}
+
+func (UnimplementedControlHandler) Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Restore is not implemented"))
 }
 
 func (UnimplementedControlHandler) HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
