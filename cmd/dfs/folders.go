@@ -31,6 +31,7 @@ type folders struct {
 	session func(repl.MemberID) *peer.Session
 	windows *windows
 	roots   *roots
+	clocks  *clocks
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 

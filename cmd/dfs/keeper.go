@@ -261,7 +261,7 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 	}
 	return cfg, &engine.Env{
 		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, k.StagingQuota, runtime.GOMAXPROCS(0)),
-		Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
+		Now: now, Clock: k.f.clocks.mint, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
 	}, nil
 }
 

@@ -215,6 +215,7 @@ func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
 	d.set("server "+name, "max-rate", maxRateText(o), maxRateText(n))
 	d.set("server "+name, "log-level", o.LogLevel.String(), n.LogLevel.String())
+	d.set("server "+name, "clock-skew", FormatDuration(o.MaxSkew()), FormatDuration(n.MaxSkew()))
 	d.set("server "+name, "transfers-in", transfersText(o.TransfersIn), transfersText(n.TransfersIn))
 	d.set("server "+name, "transfers-out", transfersText(o.TransfersOut), transfersText(n.TransfersOut))
 }

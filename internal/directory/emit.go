@@ -92,6 +92,9 @@ func canonical(d *Domain) *node {
 			if s.LogLevel != LogDefault {
 				e.put("log-level", word(s.LogLevel.String()))
 			}
+			if s.MaxSkew() != DefaultClockSkew {
+				e.put("clock-skew", word(FormatDuration(s.ClockSkew)))
+			}
 			if s.TransfersIn != DefaultTransfers && s.TransfersIn != 0 {
 				e.put("transfers-in", number(s.TransfersIn))
 			}

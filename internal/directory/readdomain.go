@@ -85,6 +85,7 @@ func (r *reader) server(name string, n *node, path string) *Server {
 				}
 			}
 		},
+		"clock-skew":    r.duration(&s.ClockSkew, time.Second, day, false),
 		"transfers-in":  r.transferLimit(&s.TransfersIn),
 		"transfers-out": r.transferLimit(&s.TransfersOut),
 	})

@@ -83,6 +83,8 @@ type Env struct {
 	// Staging keeps signatures; nil: contents travel whole.
 	Staging *staging.Store
 	Now     func() repl.Time
+	// Clock is what updates are stamped with, by Clamp; nil: Now.
+	Clock func() repl.Time
 	// Upstream returns the session with a partner, nil if there is none.
 	Upstream func(repl.MemberID) Upstream
 	// Drain returns when everything that the journal had seen is handed out.
@@ -119,6 +121,7 @@ type Folder struct {
 	cfg  Config
 	st   *store.Folder
 	now  func() repl.Time
+	mint func() repl.Time // the clock of updates of ours
 	find Findings
 
 	phase   store.Phase
@@ -181,7 +184,7 @@ type Folder struct {
 // New makes the state machine over an opened store. Start is its first event.
 func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
 	f := &Folder{
-		cfg: cfg, st: st, now: now, find: find,
+		cfg: cfg, st: st, now: now, mint: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
 		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int),

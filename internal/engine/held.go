@@ -177,7 +177,7 @@ func (f *Folder) counter(u *repl.Update) (w store.Write, ok bool) {
 	if repl.Compare(u, &rec.Update) <= 0 || u.Present && repl.SameContent(u, &rec.Update) {
 		return w, false
 	}
-	base, now := rec.GVSN, f.now()
+	base, now := rec.GVSN, f.mint()
 	rec.Fence = max(repl.Fence(now), u.Fence)
 	rec.Update = repl.Mint(f.st.Next(), max(now, u.Clock+1), &rec.Update, rec.Update)
 	return store.Write{Record: rec, Base: base}, true

@@ -72,6 +72,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	if env.Clock != nil {
+		f.mint = env.Clock
+	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.

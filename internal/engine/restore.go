@@ -126,7 +126,7 @@ func (f *Folder) beginFencing(r *fencing) error {
 			r.top = rec.UID
 		}
 	}
-	r.begun, r.fence, r.known = true, repl.Fence(f.now()), f.st.Vector()
+	r.begun, r.fence, r.known = true, repl.Fence(f.mint()), f.st.Vector()
 	return nil
 }
 
@@ -150,7 +150,7 @@ func (f *Folder) fenceAll(r *fencing, uids []repl.UID) bool {
 		}
 		base := rec.GVSN
 		rec.Fence = max(rec.Fence, r.fence)
-		rec.Update = repl.Mint(f.st.Next(), f.now(), &rec.Update, rec.Update)
+		rec.Update = repl.Mint(f.st.Next(), f.mint(), &rec.Update, rec.Update)
 		put.Writes = append(put.Writes, store.Write{Record: rec, Base: base})
 	}
 	if len(put.Writes) == 0 {

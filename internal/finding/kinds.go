@@ -187,7 +187,7 @@ var kinds = []Kind{
 		ClockAhead, Warning,
 		"the clock of this server is ahead of its partners",
 		"Set the clock and run a time service.",
-		"What this member makes is stamped no later than its partners' clocks, so that it does not win conflicts unfairly.",
+		"It is ahead of the named partner by more than clock-skew (5 minutes). Where it is ahead of all partners, what this member makes is stamped by theirs, so that it does not win conflicts unfairly.",
 	},
 	{
 		ClockBehind, Warning,

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/filter"
@@ -79,6 +80,7 @@ type Member struct {
 	trips, rejected uint64
 	fenced          uint64        // counted already
 	running         engine.Action // nil: none
+	fast            time.Duration // by how much its clock runs ahead
 	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
@@ -151,6 +153,26 @@ func (c *Cluster) clock() repl.Time {
 	return c.now
 }
 
+// now is the member's own clock.
+func (m *Member) now() repl.Time { return m.c.clock() + repl.Time(m.fast) }
+
+// maxSkew is by how much clocks may differ.
+const maxSkew = 5 * time.Minute
+
+// mint is the clock of what the member mints.
+func (m *Member) mint() repl.Time {
+	var ahead []time.Duration
+	for _, id := range m.cfg.Upstreams {
+		ahead = append(ahead, m.fast-m.c.byID(id).fast)
+	}
+	now := m.now()
+	got := engine.Clamp(now, ahead, maxSkew)
+	if got != now {
+		m.c.Count.Clamped++
+	}
+	return got
+}
+
 // Read makes the run's chance a source of identifiers.
 func (c *Cluster) Read(p []byte) (int, error) {
 	for i := range p {
@@ -180,7 +202,7 @@ func (m *Member) start() error {
 	}
 	vol := m.disk.Open()
 	m.env = &engine.Env{
-		Volume: vol, Store: st, Now: m.c.clock,
+		Volume: vol, Store: st, Now: m.now, Clock: m.mint,
 		Upstream: m.upstream, Drain: func() error { return nil },
 	}
 	m.env.Keep = preserve.Open(vol)
@@ -311,7 +333,7 @@ func (m *Member) waits(t *task) bool {
 	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
 		return m.c.now-t.asked < 1e9
 	}
-	if ask.Until > 0 && m.c.now >= ask.Until {
+	if ask.Until > 0 && m.c.now+repl.Time(m.fast) >= ask.Until {
 		return false
 	}
 	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {

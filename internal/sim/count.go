@@ -26,6 +26,7 @@ type Counters struct {
 	Missing                                             int    // records that no member has the object of, after a filter was lifted
 	Hidden                                              int    // live records that a filter hides, at a rest
 	Rejected                                            int    // updates answered because they were rejected
+	Clamped                                             int    // times that a fast clock was not believed
 	Fenced, Replaced                                    int    // updates of authoritative restores, and trees given up for another's
 	Rules                                               [28]int
 }
@@ -38,7 +39,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden},
-		{&s.Rejected, &o.Rejected}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
+		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
 	} {
 		*n.to += *n.from
 	}
@@ -113,6 +114,7 @@ func (s *Counters) Table() []Row {
 		Row{"rules 4 and 9: questions by UID", s.Asked},
 		Row{"rule 5: a greater version that had not seen the other", s.Rules[5]},
 		Row{"rule 6: updates made over another", s.Rules[6]},
+		Row{"rule 6: clocks that run ahead", s.Clamped},
 		Row{"rule 7: losers of a name replaced", s.Rules[7]},
 		Row{"rule 8: heirs", s.Rules[8]},
 		Row{"rule 10: contents that the winner had not seen", s.Rules[10]},

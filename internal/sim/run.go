@@ -29,6 +29,7 @@ type Plan struct {
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
 	Morph    bool // of two directories of one name both stay
+	Fast     bool // one member's clock runs far ahead
 	Restores bool // operators make trees win, or take others'
 	Breaker  bool // the breaker trips on a few files, and operators decide
 	Trace    bool // remember what happens
@@ -40,6 +41,9 @@ func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
 	c.restores = p.Restores
+	if p.Fast {
+		c.members[c.rnd.IntN(len(c.members))].fast = time.Duration(1+c.rnd.IntN(2000)) * time.Hour
+	}
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
@@ -381,7 +385,7 @@ func (c *Cluster) unsettled() string {
 		s := m.folder.Status()
 		putOff := false
 		for _, l := range s.Links {
-			putOff = putOff || l.Up && l.Again > c.now
+			putOff = putOff || l.Up && l.Again > c.now+repl.Time(m.fast)
 		}
 		if putOff || !s.Settled() {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",

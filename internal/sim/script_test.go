@@ -50,6 +50,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	NAME opens PATH            NAME types TEXT             NAME closes
 //	NAME is killed             NAME loses power            NAME is stopped
 //	NAME begins                again, after one of those
+//	NAME runs-ahead DURATION   its clock, from the start on
 //	NAME restores PATH         what it has there wins
 //	NAME follows NAME          it takes over the other's tree
 //	NAME releases              NAME rejects                what it holds
@@ -396,6 +397,10 @@ func (s *script) user(m *Member, verb string, w []string) error {
 		return nil
 	case "begins":
 		return m.Start()
+	case "runs-ahead":
+		d, err := time.ParseDuration(arg(0))
+		m.fast = d
+		return err
 	case "restores":
 		m.events = append(m.events, engine.Authorize{Path: arg(0)})
 		return nil

@@ -194,6 +194,11 @@ func TestMassChangesInAChain(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Chain, Steps: 2400, Faults: true, Breaker: true})
 }
 
+// TestFastClocks: one member's clock runs ahead, by an hour or by months.
+func TestFastClocks(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fast: true})
+}
+
 // TestRestores: trees are made to win on purpose, and given up for others'.
 func TestRestores(t *testing.T) {
 	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true})
