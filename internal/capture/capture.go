@@ -2,6 +2,7 @@ package capture
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"opendfs/internal/filter"
@@ -59,6 +60,9 @@ type Deps struct {
 	Sign func(size int64, like repl.Hash) (w io.Writer, end func(content repl.Hash, ok bool))
 	// Apart has a large file read, hashed and signed side by side.
 	Apart bool
+	// Undoes says that drafts of what users did are not stored but undone: a
+	// read-only member's.
+	Undoes bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
 }
@@ -67,13 +71,13 @@ type Deps struct {
 // they were stored: a file may be torn behind an unchanged fingerprint. The zero
 // value doubts nothing.
 type Doubt struct {
-	Originator version.Originator // the records that this member made itself
-	Since      repl.Time          // with a ctime from then on; 0: none
+	Own   []version.Originator // of the records that this member made itself
+	Since repl.Time            // with a ctime from then on; 0: none
 }
 
 // Of reports whether the fingerprint of a record is not to be believed.
 func (d Doubt) Of(rec *repl.Record) bool {
-	return d.Since != 0 && rec.Type == repl.File && rec.GVSN.Originator == d.Originator && (rec.Print.Ctime >= d.Since || rec.Print.Ctime < 0)
+	return d.Since != 0 && rec.Type == repl.File && slices.Contains(d.Own, rec.GVSN.Originator) && (rec.Print.Ctime >= d.Since || rec.Print.Ctime < 0)
 }
 
 // Name is a name to look at.

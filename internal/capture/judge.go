@@ -78,16 +78,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	case err != nil:
 		return l.hidden(n.Name, rec, err)
 	case l.keptOut(n.Name, &st):
-		if st.Type == repl.Other {
-			l.result.Skipped.Others++
-			l.unlike(n.Name, "a socket, pipe or device")
-		} else {
-			l.result.Skipped.Filtered++
-		}
-		if rec != nil && !same(rec, &st) {
-			return l.missing(rec)
-		}
-		return nil
+		return l.passOver(n, &st, rec)
 	}
 	if is, err := l.nested(n.Name, &st, rec); err != nil || is {
 		l.result.Skipped.Nested++
@@ -105,8 +96,11 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	}
 	if rec != nil {
 		if _, left := l.moved[rec.UID]; left {
-			l.again(l.here, n, Unsettled, 0)
-			return nil
+			if !l.deps.Undoes {
+				l.again(l.here, n, Unsettled, 0)
+				return nil
+			}
+			rec, other = nil, false // its place is never free on record
 		}
 	}
 	if other && seen(rec) {
@@ -127,6 +121,20 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		return l.stands(n, &st, rec)
 	}
 	return l.replaced(n, &st, rec)
+}
+
+// passOver counts what does not replicate; what was on record there is not there.
+func (l *look) passOver(n Name, st *volume.Stat, rec *repl.Record) error {
+	if st.Type == repl.Other {
+		l.result.Skipped.Others++
+		l.unlike(n.Name, "a socket, pipe or device")
+	} else {
+		l.result.Skipped.Filtered++
+	}
+	if rec != nil && !same(rec, st) {
+		return l.missing(rec)
+	}
+	return nil
 }
 
 // another reports whether what lies at the place of an obscured record is known to
@@ -277,8 +285,8 @@ func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, roo
 	if rival != nil {
 		d.Rival = copied(rival)
 	}
-	drafts := append(room, d)
-	if loops, err = l.loops(drafts); err != nil || loops {
+	drafts, loops, err := l.unknot(append(room, d))
+	if err != nil || loops {
 		return loops, err
 	}
 	return false, l.send(drafts...)

@@ -48,7 +48,7 @@ func (*Look) Class() Class { return ClassLook }
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
 	deps := ctx.captureDeps(a.cfg)
-	deps.Doubt = a.doubt
+	deps.Doubt, deps.Undoes = a.doubt, a.cfg.ReadOnly && !a.lazy
 	if !a.lazy { // what a walk of the whole tree reads is signed when it is asked for
 		deps.Sign = signer(ctx.Staging, a.cfg.minDelta())
 	}

@@ -32,6 +32,7 @@ type batch struct {
 	changes []repl.Change
 	settles [][]version.GVSN // by change: the received versions that it settles
 	staged  []fetch.Staged   // by change; empty where no content is needed
+	lacks   map[int]bool     // the changes that are new files whose content nobody has
 	state   batchState
 	after   uint64 // big batches: the last ordered batch that must be done first
 	bulk    bool
@@ -61,7 +62,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		switch {
 		case c.Mint:
 			f.clothe(&c.Update)
-			c.Update, c.Mint = c.Minted(f.st.Next(), f.mint()), false
+			c.Update, c.Mint = c.Minted(f.next(), f.mint()), false
 		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}
@@ -209,7 +210,11 @@ type staged struct {
 
 func (e staged) apply(f *Folder) {
 	e.batch.staged, e.batch.state = e.staged, batchStaged
+	e.batch.lacks = make(map[int]bool)
 	for i := range e.staged {
+		if e.batch.unhad(i) {
+			e.batch.lacks[i] = f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN)
+		}
 		if d := &e.staged[i].Delta; d.Broken != nil {
 			f.find.Raise(finding.HashMismatch, f.object(&e.batch.changes[i]), d.Broken.Error())
 		}
@@ -348,6 +353,14 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 		if err != nil || !known && !w.leaves[c.Update.Parent] {
 			return "its directory was not made", err
 		}
+		dir, err := f.canonical(c.Update.Parent, w)
+		if err != nil {
+			return "", err
+		}
+		there, taken, err := f.st.At(dir, c.Update.Name)
+		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
+			return "its place is taken on record", err
+		}
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
@@ -380,15 +393,38 @@ const bulkItems = 256
 func (b *batch) items() []install.Item {
 	items := make([]install.Item, len(b.changes))
 	for i := range b.changes {
-		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks(i)}
+		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
 	}
 	return items
 }
 
-// lacks reports whether a new file cannot be brought because the partner has its
-// record and not its content, as of what a filter hid and nobody has any more.
-// Then its record is kept, like there; the content is asked for from time to time.
-func (b *batch) lacks(i int) bool {
+// unhad reports whether a new file cannot be brought because the partner has its
+// record and not its content, as of what a filter hides there.
+func (b *batch) unhad(i int) bool {
 	c := &b.changes[i]
 	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !c.Was.Present && c.Was.GVSN != c.Update.GVSN
+}
+
+// maxUnhad bounds what is remembered of contents that partners have not.
+const maxUnhad = 4096
+
+// nobodyHas notes that a partner has not the content of a version, and reports
+// whether none has that can be asked and knows the version. Then the record is
+// kept, like there; the content is asked for from time to time. Else it is left
+// to the others.
+func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
+	if len(f.unhad) >= maxUnhad {
+		clear(f.unhad)
+	}
+	if f.unhad[g] == nil {
+		f.unhad[g] = make(map[repl.MemberID]bool)
+	}
+	f.unhad[g][l.member] = true
+	for _, m := range f.cfg.Upstreams {
+		if other := f.links[m]; other.up && other.known.Contains(g) && !f.unhad[g][m] {
+			return false
+		}
+	}
+	delete(f.unhad, g)
+	return true
 }

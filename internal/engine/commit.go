@@ -357,7 +357,7 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 	if f.storeFailed(err) {
 		return false
 	}
-	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID
+	return !taken || freed[there.UID] || d.Prior != nil && there.UID == d.Prior.UID || f.putElsewhere(there.UID)
 }
 
 // recordOf looks a record up: as it is, or as plans under way will make it.
@@ -456,11 +456,12 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if d.MtimeOnly && prior != nil {
 		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
 	}
-	rec.Update = repl.Mint(f.st.Next(), now, prior, rec.Update)
+	gvsn := f.next()
+	rec.Update = repl.Mint(gvsn, now, prior, rec.Update)
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	unsure := f.unclean || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent) // a filter hid what others did to it
+	unsure := f.unclean || f.late.dirs[d.Update.Parent] || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent) // a filter hid what others did to it
 	if unsure && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
 		// Whether a user or the crash made this content, and on top of which
 		// other, cannot be told: the history owns up to nothing, so whoever

@@ -156,6 +156,12 @@ func (f *Folder) setWake() {
 			f.wake = t
 		}
 	}
+	if f.awaiting() {
+		sooner(f.vouch.until)
+	}
+	if f.phase == store.PhaseInitialSync {
+		sooner(f.evacuateAt)
+	}
 	for _, l := range f.later {
 		sooner(l.when)
 	}

@@ -20,11 +20,12 @@ type flight struct {
 	fold    func(name string) string // the form by which names are compared
 	records map[repl.UID]repl.Record // as they will be
 	dropped map[repl.UID]bool
-	changes map[repl.UID]int        // how many changes of the object are under way
-	places  map[repl.Place]repl.UID // live records of the flight by their place, the name folded
-	merging bool                    // directories were merged, or not: places must be found anew
-	locked  map[repl.Place]int      // places that plans leave or take, the name folded
-	touched map[repl.UID]int        // directories whose entries plans change, and with them the mtime
+	changes map[repl.UID]int          // how many changes of the object are under way
+	places  map[repl.Place]repl.UID   // live records of the flight by their place, the name folded
+	merging bool                      // directories were merged, or not: places must be found anew
+	locked  map[repl.Place]int        // places that plans leave or take, the name folded
+	unseen  map[repl.UID][]repl.Place // of them, those that are taken on record alone
+	touched map[repl.UID]int          // directories whose entries plans change, and with them the mtime
 }
 
 func (v *flight) init(st *store.Folder) {
@@ -34,6 +35,7 @@ func (v *flight) init(st *store.Folder) {
 	v.changes = make(map[repl.UID]int)
 	v.places = make(map[repl.Place]repl.UID)
 	v.locked = make(map[repl.Place]int)
+	v.unseen = make(map[repl.UID][]repl.Place)
 	v.touched = make(map[repl.UID]int)
 }
 
@@ -69,6 +71,10 @@ func (v *flight) add(c *repl.Change) {
 		v.records[uid] = rec
 		if rec.Present && !rec.Parent.IsZero() {
 			v.places[v.key(&rec)] = uid
+			if c.To.IsZero() {
+				v.locked[v.key(&rec)]++
+				v.unseen[uid] = append(v.unseen[uid], v.key(&rec))
+			}
 		}
 	}
 	for _, p := range []repl.Place{c.From, c.To} {
@@ -86,18 +92,25 @@ func (v *flight) remove(c *repl.Change) {
 	if v.changes[uid]--; v.changes[uid] <= 0 {
 		delete(v.changes, uid)
 		v.forget(uid)
+		for _, p := range v.unseen[uid] {
+			v.unlock(p)
+		}
+		delete(v.unseen, uid)
 	}
 	for _, p := range []repl.Place{c.From, c.To} {
 		if p.IsZero() {
 			continue
 		}
-		key := v.folded(p)
-		if v.locked[key]--; v.locked[key] <= 0 {
-			delete(v.locked, key)
-		}
+		v.unlock(v.folded(p))
 		if v.touched[p.Dir]--; v.touched[p.Dir] <= 0 {
 			delete(v.touched, p.Dir)
 		}
+	}
+}
+
+func (v *flight) unlock(p repl.Place) {
+	if v.locked[p]--; v.locked[p] <= 0 {
+		delete(v.locked, p)
 	}
 }
 

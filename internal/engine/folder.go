@@ -44,11 +44,15 @@ type Config struct {
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
-	Rest              time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta          int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
-	Reserve           uint64          // free bytes below which no content is brought here
-	Upstreams         []repl.MemberID // whom this member asks
-	Downstreams       []repl.MemberID // who may ask this member
+	// VouchWait is how long a start waits to hear what its partners know of it before
+	// it captures anything; 0: 3 s. RemarkAfter is how often the marker is written
+	// anew while something changes; 0: 15 min.
+	VouchWait, RemarkAfter time.Duration
+	Rest                   time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta               int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve                uint64          // free bytes below which no content is brought here
+	Upstreams              []repl.MemberID // whom this member asks
+	Downstreams            []repl.MemberID // who may ask this member
 
 	// Transfers say how contents are brought from upstreams, where that is not as
 	// the zero Transfer says.
@@ -131,7 +135,9 @@ type Folder struct {
 	dirty   dirty
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	gone    []goneMark
-	raised  map[spot]capture.Raised // by names that were looked at
+	raised  map[spot]capture.Raised                 // by names that were looked at
+	long    map[repl.UID]string                     // findings of names that this disk cannot hold
+	unhad   map[version.GVSN]map[repl.MemberID]bool // partners that have not a content
 	// raisedOf counts them by code.
 	raisedOf map[finding.Code]int
 	moves    bool         // directories have moved since their findings were last retitled
@@ -159,16 +165,24 @@ type Folder struct {
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
+	late       late
 	evacuating bool
+	evacuateAt repl.Time           // when it is tried again
 	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
 	mending    bool
 	mendAt     repl.Time                      // when carried metadata are tried again
 	carried    int64                          // objects whose metadata were said to be carried
 	seconds    map[repl.Place]map[string]bool // names left alone because of another spelling, by folded place
 	foldAt     repl.Time                      // when folding names is tried again
+	vouch      vouching
+	mark       func(*store.State) error // writes the marker
+	remarking  bool
+	remarked   repl.Time      // when the marker was written last
+	markedAt   version.Vector // what was known then
 	syncing    bool
 	rebuild    bool
-	missing    bool // what a filter hid, or was lost with its directory, is to be on this disk and may not be
+	lacks      map[version.GVSN]bool // versions of files whose content a partner did not have
+	missing    bool                  // what a filter hid, or was lost with its directory, is to be on this disk and may not be
 	showWait   time.Duration
 	shows      int      // times that partners were asked for it
 	rehides    []hiding // directories that an install hid, or showed
@@ -187,12 +201,13 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		cfg: cfg, st: st, now: now, mint: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
-		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int),
+		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
+		lacks:   make(map[version.GVSN]bool),
 		seconds: make(map[repl.Place]map[string]bool),
 		waves:   make(map[version.Originator]*wave), holds: st.State().Holds,
 	}
@@ -231,6 +246,7 @@ func (f *Folder) schedule() {
 	f.startStaging()
 	f.startInstall()
 	f.advancePhase()
+	f.startEvacuating()
 	f.startLagging()
 	f.startFencing()
 	f.startMending()
@@ -238,6 +254,7 @@ func (f *Folder) schedule() {
 	f.startShowing()
 	f.retitle()
 	f.startAsking()
+	f.startRemarking()
 	f.setWake()
 }
 

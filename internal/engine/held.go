@@ -179,7 +179,7 @@ func (f *Folder) counter(u *repl.Update) (w store.Write, ok bool) {
 	}
 	base, now := rec.GVSN, f.mint()
 	rec.Fence = max(repl.Fence(now), u.Fence)
-	rec.Update = repl.Mint(f.st.Next(), max(now, u.Clock+1), &rec.Update, rec.Update)
+	rec.Update = repl.Mint(f.next(), max(now, u.Clock+1), &rec.Update, rec.Update)
 	return store.Write{Record: rec, Base: base}, true
 }
 

@@ -13,6 +13,7 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -27,7 +28,11 @@ func away(u *repl.Update) repl.Presence {
 // filterHash tells filters apart.
 func filterHash(set *filter.Set) repl.Hash {
 	rules := set.Rules()
-	return capture.HashTarget(strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00"))
+	text := strings.Join(rules.Files, "\x00") + "\x00\x00" + strings.Join(rules.Directories, "\x00")
+	if n := set.Longest(); n > 0 && n < filter.MaxPattern {
+		text += fmt.Sprintf("\x00\x00%d", n)
+	}
+	return capture.HashTarget(text)
 }
 
 // followFilter makes the records say what a new filter hides and what it does
@@ -48,6 +53,14 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 	}
 	state.Filter = hash
 	return st.Put(&store.Batch{State: state})
+}
+
+// unfiltered is the state of records of which some do not say yet what the filter
+// hides: a start compares them all.
+func unfiltered(st *store.Folder) *store.State {
+	state := st.State()
+	state.Filter = repl.Hash{1} // of no filter
+	return &state
 }
 
 // hideChunk is how many records are written at once.
@@ -127,10 +140,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		if f.storeFailed(err) {
 			return
 		}
-		into, known, err := f.flight.Get(heir)
-		if !f.storeFailed(err) && known {
-			f.rehides = append(f.rehides, hiding{heir, into.Presence == repl.Hidden})
-		}
+		f.rehides = append(f.rehides, hiding{heir, f.keptOut(heir)})
 		return
 	}
 	if rec.Parent.IsZero() || !rec.Present {
@@ -138,15 +148,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 	above, known := hidden[rec.Parent]
 	if !known {
-		dir, err := f.flight.Canonical(rec.Parent)
-		if f.storeFailed(err) {
-			return
-		}
-		up, _, err := f.flight.Get(dir)
-		if f.storeFailed(err) {
-			return
-		}
-		above = up.Presence == repl.Hidden
+		above = f.keptOut(rec.Parent)
 		hidden[rec.Parent] = above
 	}
 	if above || f.cfg.Filter.Match(rec.Name, rec.Type == repl.Directory) {
@@ -157,8 +159,32 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 	}
 }
 
-// rehideBelow lets what is in directories follow them.
+// keptOut reports whether the filter keeps out a directory, or one above it, as
+// plans under way will make them: what they put on disk may be hidden all the same.
+func (f *Folder) keptOut(dir repl.UID) bool {
+	for range maxDepth {
+		at, err := f.flight.Canonical(dir)
+		if f.storeFailed(err) || at == f.root() {
+			return false
+		}
+		up, known, err := f.flight.Get(at)
+		if f.storeFailed(err) || !known {
+			return false
+		}
+		if f.cfg.Filter.Match(up.Name, true) {
+			return true
+		}
+		dir = up.Parent
+	}
+	return false
+}
+
+// rehideBelow lets what is in directories follow them, whose records were stored
+// with the state unfiltered.
 func (f *Folder) rehideBelow() {
+	if len(f.rehides) == 0 {
+		return
+	}
 	for _, at := range f.rehides {
 		shown, err := rehide(&f.cfg, f.st, at)
 		if f.storeFailed(err) {
@@ -169,6 +195,9 @@ func (f *Folder) rehideBelow() {
 		}
 	}
 	f.rehides = nil
+	st := f.st.State()
+	st.Filter = filterHash(f.cfg.Filter)
+	f.storeFailed(f.st.Put(&store.Batch{State: &st}))
 }
 
 // How soon what a filter hid, and is not here, is looked for again: ever more
@@ -302,6 +331,22 @@ func (f *Folder) nextLink() *link {
 		}
 	}
 	return nil
+}
+
+// mostLacking bounds what is remembered of contents that partners do not have.
+const mostLacking = 4096
+
+// noteLacking remembers that a content cannot be had which was to replace one that
+// only this member's initial build knows.
+func (f *Folder) noteLacking(b *batch, i int) {
+	c := &b.changes[i]
+	if f.phase != store.PhaseInitialSync || b.staged[i].Status != wire.StatusAbsent || c.Object.UID == c.Update.UID {
+		return
+	}
+	if len(f.lacks) >= mostLacking {
+		clear(f.lacks)
+	}
+	f.lacks[c.Update.GVSN] = true
 }
 
 // absentBelow says of what is in a directory that is not here that it is not

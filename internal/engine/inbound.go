@@ -61,8 +61,8 @@ type diff struct {
 	outstanding int       // updates in plans under way
 	failed      version.Vector
 	leftOut     version.Vector // held when it began, and not asked for
-	// heldOut is what the failed updates replaced and this member does not have
-	// either: one of those versions may be another partner's record (rule 1).
+	// heldOut is what the partner knows and has no record of any more, and this
+	// member does not know, while updates failed: they may have replaced it (rule 1).
 	heldOut version.Vector
 	records map[repl.UID]bool // asked for by UID
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
@@ -78,7 +78,7 @@ type (
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.compared = false
+		l.compared, l.known = false, nil // it may know less than it did: rule 3
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -102,11 +102,14 @@ func (f *Folder) startAsking() {
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true}}
 		switch d := l.diff; {
+		case d == nil && !l.compared && f.carries(l):
+			continue // what it brought in an earlier session is to be told with the first question: rule 3
 		case d == nil:
-			// A member in initial sync may have all and not know it: it was stopped
-			// before it came to the end.
-			ask.Request.Wait = f.phase == store.PhaseNormal || l.compared
+			// The first question of a session is answered at once: what the partner
+			// knows tells whether the records here are of the past, and a member in
+			// initial sync may have all and not know it.
 			f.askAround(l, ask)
+			ask.Request.Wait = l.compared && (l.idle || len(l.held) > 0)
 		case d.paged || d.outstanding >= maxOutstanding:
 			continue
 		default:
@@ -125,6 +128,12 @@ func (f *Folder) followsOther(m repl.MemberID) bool {
 	}
 	to := f.st.State().Partner
 	return to != m && f.links[to] != nil
+}
+
+// carries reports whether plans of a partner's updates are under way.
+func (f *Folder) carries(l *link) bool {
+	of := func(b *batch) bool { return b.link == l }
+	return f.install != nil && of(f.install) || slices.ContainsFunc(f.fifo, of) || slices.ContainsFunc(f.big, of)
 }
 
 // askAround leaves what is held out of a new question, or puts it in again when
@@ -181,9 +190,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
-	st := f.st.State()
-	if page.Vector.Max(st.Originator) > f.st.Vector().Max(st.Originator) {
-		f.rolledBack(l, page.Vector)
+	if !f.accounts(l.member, page.Vector) {
 		return false
 	}
 	if l.diff == nil {
@@ -211,7 +218,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
-		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter,
+		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter, Lacking: f.lacks,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,
 	})
 	if f.storeFailed(err) {
@@ -251,29 +258,6 @@ func (f *Folder) missAll(d *diff, updates []repl.Update) {
 // miss keeps an update out of what the diff joins.
 func (f *Folder) miss(d *diff, u *repl.Update) {
 	d.failed.Add(u.GVSN)
-	f.hold(d, u)
-}
-
-// hold keeps out of what the diff joins every version that the update replaced
-// and that this member's record of the object does not know: up to it nothing
-// may be taken for known.
-func (f *Folder) hold(d *diff, u *repl.Update) {
-	mine, _, err := f.st.Get(u.UID)
-	if f.storeFailed(err) {
-		return
-	}
-	for _, g := range u.History {
-		var low uint64
-		if g.Originator == u.UID.Originator {
-			low = u.UID.Version - 1
-		}
-		for _, h := range mine.History.With(mine.GVSN) {
-			if h.Originator == g.Originator {
-				low = max(low, h.Version)
-			}
-		}
-		d.heldOut.AddInterval(g.Originator, version.Interval{Low: low, High: g.Version})
-	}
 }
 
 // parked raises or clears the finding of updates that cannot be decided.
@@ -345,6 +329,12 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		return
 	}
 	l.compared = true
+	if len(d.failed.Minus(f.st.Vector())) > 0 {
+		// What has no record any more was replaced by something, and what that was
+		// cannot be told: by what is not committed here, for all one knows. Should
+		// the partner lose that, nobody would ask for the other again (rule 1).
+		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()).Minus(d.failed))
+	}
 	f.holdVersions(d)
 	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
@@ -378,9 +368,10 @@ func (f *Folder) endDiff(l *link, complete bool) {
 	}
 }
 
-// delay puts the next question to a partner off, longer each time.
+// delay puts the next question to a partner off, longer each time. It is a first one
+// again: the partner may be another since.
 func (f *Folder) delay(l *link) {
-	l.idle = false
+	l.idle, l.compared = false, false
 	l.backoff = min(max(2*l.backoff, backoffFirst), backoffLast)
 	l.notBefore = f.now() + repl.Time(l.backoff)
 }
@@ -396,7 +387,12 @@ type Heard struct {
 	Vector version.Vector
 }
 
-func (e Heard) apply(f *Folder) { f.partner[e.Member] = e.Vector }
+func (e Heard) apply(f *Folder) {
+	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
+		delete(f.vouch.waiting, e.Member)
+		f.partner[e.Member] = e.Vector
+	}
+}
 
 // The errors of asking that come from this side.
 var (

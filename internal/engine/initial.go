@@ -10,7 +10,6 @@ import (
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
-	"opendfs/internal/version"
 	"opendfs/internal/wire"
 )
 
@@ -155,10 +154,7 @@ func (e evacuated) apply(f *Folder) {
 	f.evacuating = false
 	if e.err != nil {
 		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, e.err.Error())
-		for _, m := range f.cfg.Upstreams { // tried again after the next diff
-			f.links[m].compared = false
-			f.delay(f.links[m])
-		}
+		f.evacuateAt = f.now() + repl.Time(evacuateRetry)
 		return
 	}
 	f.stats.Kept += uint64(e.moved)
@@ -197,18 +193,6 @@ func (f *Folder) dropProvisional() error {
 		}
 	}
 }
-
-// rolledBack handles a partner that knows more of our originator than we do:
-// our records are of the past. Nothing more is minted; the runner opens the
-// folder anew, to be compared with its partners, not authoritatively (rule 3).
-func (f *Folder) rolledBack(l *link, v version.Vector) {
-	o := f.st.State().Originator
-	f.fail(finding.StateRolledBack, fmt.Sprintf("partner %v knows version %d of this database, which is at %d", l.member, v.Max(o), f.st.Vector().Max(o)))
-	f.rebuild = true
-}
-
-// Rebuild reports whether the records are of the past and must be made anew.
-func (f *Folder) Rebuild() bool { return f.rebuild }
 
 // Phase is where the folder stands, as partners are told.
 func (f *Folder) Phase() wire.Phase {

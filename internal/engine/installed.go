@@ -39,10 +39,10 @@ func (e installed) apply(f *Folder) {
 		if intended(c) {
 			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
 		}
-		if err == nil && f.stillTaken(b, i, &put) {
-			err = fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
+		if err == nil {
+			err = f.stillTaken(b, i, &put)
 		}
-		if err == nil && b.lacks(i) {
+		if err == nil && b.lacks[i] {
 			f.missSome()
 			put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
 			continue
@@ -55,11 +55,9 @@ func (e installed) apply(f *Folder) {
 			continue
 		}
 		f.cleared(c)
-		delete(f.refused, c.Update.UID)
 		if c.Content {
 			f.brought(b, i)
 		}
-		f.lookSooner(c.To)
 		f.follow(c)
 		if c.Drop {
 			put.Drop = append(put.Drop, c.Update.UID)
@@ -70,6 +68,7 @@ func (e installed) apply(f *Folder) {
 		}
 		rec := f.result(c, &e.outcomes[i], e.touched)
 		f.hide(&rec, c.Was.Presence, hidden)
+		f.tellLong(&rec.Update)
 		put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
 	}
 	f.touchedWrites(&put, b, e.touched)
@@ -77,6 +76,9 @@ func (e installed) apply(f *Folder) {
 		f.flight.remove(&b.changes[i])
 	}
 	b.diff.outstanding -= len(b.changes)
+	if len(f.rehides) > 0 {
+		put.State = unfiltered(f.st)
+	}
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
@@ -96,20 +98,23 @@ func (e installed) apply(f *Folder) {
 	}
 }
 
-// stillTaken reports whether a record of nothing on this disk claims a place that
+// stillTaken is an error if a record of nothing on this disk claims a place that
 // its holder was to leave, and has not. With a place on the disk the disk tells.
-func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) bool {
+func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) error {
 	c := &b.changes[i]
-	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks(i) || !c.Update.Present || c.Update.Parent.IsZero() {
-		return false
+	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks[i] || !c.Update.Present || c.Update.Parent.IsZero() {
+		return nil
 	}
 	dir, err := f.st.Canonical(c.Update.Parent)
-	if f.storeFailed(err) {
-		return true
+	if err != nil {
+		return err
 	}
 	there, taken, err := f.st.At(dir, c.Update.Name)
-	left := func(w store.Write) bool { return w.Record.UID == there.UID }
-	return f.storeFailed(err) || taken && there.UID != c.Update.UID && !slices.ContainsFunc(put.Writes, left) && !slices.Contains(put.Drop, there.UID)
+	if err != nil || !taken || there.UID == c.Update.UID || slices.Contains(put.Drop, there.UID) ||
+		slices.ContainsFunc(put.Writes, func(w store.Write) bool { return w.Record.UID == there.UID }) {
+		return err
+	}
+	return fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
 }
 
 // counted counts what a change has put into the conflict store.
@@ -145,6 +150,7 @@ func (f *Folder) lookSooner(p repl.Place) {
 // follow looks at an object where it was moved to by an install, which may have
 // moved its times, and at what its places concern.
 func (f *Folder) follow(c *repl.Change) {
+	f.lookSooner(c.To)
 	f.moves = f.moves || c.Update.Type == repl.Directory && c.From != c.To
 	f.vacated(c.From.Dir, c.From.Name)
 	f.vacated(c.To.Dir, c.To.Name)
@@ -229,9 +235,14 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 // and is asked for again, its places are looked at, the reason is a finding.
 func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.failures++
+	f.noteLacking(b, i)
 	c := &b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
 		f.undoFailed(c)
+	}
+	if d, ok := f.refused[c.Update.UID]; ok && c.Verdict != repl.VerdictUndone { // it may be elsewhere by now, or where it belongs
+		delete(f.refused, c.Update.UID)
+		f.dirty.mark(d.Prior.Parent, d.Prior.Name, false)
 	}
 	f.holdBack(b, i)
 	// Putting things back moves times too, and the journal leaves out what this
@@ -261,6 +272,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 		f.find.Raise(finding.ReadOnlyFilesystem, f.cfg.Name, err.Error())
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		f.find.Raise(finding.NameTooLong, object, err.Error())
+	case errors.Is(err, syscall.EILSEQ):
+		f.find.Raise(finding.NameUnstorable, object, err.Error())
 	case errors.Is(err, volume.ErrUnmounted):
 		f.find.Raise(finding.RootUnmounted, f.cfg.Name, err.Error())
 	default:
@@ -272,8 +285,12 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
 	f.waitOver(c.Update.UID)
-	for _, code := range []finding.Code{finding.HashMismatch, finding.NameTooLong, finding.NestedFolder} {
+	delete(f.refused, c.Update.UID)
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NestedFolder, finding.NameUnstorable} {
 		f.find.Clear(code, object)
+	}
+	if !f.cfg.Filter.TooLong(c.Update.Name) {
+		f.find.Clear(finding.NameTooLong, object)
 	}
 	if c.Content {
 		for _, code := range []finding.Code{finding.DiskFull, finding.QuotaExceeded, finding.ReadOnlyFilesystem} {
@@ -291,7 +308,10 @@ func (f *Folder) waitOver(uid repl.UID) {
 	}
 }
 
-func (f *Folder) object(c *repl.Change) string { return f.cfg.Name + ":" + c.Update.Name }
+func (f *Folder) object(c *repl.Change) string { return f.title(&c.Update) }
+
+// title is what findings call the object of an update.
+func (f *Folder) title(u *repl.Update) string { return f.cfg.Name + ":" + u.Name }
 
 // intended reports whether a change must be recognised after a crash in the
 // midst of its batch by an intent (rule 15): it touches the tree, or what touches

@@ -43,11 +43,6 @@ func (f *Folder) holdBack(b *batch, i int) {
 	for _, g := range b.settles[i] {
 		b.diff.failed.Add(g)
 	}
-	c := &b.changes[i]
-	f.hold(b.diff, &c.Update)
-	for k := range c.Also {
-		f.hold(b.diff, &c.Also[k])
-	}
 }
 
 // batches lists the batches under way.

@@ -200,7 +200,7 @@ func (f *Folder) directoryAt(path string) (repl.UID, bool) {
 
 // startLooks starts to look at dirty directories.
 func (f *Folder) startLooks() {
-	if f.phase == store.PhaseRecovery && f.stopped != "" {
+	if f.phase == store.PhaseRecovery && f.stopped != "" || f.awaiting() {
 		return
 	}
 	for len(f.looking) < maxLooks {
@@ -219,7 +219,7 @@ func (f *Folder) startLooks() {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
 		sortNames(w.Names)
-		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubt, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
+		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubtIn(dir), lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
 	}
 }
 
@@ -293,6 +293,7 @@ func (e *lookedDir) settle(f *Folder) {
 			return // the directory itself is gone from the records
 		}
 		f.find.Raise(finding.ListingError, f.cfg.Name, e.err.Error())
+		f.late.failed(f, e.work.Dir)
 		f.relook(e.work, lookRetry)
 		return
 	}
@@ -312,16 +313,23 @@ func (e *lookedDir) settle(f *Folder) {
 	if f.storeFailed(err) {
 		return
 	}
+	var below []repl.UID
 	for _, name := range e.result.Descend {
 		rec, ok, err := f.st.At(dir, name)
 		if f.storeFailed(err) {
 			return
 		}
 		if ok && rec.Type == repl.Directory {
+			below = append(below, rec.UID)
 			f.dirty.markAll(rec.UID)
 		}
 	}
-	if e.work.All && !e.result.Complete && !e.result.Missing {
+	switch {
+	case e.result.Missing || !e.work.All:
+	case e.result.Complete:
+		f.late.listed(e.work.Dir, below)
+	default:
+		f.late.failed(f, e.work.Dir)
 		f.relook(e.work, lookRetry) // what the listing did not come to nobody else tells of
 	}
 	if e.result.AgainAll > 0 {

@@ -8,10 +8,10 @@ import (
 	"io"
 	"time"
 
-	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
+	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
 
@@ -28,6 +28,9 @@ type marker struct {
 	Membership string `json:"membership"`
 	Nonce      string `json:"nonce"`
 	Epoch      uint64 `json:"epoch"`
+	// Originators are those that the tree was captured under, the last one the
+	// database's: should that be lost, they are closed.
+	Originators []string `json:"originators,omitempty"`
 }
 
 // MarkerError says why the tree cannot be taken for the membership's own.
@@ -44,6 +47,7 @@ func (e *MarkerError) Error() string { return e.Detail }
 // which work the folder starts. random gives new identifiers.
 func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Reader) (*Folder, error) {
 	st := env.Store.State()
+	cfg.Filter = cfg.Filter.Within(env.Volume.NameMax())
 	root, err := rootStat(env.Volume)
 	if err != nil {
 		return nil, err
@@ -62,9 +66,11 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := writeMarker(&cfg, env, &st); err != nil {
 		return nil, err
 	}
+	st.EpochSettled = true
 	if err := settle(ctx, &cfg, env); err != nil {
 		return nil, err
 	}
+	st.Filter = env.Store.State().Filter // settling may have hidden something
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}
@@ -75,7 +81,19 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if env.Clock != nil {
 		f.mint = env.Clock
 	}
+	if err := f.tellAllLong(); err != nil {
+		return nil, err
+	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
+	f.mark = func(st *store.State) error { return writeMarker(&cfg, env, st) }
+	f.remarked, f.markedAt = env.Now(), env.Store.Vector()
+	if st.Phase != store.PhaseNew {
+		var spare version.Originator
+		if _, err := io.ReadFull(random, spare[:]); err != nil {
+			return nil, err
+		}
+		f.awaitVouchers(spare)
+	}
 	if st.Phase == store.PhaseNew {
 		// What is captured before the folder is Normal is not synced one by one.
 		// What lies here now is durable from now on; should the power fail, only
@@ -85,7 +103,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		}
 		f.begin(&st)
 	} else if unclean && st.Phase != store.PhaseNormal {
-		f.doubt = capture.Doubt{Originator: st.Originator, Since: max(st.Since-repl.Time(clockSlack), 1)}
+		f.doubt = doubtOwn(&st)
 	}
 	if err := env.Store.Put(&store.Batch{State: &st}); err != nil {
 		return nil, err
@@ -166,6 +184,13 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 	case st.Phase == store.PhaseNew: // the records are lost, the tree is not
 		find.Raise(finding.StateRebuilt, cfg.Name, "no records of this tree; it is compared with the partners, not authoritatively")
 		st.Nonce, st.Membership, st.Epoch, st.Rebuilt = nonce, cfg.Membership, m.Epoch+1, true
+		for _, text := range m.Originators {
+			o, err := version.ParseOriginator(text)
+			if err != nil {
+				return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr: %v", cfg.Path, err)}
+			}
+			st.Past = append(st.Past, o)
+		}
 		return nil
 	case nonce != st.Nonce:
 		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the tree %s and the state directory are of two memberships", cfg.Path)}
@@ -179,7 +204,8 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 	return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("%s: state is of epoch %d, tree of epoch %d: the tree was restored or copied", cfg.Name, st.Epoch, m.Epoch)}
 }
 
-// enroll stores the new epoch, unsettled, and the root's own record.
+// enroll stores the new epoch, unsettled, the root's own record, and which
+// originators were left behind with a lost database.
 func enroll(env *Env, st *store.State, root volume.Stat) error {
 	st.EpochSettled = false
 	rec, err := env.Store.Root()
@@ -187,28 +213,24 @@ func enroll(env *Env, st *store.State, root volume.Stat) error {
 		return err
 	}
 	rec.Presence, rec.Identity = repl.OnDisk, root.Identity
-	return env.Store.Put(&store.Batch{State: st, Writes: []store.Write{{Record: rec, Base: rec.GVSN}}})
+	b := store.Batch{State: st, Writes: []store.Write{{Record: rec, Base: rec.GVSN}}}
+	if st.Phase == store.PhaseNew {
+		b.Join = closed(st.Past...)
+	}
+	return env.Store.Put(&b)
 }
 
 func writeMarker(cfg *Config, env *Env, st *store.State) error {
-	data, err := json.Marshal(marker{1, cfg.Folder.String(), cfg.Membership.String(), st.Nonce.String(), st.Epoch})
+	m := marker{1, cfg.Folder.String(), cfg.Membership.String(), st.Nonce.String(), st.Epoch, nil}
+	for _, o := range append(st.Past, st.Originator) {
+		m.Originators = append(m.Originators, o.String())
+	}
+	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
 	if err := env.Volume.WritePrivate(markerName, append(data, '\n')); err != nil {
 		return fmt.Errorf("write marker of %s: %w", cfg.Path, err)
 	}
-	st.EpochSettled = true
 	return nil
-}
-
-// Close notes that the folder was left in order: what the next start finds
-// changed was changed by users.
-func (f *Folder) Close() error {
-	if f.stopped != "" || f.install != nil || f.unclean || f.phase != store.PhaseNormal {
-		return nil // what is doubted still is, or has not been synced
-	}
-	st := f.st.State()
-	st.Clean = true
-	return f.st.Put(&store.Batch{State: &st})
 }

@@ -150,7 +150,7 @@ func (f *Folder) fenceAll(r *fencing, uids []repl.UID) bool {
 		}
 		base := rec.GVSN
 		rec.Fence = max(rec.Fence, r.fence)
-		rec.Update = repl.Mint(f.st.Next(), f.mint(), &rec.Update, rec.Update)
+		rec.Update = repl.Mint(f.next(), f.mint(), &rec.Update, rec.Update)
 		put.Writes = append(put.Writes, store.Write{Record: rec, Base: base})
 	}
 	if len(put.Writes) == 0 {

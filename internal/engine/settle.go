@@ -358,6 +358,9 @@ func (s *settler) commit(work []unsettled) error {
 			s.put.Drop = append(s.put.Drop, u.UID)
 		default:
 			s.put.Writes = append(s.put.Writes, store.Write{Record: u.rec, Base: u.Base})
+			if u.rec.Presence == repl.Hidden && u.had && u.old.Presence != repl.Hidden && u.Update.Type == repl.Directory {
+				s.put.State = unfiltered(s.env.Store) // it left this disk with all that is in it
+			}
 		}
 	}
 	err := s.env.Store.Put(&s.put)

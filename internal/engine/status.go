@@ -56,12 +56,12 @@ type LinkStatus struct {
 	Idle    bool           // all that the partner had is here, but for Held
 	Known   version.Vector // the partner's vector as last seen
 	Held    version.Vector // what could not be committed yet
+	Delayed bool           // it was not ready, or failed, and is asked again in a while
 	Pending int            // updates on their way
 	Saved   uint64         // bytes of content from it that did not have to come
 	Similar uint64         // of them, those that other files held
 	// Originator is the partner's own; zero where it has not said.
 	Originator version.Originator
-	Again      repl.Time // when it is asked again, after it failed; 0: it has not
 }
 
 // Status is a picture of the folder after a step.
@@ -110,7 +110,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Saved: l.saved, Similar: l.similar, Originator: l.originator, Again: l.notBefore}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

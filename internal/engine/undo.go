@@ -32,7 +32,7 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		return
 	}
 	var changes []repl.Change
-	movers := 0
+	movers, made := 0, 0
 	for i := range drafts {
 		d := &drafts[i]
 		if d.Update.Parent.IsZero() && f.phase == store.PhaseInitialSync {
@@ -46,8 +46,11 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		if !ok {
 			return
 		}
-		if undoRank(&c) == undoMove {
+		switch undoRank(&c) {
+		case undoMove:
 			movers++
+		case undoDirectory:
+			made++
 		}
 		changes = append(changes, c)
 	}
@@ -57,12 +60,19 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	f.stats.LocalRefused += uint64(len(changes))
 	f.stats.Verdicts[repl.VerdictUndone] += uint64(len(changes))
 	f.find.Raise(finding.LocalChangeUndone, f.cfg.Name, fmt.Sprintf("%d changes since the start, the last of %q", f.stats.LocalRefused, changes[len(changes)-1].Update.Name))
-	for i := range changes { // they may have exchanged their places
-		changes[i].ViaPrivate = movers > 1 && undoRank(&changes[i]) == undoMove
+	for i := range changes { // they may have exchanged their places, or lie where one is made again
+		changes[i].ViaPrivate = movers+made > 1 && undoRank(&changes[i]) == undoMove
 	}
 	slices.Reverse(changes) // children were found deleted before their directory
 	slices.SortStableFunc(changes, func(a, b repl.Change) int { return cmp.Compare(undoRank(&a), undoRank(&b)) })
 	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
+}
+
+// putElsewhere reports whether a user of a read-only member took an object from its
+// place: what lies there now is his, and is to be undone as well.
+func (f *Folder) putElsewhere(uid repl.UID) bool {
+	d, ok := f.refused[uid]
+	return ok && f.cfg.ReadOnly && f.phase == store.PhaseNormal && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
 }
 
 // undoesLater reports whether what a draft tells was tried to be undone lately,

@@ -69,6 +69,7 @@ func FormatList(list []string) string { return strings.Join(list, ",") }
 type Set struct {
 	rules       Rules
 	files, dirs []pattern
+	longest     int // bytes in a name, 0 for any
 }
 
 // New makes rules ready. The error names the pattern, what is wrong with it and
@@ -85,6 +86,28 @@ func New(r Rules) (*Set, error) {
 	return s, nil
 }
 
+// Within returns the set of a member whose disk holds names of at most n bytes:
+// longer ones are kept out too.
+func (s *Set) Within(n int) *Set {
+	out := &Set{longest: n}
+	if s != nil {
+		out.rules, out.files, out.dirs = s.rules, s.files, s.dirs
+	}
+	return out
+}
+
+// TooLong reports whether this member's disk cannot hold a name.
+func (s *Set) TooLong(name string) bool { return s != nil && s.longest > 0 && len(name) > s.longest }
+
+// Longest is how many bytes a name may have on this member's disk, 0 if that was
+// not said.
+func (s *Set) Longest() int {
+	if s == nil {
+		return 0
+	}
+	return s.longest
+}
+
 // Rules returns what the set was made from. The slices are the caller's.
 func (s *Set) Rules() Rules {
 	if s == nil {
@@ -93,8 +116,8 @@ func (s *Set) Rules() Rules {
 	return Rules{Files: slices.Clone(s.rules.Files), Directories: slices.Clone(s.rules.Directories)}
 }
 
-// Empty reports whether the set has no patterns.
-func (s *Set) Empty() bool { return s == nil || len(s.files)+len(s.dirs) == 0 }
+// Empty reports whether the set has no patterns and any length of a name will do.
+func (s *Set) Empty() bool { return s == nil || len(s.files)+len(s.dirs)+s.longest == 0 }
 
 // Match reports whether the name of a directory, or of a file or link, is kept
 // out of the folder. A directory named like a private area is kept out by every
@@ -105,6 +128,9 @@ func (s *Set) Match(name string, isDir bool) bool {
 	}
 	if s == nil {
 		return false
+	}
+	if s.TooLong(name) {
+		return true
 	}
 	list := s.files
 	if isDir {

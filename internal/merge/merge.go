@@ -63,9 +63,14 @@ type Options struct {
 	// come, and nothing is settled with it. nil: all is known.
 	Vector version.Vector
 	Own    version.Originator
+	// Lacking are versions of files whose content the partner did not have: what
+	// only this member's initial build knows in their places is not replaced by it,
+	// but makes way for a record.
+	Lacking map[version.GVSN]bool
 	// Filter keeps names out of the folder. A live object that it keeps out, or
 	// that lies in a directory it keeps out, and that is not on this disk, is not
-	// brought there: only its record is kept. nil keeps nothing out.
+	// brought there: only its record is kept. What the disk cannot hold by its
+	// name leaves it. nil keeps nothing out.
 	Filter *filter.Set
 	// Morph is set in a folder in which of two directories that claim one place
 	// both stay, the smaller under the name that Morphed gives it; else it is
@@ -143,7 +148,7 @@ type decider struct {
 
 	claims     map[repl.Place]*entry   // touched live objects by place, its name folded, linked by next
 	dependents map[repl.UID][]*entry   // what was found to hang on a directory; may be out of date
-	hid        map[repl.UID]bool       // directories that the filter keeps out, or not
+	hid        map[repl.UID]hiding     // of directories
 	aliases    map[repl.UID][]repl.UID // directories of the view that the overlay merges into another
 	tree       []*entry                // to be checked: parents, rings, deaths, heirs
 	places     []repl.Place            // to be checked, when the tree is whole; names folded

@@ -150,7 +150,7 @@ func (a *arranger) link() {
 			from = a.d.canonWas(c.Was.Parent).uid
 		}
 		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
-			a.wait(r, i, false)
+			a.waitWith(r, i, inside(c)) // what is inside goes with the directory, or not at all
 		}
 		if o, ok := owner[c.Object.UID]; ok && c.Object.UID != c.Update.UID {
 			a.wait(o, i, false)
@@ -158,6 +158,22 @@ func (a *arranger) link() {
 		}
 	}
 	a.linkHidden(dirs, left)
+}
+
+// leaves reports whether a live object is taken off this disk.
+func leaves(c *repl.Change) bool {
+	return c.Update.Present && !c.Drop && !c.From.IsZero() && c.To.IsZero()
+}
+
+// follow joins what is not to be on this disk with the directory above it that
+// leaves it: if that stays, so does this.
+func (a *arranger) follow(i int, leave map[repl.UID]int) {
+	for up := a.d.canon(a.changes[i].Update.Parent); up.live() && up.uid != a.d.root; up = a.d.canon(up.now.Parent) {
+		if p, ok := leave[up.uid]; ok {
+			a.join(i, p)
+			return
+		}
+	}
 }
 
 // linkHidden finds what hangs on changes of records alone, of objects that the
@@ -169,8 +185,12 @@ func (a *arranger) linkHidden(dirs map[repl.UID]int, left map[repl.Place]int) {
 	}
 	unseen := make(map[repl.UID]int) // new directories that are not brought here
 	quit := make(map[repl.Place]int) // places that are left on record alone, their names folded
+	leave := make(map[repl.UID]int)  // objects that are taken off this disk, and live on
 	for i := range a.changes {
 		c := &a.changes[i]
+		if leaves(c) {
+			leave[c.Update.UID] = i
+		}
 		if !c.From.IsZero() || inside(c) || c.Update.UID == a.d.root {
 			continue
 		}
@@ -185,6 +205,9 @@ func (a *arranger) linkHidden(dirs map[repl.UID]int, left map[repl.Place]int) {
 		c := &a.changes[i]
 		if !c.Update.Present || c.Update.UID == a.d.root || c.Drop {
 			continue
+		}
+		if c.To.IsZero() {
+			a.follow(i, leave)
 		}
 		if p, ok := unseen[c.Update.Parent]; ok {
 			a.wait(i, p, false)
@@ -215,6 +238,14 @@ func (a *arranger) waitAbove(i int, dirs map[repl.UID]int) {
 			a.wait(i, p, false)
 			return
 		}
+	}
+}
+
+// waitWith lets i wait for on, and makes one group of both if together is set.
+func (a *arranger) waitWith(i, on int, together bool) {
+	a.wait(i, on, false)
+	if together {
+		a.join(i, on)
 	}
 }
 

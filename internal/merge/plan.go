@@ -6,8 +6,9 @@ import "opendfs/internal/repl"
 // what became of every update of the batch.
 func (d *decider) plan() repl.Plan {
 	plan := repl.Plan{Need: d.need, Bad: d.bad}
-	d.hid = make(map[repl.UID]bool)
+	d.hid = make(map[repl.UID]hiding)
 	d.assignObjects()
+	clear(d.hid) // what is here is settled now
 	var changes []repl.Change
 	for _, e := range d.order[:len(d.order):len(d.order)] {
 		switch e.state {
@@ -64,7 +65,10 @@ func (d *decider) assignObjects() {
 
 // takeOver lets w have the object of e if it fits and w has none.
 func (d *decider) takeOver(w, e *entry, fits bool) bool {
-	if !fits || w == e || w.onDisk() || w.takes != nil || w.now.Type != e.was.Type || w.uid == d.root {
+	if !fits || w == e || w.onDisk() || w.takes != nil || w.now.Type != e.was.Type || w.uid == d.root || !w.touched() && d.hiding(w) != shown {
+		return false
+	}
+	if d.opts.Lacking[w.now.GVSN] && e.provisional() && !repl.SameContent(&e.was.Update, w.now) {
 		return false
 	}
 	w.takes, e.taken = e, true
@@ -116,7 +120,7 @@ func (d *decider) change(e *entry) repl.Change {
 	if object != nil {
 		c.Object, c.From = object.was, d.wasAt(object)
 	}
-	if e.live() && (object != nil || !d.hidden(e)) {
+	if how := d.hiding(e); e.live() && (how == shown || how == keptOut && object != nil) {
 		c.To = repl.Place{Dir: d.canon(e.now.Parent).uid, Name: e.now.Name}
 		if object != nil && d.physical(c.To) == c.From {
 			c.From = c.To
@@ -129,19 +133,33 @@ func (d *decider) change(e *entry) repl.Change {
 	return c
 }
 
-// hidden reports whether the filter keeps a live object out.
-func (d *decider) hidden(e *entry) bool {
+// hiding says whether an object is to be on this disk.
+type hiding uint8
+
+const (
+	shown   hiding = iota
+	keptOut        // by the filter; what lies there stays
+	unheld         // the disk cannot hold its name, or a directory above it is not here
+)
+
+// hiding says what keeps a live object off this disk.
+func (d *decider) hiding(e *entry) hiding {
 	if d.opts.Filter.Empty() || e.uid == d.root || e.now == nil {
-		return false
+		return shown
 	}
-	if d.opts.Filter.Match(e.now.Name, e.now.Type == repl.Directory) {
-		return true
+	if d.opts.Filter.TooLong(e.now.Name) {
+		return unheld
 	}
 	dir := d.canon(e.now.Parent)
 	is, known := d.hid[dir.uid]
 	if !known {
-		is = d.hidden(dir)
+		if is = d.hiding(dir); is == keptOut && d.object(dir) == nil {
+			is = unheld // it is not here itself
+		}
 		d.hid[dir.uid] = is
+	}
+	if is == shown && d.opts.Filter.Match(e.now.Name, e.now.Type == repl.Directory) {
+		return keptOut
 	}
 	return is
 }
@@ -179,6 +197,8 @@ func (d *decider) keepOf(e, object *entry, c *repl.Change) repl.Keep {
 			return repl.KeepNothing
 		}
 		return e.keep
+	case c.To.IsZero() && (e.live() || d.goesWhole(e)):
+		return repl.KeepConflict // with what users have put into it since
 	case c.To.IsZero() && e.was.Type == repl.Directory, !c.To.IsZero() && !c.Content:
 		return repl.KeepNothing
 	case c.To.IsZero() && e.now.NameConflict:
@@ -192,6 +212,16 @@ func (d *decider) keepOf(e, object *entry, c *repl.Change) repl.Keep {
 		return repl.KeepDeleted
 	}
 	return repl.KeepNothing
+}
+
+// goesWhole reports whether a directory is merged into one that is not here: it
+// leaves the disk with all that is in it.
+func (d *decider) goesWhole(e *entry) bool {
+	if e.now == nil || e.now.Heir.IsZero() {
+		return false
+	}
+	heir := d.canon(e.uid)
+	return heir.live() && d.hiding(heir) != shown && d.object(heir) == nil
 }
 
 // winnerOver returns the live object at the place whose name e lost.
@@ -244,7 +274,7 @@ func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
 			continue
 		}
 		from, to := d.canonWas(e.uid), d.canon(e.uid)
-		if from == to || to.takes == from {
+		if from == to || to.takes == from || d.goesWhole(e) {
 			continue
 		}
 		var stay []repl.Record

@@ -132,6 +132,39 @@ func TestServerRefusesABadHello(t *testing.T) {
 	}
 }
 
+// TestAPartnerOfTheNextVersionIsServed: it speaks ours as well (N and N-1), and what
+// its messages have that ours do not is skipped. It does not send messages that we
+// do not know: those end the connection (above).
+func TestAPartnerOfTheNextVersionIsServed(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:0", nil)
+	later := func(m wire.Message, stream uint32) []byte {
+		b, err := wire.Append(nil, m, stream, true, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, 0xf8, 0x7f, 1, 0xf2, 0x7f, 2, 'o', 'h') // fields 2047, a number, and 2046, a text
+		binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+		binary.BigEndian.PutUint32(b[12:], uint32(len(b)-16))
+		return b
+	}
+	hello := w.hello()
+	hello.Min, hello.Max = wire.Protocol, wire.Protocol+1
+	x := w.rough(nil)
+	x.write(later(hello, 0))
+	m, err := x.next()
+	if h, ok := m.(*wire.Hello); err != nil || !ok || h.Min != wire.OldestProtocol || h.Max != wire.Protocol {
+		t.Fatalf("greeting: %+v, %v", m, err)
+	}
+	x.write(later(&wire.DiffRequest{Folder: docs, Limit: 10}, 1))
+	if m, err := x.next(); err != nil || m.Type() != wire.TypeDiffPage {
+		t.Fatalf("a diff: %+v, %v", m, err)
+	}
+	x.write(later(&wire.StatusRequest{Folder: docs}, 2))
+	if m, err := x.next(); err != nil || m.Type() != wire.TypeStatusReply {
+		t.Fatalf("the status: %+v, %v", m, err)
+	}
+}
+
 func TestServerEndsConnectionsThatBreakTheProtocol(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:0", nil)
 	w.shelf.barrier = w.shelf.stuck

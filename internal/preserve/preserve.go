@@ -241,6 +241,9 @@ func (s *Store) write(area volume.Dir, name string, b []byte, durable bool) (err
 // in bytes.
 const maxKept = 180
 
+// longestMark is how many bytes stand before and after it.
+const longestMark = 75
+
 // newName makes a name that sorts by time and shows what the object was. It
 // never ends like a manifest's.
 func (s *Store) newName(at repl.Time, name string) string {
@@ -248,7 +251,7 @@ func (s *Store) newName(at repl.Time, name string) string {
 	s.count++
 	n := s.count
 	s.mu.Unlock()
-	name = name[:min(len(name), maxKept)]
+	name = name[:max(0, min(len(name), maxKept, s.v.NameMax()-longestMark))]
 	if strings.HasSuffix(name, manifestSuffix) {
 		name += "_"
 	}

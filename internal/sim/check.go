@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -74,13 +75,12 @@ func byUID(us []repl.Update) map[repl.UID]repl.Update {
 
 // replicated is the part of a tree that members share.
 func (m *Member) replicated() []disk.Node {
-	var out []disk.Node
-	for _, n := range m.disk.Tree(false) {
-		if n.Type != repl.Other && !m.cfg.Filter.MatchPath(n.Path, n.Type == repl.Directory) && m.secondAt(n.Path) == "" {
-			out = append(out, n)
-		}
-	}
-	return out
+	return slices.DeleteFunc(m.kept(m.disk.Tree(false)), func(n disk.Node) bool { return n.Type == repl.Other || m.secondAt(n.Path) != "" })
+}
+
+// kept is what of a tree the member's filter lets be.
+func (m *Member) kept(tree []disk.Node) []disk.Node {
+	return slices.DeleteFunc(tree, func(n disk.Node) bool { return m.cfg.Filter.MatchPath(n.Path, n.Type == repl.Directory) })
 }
 
 // secondAt returns the path, or what of it leads to the topmost object, that lies
@@ -140,10 +140,11 @@ func line(n *disk.Node) string {
 }
 
 func (c *Cluster) treesEqual() error {
-	want := lines(c.members[0].replicated())
+	first := c.members[0]
 	for _, m := range c.members[1:] {
-		if got := lines(m.replicated()); got != want {
-			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", want, m.index, got)
+		want := lines(m.kept(first.replicated())) // what both replicate
+		if got := lines(first.kept(m.replicated())); got != want {
+			return fmt.Errorf("trees differ:\nm0\n%sm%d\n%s", c.brief(want), m.index, c.brief(got))
 		}
 	}
 	return nil

@@ -33,12 +33,14 @@ type Cluster struct {
 	rnd      *rand.Rand
 	now      repl.Time
 	members  []*Member
+	suspect  *Member         // it was put back, and may not know yet
 	cut      map[[2]int]bool // links that are down, lower index first
 	deaf     map[[2]int]bool // who does not hear whom
 	still    bool            // users have gone home
 	script   bool            // users do only what a test lets them do
 	faulty   bool            // streams are cut in the middle
 	restores bool            // operators restore trees
+	restored bool            // servers are put back to images of before
 	alone    bool            // only the first member has users
 	names    []string        // what users call things
 	filters  []*filter.Set   // among which the domain changes; members learn of it one after the other
@@ -69,9 +71,12 @@ type Member struct {
 	up     map[repl.MemberID]bool
 	found  map[string]string // findings raised, by code and object
 	token  uint64
-	open   []openFile               // of users
-	had    map[repl.UID]repl.Update // on record, as last seen
-	counts [repl.Verdicts]uint64    // the folder's verdicts that are counted already
+	open   []openFile // of users
+	images []image
+	// revived are versions first known of this member since it was put back.
+	revived []version.GVSN
+	had     map[repl.UID]repl.Update // on record, as last seen
+	counts  [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
 	redecided, reanimated uint64
 	// held is what the breaker held after the last step; trips and rejected are
@@ -81,6 +86,7 @@ type Member struct {
 	fenced          uint64        // counted already
 	running         engine.Action // nil: none
 	fast            time.Duration // by how much its clock runs ahead
+	losing          bool          // its session is lost
 	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
@@ -95,6 +101,7 @@ type Member struct {
 type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
+	lost   bool      // a question of a session that is lost
 }
 
 // crashed unwinds a member that loses power in the middle of an action.
@@ -133,7 +140,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		m.cfg = engine.Config{
 			Folder: folderID, Name: "sim/folder", Self: m.id, Membership: repl.GUID{byte(i + 1)}, Path: fmt.Sprintf("/m%d", i),
-			Primary: i == 0, Filter: rules, MinDelta: 1,
+			Primary: i == 0, Filter: rules, MinDelta: 1, VouchWait: 100 * time.Millisecond, RemarkAfter: time.Second,
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
@@ -200,6 +207,11 @@ func (m *Member) start() error {
 	if err != nil {
 		return err
 	}
+	if s := st.State(); s.Phase != store.PhaseNew && s.Membership != m.cfg.Membership {
+		if st, err = m.forget(); err != nil { // as the keeper of cmd/dfs does
+			return err
+		}
+	}
 	vol := m.disk.Open()
 	m.env = &engine.Env{
 		Volume: vol, Store: st, Now: m.now, Clock: m.mint,
@@ -224,7 +236,7 @@ func (m *Member) start() error {
 	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
-		return err
+		return m.remedy(err)
 	}
 	m.folder = folder
 	m.committed(allUpdates(m.env.Store), nil, m.env.Store.Vector()) // what was under way is settled
@@ -249,9 +261,12 @@ func (m *Member) step(ev engine.Event) {
 	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
+	if m.folder.Rebuild() {
+		return // stopped sees to it
+	}
 	m.tally()
 	for _, a := range actions {
-		m.tasks = append(m.tasks, task{a, m.c.now})
+		m.tasks = append(m.tasks, task{action: a, asked: m.c.now})
 	}
 	if changed {
 		m.news(before)
@@ -275,7 +290,18 @@ func (c *Cluster) connect() {
 				m.events = append(m.events, engine.LinkUp{Member: id})
 			} else {
 				m.events = append(m.events, engine.LinkDown{Member: id})
+				m.lose(id)
 			}
+		}
+	}
+}
+
+// lose ends the questions that wait for a partner's news: their session is lost,
+// whether or not another follows.
+func (m *Member) lose(id repl.MemberID) {
+	for i := range m.tasks {
+		if ask, ok := m.tasks[i].action.(*engine.Ask); ok && ask.Member == id {
+			m.tasks[i].lost = true
 		}
 	}
 }
@@ -295,8 +321,8 @@ func (m *Member) runTask(i int) {
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
-		m.running = t.action
-		defer func() { m.running = nil }()
+		m.running, m.losing = t.action, t.lost
+		defer func() { m.running, m.losing = nil, false }()
 		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
 	})
 }
@@ -326,7 +352,7 @@ func (m *Member) guard(work func()) {
 // waits reports whether a task is a question that the partner has no news for.
 func (m *Member) waits(t *task) bool {
 	ask, ok := t.action.(*engine.Ask)
-	if !ok || !ask.Request.Wait {
+	if !ok || t.lost || !ask.Request.Wait {
 		return false
 	}
 	up := m.c.byID(ask.Member)

@@ -12,22 +12,23 @@ import (
 type Counters struct {
 	Steps, UserOps, Crashes, Kills, Stops, Cuts, Yields int
 	Verdicts                                            [repl.Verdicts]uint64
-	Torn, Resumed                                       int    // streams cut in the middle, and contents that went on where they were
-	Forms                                               [3]int // contents that came, by wire.Form
-	Listings, Mounts                                    int    // listings that broke off, and filesystems mounted over directories
-	BesideLook, BesideInstall, OldHandles               int    // users' acts in the middle of a look or an install, or by a handle of before
-	Intents                                             int    // starts that found installs under way
-	Asked                                               int    // questions by UID
-	Redecided                                           int    // installs that met a changed tree
-	Saves, Moves                                        int    // users' saves by replace, and moves
-	Seconds                                             int    // objects left alone at a rest, beside another spelling of their name
-	Reanimated                                          int    // deleted objects that came back under their names
-	Filters                                             int    // changes of a member's filter
-	Missing                                             int    // records that no member has the object of, after a filter was lifted
-	Hidden                                              int    // live records that a filter hides, at a rest
-	Rejected                                            int    // updates answered because they were rejected
-	Clamped                                             int    // times that a fast clock was not believed
-	Fenced, Replaced                                    int    // updates of authoritative restores, and trees given up for another's
+	Torn, Resumed                                       int            // streams cut in the middle, and contents that went on where they were
+	Forms                                               [3]int         // contents that came, by wire.Form
+	Listings, Mounts                                    int            // listings that broke off, and filesystems mounted over directories
+	BesideLook, BesideInstall, OldHandles               int            // users' acts in the middle of a look or an install, or by a handle of before
+	Images                                              [rollbacks]int // members put back, by what was
+	Intents                                             int            // starts that found installs under way
+	Asked                                               int            // questions by UID
+	Redecided                                           int            // installs that met a changed tree
+	Saves, Moves                                        int            // users' saves by replace, and moves
+	Seconds                                             int            // objects left alone at a rest, beside another spelling of their name
+	Reanimated                                          int            // deleted objects that came back under their names
+	Filters                                             int            // changes of a member's filter
+	Missing                                             int            // records that no member has the object of, after a filter was lifted
+	Hidden                                              int            // live records that a filter hides, at a rest
+	Rejected                                            int            // updates answered because they were rejected
+	Clamped                                             int            // times that a fast clock was not believed
+	Fenced, Replaced                                    int            // updates of authoritative restores, and trees given up for another's
 	Rules                                               [28]int
 }
 
@@ -45,6 +46,9 @@ func (s *Counters) Add(o *Counters) {
 	}
 	for i := range s.Verdicts {
 		s.Verdicts[i] += o.Verdicts[i]
+	}
+	for i := range s.Images {
+		s.Images[i] += o.Images[i]
 	}
 	for i := range s.Forms {
 		s.Forms[i] += o.Forms[i]
@@ -104,6 +108,10 @@ func (s *Counters) Table() []Row {
 		Row{"fault: link cut or restored", s.Cuts},
 		Row{"fault: stream cut in the middle", s.Torn},
 		Row{"fault: listing broken off", s.Listings},
+		Row{"fault: database of the past", s.Images[rollStore]},
+		Row{"fault: tree of the past", s.Images[rollTree]},
+		Row{"fault: both of the past", s.Images[rollBoth]},
+		Row{"fault: database of another server", s.Images[rollCopy]},
 		Row{"fault: mounted over", s.Mounts},
 		Row{"fault: user acts inside a look", s.BesideLook},
 		Row{"fault: user acts inside an install", s.BesideInstall},
@@ -135,6 +143,12 @@ func (s *Counters) Table() []Row {
 		Row{"rule 27: originators held", s.Rules[27]},
 		Row{"rule 27: updates rejected", s.Rejected},
 	)
+}
+
+// Sum is one line to add up over runs.
+func (s *Counters) Sum() string {
+	faults := s.Crashes + s.Kills + s.Stops + s.Cuts + s.Torn + s.Listings + s.Mounts
+	return fmt.Sprintf("played: %d acts of users, %d steps of members, %d operations on disks, %d faults", s.UserOps, s.Steps, s.Yields, faults)
 }
 
 // Print is the table as text.

@@ -77,6 +77,9 @@ func (m *Member) oneContent(u *repl.Update) {
 	case !ok:
 		c.law.known[u.GVSN] = *u
 		c.law.by[u.GVSN.Originator] = append(c.law.by[u.GVSN.Originator], u.GVSN)
+		if m.revived != nil {
+			m.revived = append(m.revived, u.GVSN)
+		}
 		if c.law.of[u.UID] == nil {
 			c.law.of[u.UID] = make(map[version.GVSN]bool)
 		}
@@ -142,7 +145,10 @@ func (m *Member) ascends(u *repl.Update) {
 // notSmaller: the record of what a vector covers is not smaller, or a greater
 // version of it is known to be missing (rule 1).
 func (m *Member) notSmaller(g version.GVSN, now version.Vector) {
-	u := m.c.law.known[g]
+	u, ok := m.c.law.known[g]
+	if !ok {
+		return // withdrawn
+	}
 	m.c.Count.Rules[1]++
 	rec, ok, err := m.env.Store.Get(u.UID)
 	if err == nil && ok && repl.Compare(&rec.Update, &u) >= 0 {

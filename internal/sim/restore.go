@@ -5,6 +5,7 @@ import (
 
 	"opendfs/internal/engine"
 	"opendfs/internal/finding"
+	"opendfs/internal/repl"
 	"opendfs/internal/wire"
 )
 
@@ -33,9 +34,15 @@ func (c *Cluster) restore(m *Member) error {
 // complete reports whether a member has the content of all that it has on record,
 // as an operator would look before taking its tree.
 func (m *Member) complete() bool {
-	s := m.folder.Status()
-	_, missing := m.found[string(finding.ShownMissing)+" sim/folder"]
-	return s.Settled() && !missing
+	if _, missing := m.found[string(finding.ShownMissing)+" sim/folder"]; missing || m.folder.Phase() != wire.PhaseNormal {
+		return false
+	}
+	for _, u := range allUpdates(m.env.Store) {
+		if rec, _, err := m.env.Store.Get(u.UID); err != nil || rec.Present && rec.Presence != repl.OnDisk && rec.Presence != repl.Hidden {
+			return false
+		}
+	}
+	return true
 }
 
 // takeOver drops a member's records and starts it anew, after another one's tree.

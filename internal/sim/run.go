@@ -28,6 +28,8 @@ type Plan struct {
 	Tenants  bool // users write into directories that others remove
 	Fold     bool // the folder folds names, and users care little for case
 	Filters  bool // the folder's filter changes
+	Narrow   bool // the second member's disk holds short names only
+	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
 	Fast     bool // one member's clock runs far ahead
 	Restores bool // operators make trees win, or take others'
@@ -39,7 +41,7 @@ type Plan struct {
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
-	c.silent, c.alone, c.faulty = !p.Trace, p.Alone, p.Faults
+	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	c.restores = p.Restores
 	if p.Fast {
 		c.members[c.rnd.IntN(len(c.members))].fast = time.Duration(1+c.rnd.IntN(2000)) * time.Hour
@@ -73,6 +75,10 @@ func Run(p Plan) (c *Cluster, err error) {
 			panic(err)
 		}
 		c.filters = []*filter.Set{c.members[0].cfg.Filter, set}
+	}
+	if p.Narrow {
+		c.names = lengths
+		c.members[1].narrow(1)
 	}
 	if p.Fold {
 		c.names = spellings
@@ -125,6 +131,11 @@ func (c *Cluster) chance(faults bool) error {
 	if c.restores && c.rnd.IntN(25) == 0 {
 		return c.restore(m)
 	}
+	if c.restored {
+		if err := c.past(m); err != nil || m.folder == nil {
+			return err
+		}
+	}
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
 	}
@@ -153,6 +164,12 @@ func (c *Cluster) chance(faults bool) error {
 		return m.stop()
 	}
 	return nil
+}
+
+// narrow lets the member's disk hold names of at most n bytes.
+func (m *Member) narrow(n int) {
+	m.disk.NameMax = n
+	m.cfg.Filter = m.cfg.Filter.Within(n)
 }
 
 // allNormal reports whether all members run by the same filter, and none is in its
@@ -278,34 +295,8 @@ const (
 // Rest heals everything, lets the cluster come to rest and checks it; then a
 // walk of every tree must find nothing new.
 func (c *Cluster) Rest() error {
-	clear(c.cut)
-	for _, m := range c.members {
-		m.dieAt = 0
-		if m.folder == nil {
-			if err := m.Start(); err != nil {
-				return fmt.Errorf("restart m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		m.unmount()
-	}
-	c.still = true
 	defer func() { c.still = false }()
-	if c.filters != nil { // the last one reaches everybody
-		for _, m := range c.members {
-			if err := m.refilter(c.filters[0]); err != nil {
-				return fmt.Errorf("refilter m%d: %w", m.index, err)
-			}
-		}
-	}
-	for _, m := range c.members {
-		for len(m.open) > 0 {
-			_ = m.userCloseOne()
-		}
-	}
-	c.connect()
-	if err := c.settle(); err != nil {
+	if err := c.heal(); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {
@@ -323,6 +314,37 @@ func (c *Cluster) Rest() error {
 		return fmt.Errorf("a walk of trees at rest mints %v", after.Minus(before))
 	}
 	return c.check()
+}
+
+// heal sends users home, repairs everything and lets the cluster come to rest.
+func (c *Cluster) heal() error {
+	clear(c.cut)
+	for _, m := range c.members {
+		m.dieAt = 0
+		if m.folder == nil {
+			if err := m.Start(); err != nil {
+				return fmt.Errorf("restart m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		m.unmount()
+	}
+	c.still = true
+	if c.filters != nil { // the last one reaches everybody
+		for _, m := range c.members {
+			if err := m.refilter(c.filters[0]); err != nil {
+				return fmt.Errorf("refilter m%d: %w", m.index, err)
+			}
+		}
+	}
+	for _, m := range c.members {
+		for len(m.open) > 0 {
+			_ = m.userCloseOne()
+		}
+	}
+	c.connect()
+	return c.settle()
 }
 
 // settle runs everything until nothing happens any more.
@@ -370,6 +392,12 @@ func (c *Cluster) stopped() error {
 		return c.law.broken
 	}
 	for _, m := range c.members {
+		if m.folder != nil && m.folder.Rebuild() {
+			if err := m.rebuild(); err != nil {
+				return err
+			}
+			continue
+		}
 		if m.folder != nil && m.folder.Phase() == wire.PhaseStopped {
 			return fmt.Errorf("m%d has stopped: %v", m.index, m.found)
 		}
@@ -382,15 +410,20 @@ func (c *Cluster) settled() bool { return c.unsettled() == "" }
 func (c *Cluster) unsettled() string {
 	var text string
 	for _, m := range c.members {
-		s := m.folder.Status()
-		putOff := false
-		for _, l := range s.Links {
-			putOff = putOff || l.Up && l.Again > c.now+repl.Time(m.fast)
-		}
-		if putOff || !s.Settled() {
+		if s := m.folder.Status(); !s.Settled() || delayed(&s) {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
 				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
 		}
 	}
 	return text
+}
+
+// delayed reports whether a member waits to ask a partner that was not ready.
+func delayed(s *engine.Status) bool {
+	for _, l := range s.Links {
+		if l.Delayed {
+			return true
+		}
+	}
+	return false
 }

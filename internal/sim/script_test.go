@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	members NAME NAME …        who takes part; the first one is the primary
 //	chain                      each has a connection with its neighbours only
 //	read-only NAME             its users may change nothing
+//	narrow NAME N              its disk holds names of at most N bytes
 //	morph, fold                directory-conflict: morph; case: insensitive
 //	breaker                    it trips when a third of more than two files change
 //	start [NAME …]             the members begin; what users did before was there before
@@ -50,6 +51,10 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	NAME opens PATH            NAME types TEXT             NAME closes
 //	NAME is killed             NAME loses power            NAME is stopped
 //	NAME begins                again, after one of those
+//	NAME is backed-up          its database and its tree, as they are now
+//	NAME gets-back database    of the backup, or tree, or all; it does not run
+//	NAME gets-database-of NAME as it was backed up
+//	NAME is taken-anew         as docs/operations.md says of a tree restored whole
 //	NAME runs-ahead DURATION   its clock, from the start on
 //	NAME restores PATH         what it has there wins
 //	NAME follows NAME          it takes over the other's tree
@@ -216,6 +221,10 @@ func (s *script) command(line string) ([]string, error) {
 	case "read-only":
 		s.c.members[s.names[w[1]]].cfg.ReadOnly = true
 		return nil, nil
+	case "narrow":
+		n, err := strconv.Atoi(w[2])
+		s.c.members[s.names[w[1]]].narrow(n)
+		return nil, err
 	case "morph":
 		for _, m := range s.c.members {
 			m.cfg.Morph = true
@@ -387,16 +396,23 @@ func (s *script) user(m *Member, verb string, w []string) error {
 	case "closes":
 		return m.userCloseOne()
 	case "is":
-		if arg(0) == "killed" {
-			m.kill()
-			return nil
-		}
-		return m.stop()
+		return s.becomes(m, arg(0))
+	case "gets-back":
+		how := map[string]int{"database": rollStore, "tree": rollTree, "all": rollBoth}[arg(0)]
+		return m.roll(&m.images[0], how)
+	case "gets-database-of":
+		return m.roll(&s.c.members[s.names[arg(0)]].images[0], rollCopy)
 	case "loses":
 		m.guard(func() { m.disk.Kill(); panic(crashed{m}) })
 		return nil
 	case "begins":
-		return m.Start()
+		err := m.Start()
+		var marker *engine.MarkerError
+		if errors.As(err, &marker) { // as the keeper of cmd/dfs does
+			m.Raise(marker.Code, m.cfg.Name, marker.Detail)
+			return nil
+		}
+		return err
 	case "runs-ahead":
 		d, err := time.ParseDuration(arg(0))
 		m.fast = d
@@ -411,6 +427,24 @@ func (s *script) user(m *Member, verb string, w []string) error {
 		return nil
 	}
 	return errors.New("no such verb")
+}
+
+// becomes is what is done to a member.
+func (s *script) becomes(m *Member, what string) error {
+	switch what {
+	case "killed":
+		m.kill()
+		return nil
+	case "stopped":
+		return m.stop()
+	case "backed-up":
+		m.takeImage()
+		return nil
+	case "taken-anew":
+		s.c.restored = true
+		return m.Start()
+	}
+	return errors.New("no such state")
 }
 
 // print answers a question.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"time"
@@ -12,7 +13,8 @@ import (
 	"opendfs/internal/wire"
 )
 
-// seeds returns how many seeds a test plays, and the first.
+// seeds returns how many seeds a test plays, and the first: SEED=n is that one,
+// FROM=n SEEDS=k are k from n on.
 func seeds(t *testing.T, n uint64) (first, count uint64) {
 	t.Helper()
 	first, count = 1, n
@@ -25,6 +27,13 @@ func seeds(t *testing.T, n uint64) (first, count uint64) {
 			t.Fatalf("SEEDS=%q: %v", s, err)
 		}
 		count = k
+	}
+	if s := os.Getenv("FROM"); s != "" {
+		k, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("FROM=%q: %v", s, err)
+		}
+		first = k
 	}
 	if s := os.Getenv("SEED"); s != "" {
 		k, err := strconv.ParseUint(s, 10, 64)
@@ -45,10 +54,14 @@ const mostFailures = 5
 // enough is how often each verdict, fault and rule must come up in the fixed set.
 const enough = 100
 
-// TestMain prints the table of coverage, into the file that DFS_SIM_TABLE names
+// TestMain prints the sum of what was played and, of the fixed set, the table of coverage, into the file that DFS_SIM_TABLE names
 // too, and lets the fixed set fail if something is not in it.
 func TestMain(m *testing.M) {
+	debug.SetGCPercent(800) // a cluster is small and soon garbage
 	code := m.Run()
+	if whole.UserOps > 0 {
+		fmt.Println(whole.Sum())
+	}
 	if f := flag.Lookup("test.run"); code == 0 && f.Value.String() == "" && os.Getenv("SEED") == "" && !testing.Short() {
 		code = covered()
 	}
@@ -94,7 +107,7 @@ func play(t *testing.T, n uint64, plan Plan) {
 	}
 	t.Logf("%d seeds: %+v", count, sum)
 	whole.Add(&sum)
-	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/3 {
+	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/5 {
 		t.Errorf("few directories were renamed: %d", n)
 	}
 	if plan.Fold && !plan.Alone && count > 10 && sum.Seconds < int(count)/2 {
@@ -166,8 +179,12 @@ func TestFiltersThatChange(t *testing.T) {
 	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true})
 }
 
+func TestNarrowDisk(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true})
+}
+
 func TestMorphedDirectories(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
+	play(t, 90, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Morph: true})
 }
 
 // TestMorphedMovers: directories are moved onto one another, and both stay.
@@ -241,4 +258,18 @@ func TestFreshSeeds(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRollback: databases, trees or both are put back to backups, or copied to
+// another server.
+func TestRollback(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true})
+}
+
+func TestRollbackOfTwo(t *testing.T) {
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true})
+}
+
+func TestRollbackInAChain(t *testing.T) {
+	play(t, 40, Plan{Members: 3, Topology: Chain, Steps: 1800, Faults: true, Rollback: true})
 }

@@ -41,12 +41,18 @@ func (m *Member) news(before version.Vector) {
 		m.c.shadow.promise(updates)
 	}
 	m.committed(updates, seen, now)
+	if m.c.silent {
+		return
+	}
 	for i := range updates {
 		m.c.tracef("m%d   has %s", m.index, m.c.describe(&updates[i]))
 	}
 }
 
 func (m *Member) traceAction(a engine.Action) {
+	if m.c.silent {
+		return
+	}
 	if s, ok := a.(fmt.Stringer); ok {
 		m.c.tracef("m%d %s", m.index, s)
 		return

@@ -104,6 +104,9 @@ func allUpdates(f *store.Folder) []repl.Update {
 
 var names = []string{"a", "b", "c", "d"}
 
+// lengths are names of which some are too long for a narrow disk.
+var lengths = []string{"a", "b", "cc", "dd"}
+
 // spellings are names of which two are one in a folder that folds names.
 var spellings = []string{"a", "A", "b", "B"}
 

@@ -48,6 +48,19 @@ func (m *Memory) Crash() {
 	m.undo = nil
 }
 
+// Image returns a copy of the database as a power cut would leave it, or with
+// unsynced batches too: a backup of the state directory. The copy is durable.
+func (m *Memory) Image(unsynced bool) *Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := &Memory{tree: m.tree.Clone(), bytes: m.bytes}
+	if !unsynced {
+		c.undo = append([]undo(nil), m.undo...)
+		c.Crash()
+	}
+	return c
+}
+
 // Get implements View.
 func (m *Memory) Get(key []byte) ([]byte, bool, error) {
 	m.mu.RLock()

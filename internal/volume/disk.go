@@ -211,6 +211,9 @@ func (v *Disk) Free() (free, total uint64, err error) {
 	return st.Bavail * unit, st.Blocks * unit, nil
 }
 
+// NameMax is what the filesystem says; eCryptfs holds names of 143 bytes.
+func (v *Disk) NameMax() int { return v.features.nameMax }
+
 // Close closes the root; open Dirs, Files and Temps stay their owners'.
 func (v *Disk) Close() error { return fail("close volume", v.path, unix.Close(v.fd)) }
 

@@ -34,6 +34,7 @@ type Features struct {
 	CaseFold   bool // a.txt and A.TXT are one name, at least in the private area
 
 	handles handleKind
+	nameMax int // bytes in a name
 }
 
 // Features returns what the volume can do.
@@ -79,6 +80,9 @@ func (v *Disk) measureFilesystem() error {
 		return err
 	}
 	f := &v.features
+	if f.nameMax = nameMax; st.Namelen > 0 {
+		f.nameMax = int(min(st.Namelen, nameMax))
+	}
 	magic := uint32(st.Type)
 	known, ok := filesystems[magic]
 	f.Filesystem, f.Network = known.name, known.network

@@ -90,6 +90,8 @@ type Volume interface {
 	Sync() error
 	// Free returns the bytes a write may still take and the volume's size.
 	Free() (free, total uint64, err error)
+	// NameMax is how many bytes a name may have.
+	NameMax() int
 	// ReadPrivate and WritePrivate read and durably replace a small file of the
 	// private area, such as the marker. ReadPrivate returns ErrNotExist.
 	ReadPrivate(name string) ([]byte, error)

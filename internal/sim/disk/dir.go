@@ -67,7 +67,7 @@ func (d *dir) vacant(op, name string) error {
 	if d.root && name == privateName {
 		return refuse(op, name, volume.ErrExist)
 	}
-	if len(name) > nameMax {
+	if len(name) > nameMax || !d.private && len(name) > d.v.d.longest() {
 		return &volume.OpError{Op: op, Name: name, Err: syscall.ENAMETOOLONG}
 	}
 	if d.n.child(name) != nil {

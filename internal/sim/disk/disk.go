@@ -67,6 +67,8 @@ type Disk struct {
 	Journal func(dirHandle []byte, dirPath, name string, wrote bool)
 	// Space says how much is free.
 	Space func() (free, total uint64)
+	// NameMax is how many bytes a name in the tree may have; 0: nameMax.
+	NameMax int
 	// NoResolve takes away the right to resolve handles.
 	NoResolve bool
 

@@ -28,7 +28,7 @@ func (u User) at(op, path string) (*inode, string, error) {
 		if bad(first) != nil {
 			return nil, "", &os.PathError{Op: op, Path: path, Err: syscall.EINVAL}
 		}
-		if len(first) > nameMax {
+		if len(first) > u.d.longest() {
 			return nil, "", &os.PathError{Op: op, Path: path, Err: syscall.ENAMETOOLONG}
 		}
 		if !more {

@@ -93,6 +93,15 @@ func walk(n *inode, name string) (*inode, error) {
 
 const nameMax = 255
 
+func (v *view) NameMax() int { return v.d.longest() }
+
+func (d *Disk) longest() int {
+	if d.NameMax > 0 {
+		return d.NameMax
+	}
+	return nameMax
+}
+
 // bad reports why name is not one component.
 func bad(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
