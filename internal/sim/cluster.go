@@ -148,7 +148,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 				m.cfg.Downstreams = append(m.cfg.Downstreams, repl.MemberID{byte(j + 1)})
 			}
 		}
-		m.disk = disk.New(c.rnd.Uint64(), c.clock)
+		m.disk = disk.New(c.rnd.Uint64(), m.now)
 		m.kv = store.NewMemory()
 		c.members = append(c.members, m)
 	}
