@@ -109,7 +109,7 @@ func TestHashIsTheRecords(t *testing.T) {
 	hub.must("status", "--wait", "--timeout", "20s")
 	file := filepath.Join(hub.folder, "plan.txt")
 	f := strings.Fields(hub.must("hash", file))
-	if out := hub.must("record", file); len(f) < 6 || !strings.Contains(out, f[1]) {
+	if out := hub.must("record", file); len(f) < 6 || !strings.Contains(out, f[1]) || !strings.Contains(out, "; seen with ") || !strings.Contains(out, ", ctime ") {
 		t.Errorf("hash says %q, the record is\n%s", f, out)
 	}
 }

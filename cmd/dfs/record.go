@@ -132,7 +132,7 @@ func reportRecord(p place, rec *repl.Record, records *store.Folder) *controlpb.I
 		CreateTime: replTime(rec.CreateTime), Clock: replTime(rec.Clock), ClockRaw: strconv.FormatInt(int64(rec.Clock), 10),
 		Size: rec.Size, Mtime: replTime(rec.Mtime), Target: rec.Target, Metadata: metaText(rec.Meta) + shownText(rec.Shown),
 		Presence: rec.Presence.String(), Provisional: rec.Provisional, Unclean: rec.Unclean,
-		Identity: identityText(rec.Identity), MadeBy: madeBy(rec.GVSN.Originator, records),
+		Identity: identityText(rec), MadeBy: madeBy(rec.GVSN.Originator, records),
 	}
 	if !rec.Content.IsZero() {
 		r.Hash = rec.Content.String()
@@ -210,7 +210,10 @@ func shownText(b []byte) string {
 	return "; carried, this disk has " + metaText(b)
 }
 
-func identityText(i repl.Identity) string {
+// identityText is what this disk has of an object: what tells it from others, and
+// the fingerprint by which the next look knows whether it changed.
+func identityText(rec *repl.Record) string {
+	i, p := rec.Identity, rec.Print
 	if i.IsZero() {
 		return ""
 	}
@@ -218,5 +221,12 @@ func identityText(i repl.Identity) string {
 	if i.Birth != 0 {
 		s += ", born " + replTime(i.Birth)
 	}
-	return s
+	if p == (repl.Print{}) {
+		return s
+	}
+	s += fmt.Sprintf("; seen with %s bytes, mtime %s", thousands(p.Size), replTime(p.Mtime))
+	if p.Ctime > 0 {
+		return s + ", ctime " + replTime(p.Ctime)
+	}
+	return s + ", ctime not trusted: the next look compares the metadata"
 }

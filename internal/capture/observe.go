@@ -65,7 +65,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		f.content = known.Content
 	}
 	if err == nil && f.meta == nil {
-		f.meta, err = s.dir.Meta(n.Name)
+		f.meta, err = s.dir.MetaOf(n.Name, st)
 	}
 	if err != nil {
 		return nil, false, l.unread(s, n, st, err)
@@ -76,7 +76,7 @@ func (l *look) observe(s *spot, n Name, st *volume.Stat, known *repl.Record) (*f
 		}
 	}
 	f.meta = l.share(f.meta, known)
-	after, err := s.dir.Lookup(n.Name)
+	after, err := s.dir.Again(n.Name, st)
 	if err != nil {
 		return nil, false, l.unread(s, n, st, err)
 	}

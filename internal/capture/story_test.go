@@ -454,11 +454,25 @@ func (d interruptedDir) Lookup(name string) (volume.Stat, error) {
 	return d.Dir.Lookup(name)
 }
 
+func (d interruptedDir) Again(name string, was *volume.Stat) (volume.Stat, error) {
+	if err := d.v.on("lookup", name); err != nil {
+		return volume.Stat{}, err
+	}
+	return d.Dir.Again(name, was)
+}
+
 func (d interruptedDir) Meta(name string) ([]byte, error) {
 	if err := d.v.on("meta", name); err != nil {
 		return nil, err
 	}
 	return d.Dir.Meta(name)
+}
+
+func (d interruptedDir) MetaOf(name string, was *volume.Stat) ([]byte, error) {
+	if err := d.v.on("meta", name); err != nil {
+		return nil, err
+	}
+	return d.Dir.MetaOf(name, was)
 }
 
 func (d interruptedDir) OpenFile(name string) (volume.File, error) {

@@ -36,6 +36,7 @@ type batch struct {
 	state   batchState
 	after   uint64 // big batches: the last ordered batch that must be done first
 	bulk    bool
+	meta    int // changes that set metadata alone
 	// failures is what the folder had counted when the verdict was made.
 	failures uint64
 }
@@ -77,6 +78,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		}
 		if cur == nil {
 			cur, bytes = f.newBatch(l, d), 0
+			cur.changes = make([]repl.Change, 0, min(len(changes)-i, batchItems))
 			f.fifo = append(f.fifo, cur)
 		}
 		cur.add(c, settles)
@@ -159,6 +161,9 @@ func (f *Folder) newBatch(l *link, d *diff) *batch {
 }
 
 func (b *batch) add(c *repl.Change, settles []version.GVSN) {
+	if metaAlone(c) {
+		b.meta++
+	}
 	b.changes = append(b.changes, *c)
 	b.settles = append(b.settles, settles)
 }
@@ -231,10 +236,7 @@ func (f *Folder) startInstall() {
 	if len(f.fifo) > 0 && f.fifo[0].state == batchStaged {
 		next = f.fifo[0]
 		f.fifo = f.fifo[1:]
-		for len(f.fifo) > 0 && next.takes(f.fifo[0]) {
-			next.join(f.fifo[0])
-			f.fifo = f.fifo[1:]
-		}
+		f.gatherMeta(next)
 	} else {
 		for i, b := range f.big {
 			if b.state == batchStaged && (len(f.fifo) == 0 || f.fifo[0].seq > b.after) {
@@ -252,23 +254,38 @@ func (f *Folder) startInstall() {
 	}
 }
 
-// takes reports whether what follows a batch can be made durable with it: both
-// set metadata alone, each object by itself.
-func (b *batch) takes(next *batch) bool {
-	return next.state == batchStaged && b.link == next.link && b.diff == next.diff &&
-		len(b.changes)+len(next.changes) <= maxOutstanding && b.metaAlone() && next.metaAlone()
+// gatherMeta joins to a batch those that follow it and can be made durable with
+// it: all set metadata alone, each object by itself.
+func (f *Folder) gatherMeta(b *batch) {
+	n, total := 0, len(b.changes)
+	for n < len(f.fifo) && b.metaAlone() {
+		next := f.fifo[n]
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > maxOutstanding || !next.metaAlone() {
+			break
+		}
+		total += len(next.changes)
+		n++
+	}
+	b.changes = slices.Grow(b.changes, total-len(b.changes))
+	for _, next := range f.fifo[:n] {
+		b.join(next)
+	}
+	f.fifo = f.fifo[n:]
 }
 
-func (b *batch) metaAlone() bool {
-	return !slices.ContainsFunc(b.changes, func(c repl.Change) bool {
-		return c.Content || !c.Meta || c.Group != 0 || c.From != c.To || c.Update.Type == repl.Directory
-	})
+func (b *batch) metaAlone() bool { return b.meta == len(b.changes) }
+
+// metaAlone reports whether a change sets metadata and nothing else, of an
+// object that no other change has to do with.
+func metaAlone(c *repl.Change) bool {
+	return c.Meta && !c.Content && c.Group == 0 && c.From == c.To && c.Update.Type != repl.Directory
 }
 
 func (b *batch) join(next *batch) {
 	b.changes = append(b.changes, next.changes...)
 	b.settles = append(b.settles, next.settles...)
 	b.staged = append(b.staged, next.staged...)
+	b.meta += next.meta
 	b.failures = min(b.failures, next.failures)
 }
 
@@ -393,7 +410,7 @@ const bulkItems = 256
 func (b *batch) items() []install.Item {
 	items := make([]install.Item, len(b.changes))
 	for i := range b.changes {
-		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
+		items[i] = install.Item{Change: &b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
 	}
 	return items
 }

@@ -217,6 +217,13 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
+	uids := make([]repl.UID, len(free))
+	for i := range free {
+		uids[i] = free[i].UID
+	}
+	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
 		Fold: f.st.State().Folds, Morph: f.cfg.Morph, Filter: f.cfg.Filter, Lacking: f.lacks,
 		Folder: f.cfg.Folder, ReadOnly: f.cfg.ReadOnly, Asked: d.records, Vector: f.st.Vector(), Own: f.st.State().Originator,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"opendfs/internal/install"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
@@ -141,6 +142,9 @@ func (s *settler) directoryTime(p repl.Place) error {
 // judge says whether the tree holds the outcome of an intent.
 func (s *settler) judge(u *unsettled, in *store.Intent) (err error) {
 	u.Intent = *in
+	if u.Temp == "" {
+		u.Temp = install.TempName(&in.Update)
+	}
 	if u.old, u.had, err = s.env.Store.Get(in.UID); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // create brings a new object into the tree, at a place that must be free.
 func (b *Batch) create(i int) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	to, err := b.dir(c.To.Dir)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func (b *Batch) create(i int) error {
 // make makes the item's object at its place.
 func (b *Batch) make(i int, to volume.Dir) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	switch c.Update.Type {
 	case repl.File:
 		if err := it.link(to, c.To.Name); err != nil {
@@ -50,7 +50,7 @@ func (b *Batch) make(i int, to volume.Dir) error {
 // another, and moves it to its place.
 func (b *Batch) makeDirectory(i int, to volume.Dir) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	name := TempName(&c.Update)
 	if err := b.installing.Mkdir(name); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (b *Batch) makeLink(i int) error {
 // what came out.
 func (b *Batch) replace(i int, to volume.Dir) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	name := TempName(&c.Update)
 	if err := writable(to, c.To.Name, c.Object.Type); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (b *Batch) replace(i int, to volume.Dir) error {
 // replaced, is kept.
 func (b *Batch) putBack(i int, to volume.Dir) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	name := TempName(&c.Update)
 	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
 		if errors.Is(err, volume.ErrNotExist) { // a user deleted ours: what came out goes back
@@ -152,7 +152,7 @@ func (b *Batch) putBack(i int, to volume.Dir) error {
 
 // remove takes an object out of the tree.
 func (b *Batch) remove(i int) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	if b.parked[i] {
 		b.parked[i] = false
 		name := TempName(&c.Update) + ParkedSuffix
@@ -197,7 +197,7 @@ func (b *Batch) remove(i int) error {
 // revives the directory; what does not replicate goes with the directory to
 // the conflict store (rule 21).
 func (b *Batch) removeDirectory(i int, from volume.Dir) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	for k := range i {
 		if b.Outcomes[k].Err != nil && b.Items[k].Change.From.Dir == c.Object.UID {
 			return fmt.Errorf("%w: %q did not leave the directory", ErrMoved, b.Items[k].Change.From.Name)
@@ -245,7 +245,7 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 
 // keepDirectory moves a directory with all that is in it to the conflict store.
 func (b *Batch) keepDirectory(i int, from volume.Dir) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	name := TempName(&c.Update)
 	if err := b.rename(i, from, c.From, b.installing, repl.Place{Name: name}); err != nil {
 		return err
@@ -273,7 +273,7 @@ const maxLeftOvers = 1024
 // park takes an object whose place and target depend on each other out of the
 // tree for a moment.
 func (b *Batch) park(i int) {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	from, err := b.dir(c.From.Dir)
 	if err == nil {
 		err = expect(from, c.From.Name, &c.Object, c.Content)
@@ -303,7 +303,7 @@ const ParkedSuffix = ".parked"
 
 // fromPark moves a parked object to its new place.
 func (b *Batch) fromPark(i int, to volume.Dir) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	if err := b.touch(c.To.Dir, to); err != nil {
 		return err
 	}
@@ -330,7 +330,7 @@ func (b *Batch) judge(name string, obj *repl.Record) error {
 // displace leaves the displaced object for Dispose, to be kept or removed: until
 // the records are stored it may have to go back.
 func (b *Batch) displace(i int, name string) {
-	o, c := &b.Outcomes[i], &b.Items[i].Change
+	o, c := &b.Outcomes[i], b.Items[i].Change
 	o.displaced, o.print = name, c.Object.Print
 	if c.Keep != repl.KeepNothing {
 		o.Kept++
@@ -339,7 +339,7 @@ func (b *Batch) displace(i int, name string) {
 
 // keep puts an object into the conflict store whose place was taken.
 func (b *Batch) keep(i int, name string) error {
-	_, err := b.Keep(b.installing, name, &b.Items[i].Change)
+	_, err := b.Keep(b.installing, name, b.Items[i].Change)
 	if err != nil {
 		return fmt.Errorf("keep %q: %w", name, err)
 	}
@@ -379,7 +379,7 @@ func (b *Batch) retried(i int, to volume.Dir, put func() error) error {
 	if !errors.Is(err, volume.ErrExist) || b.Clear == nil {
 		return err
 	}
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	dir := c.To.Dir
 	for old, by := range b.taken { // its record is the old one's, until the batch is stored
 		if by == dir {

@@ -78,7 +78,7 @@ func (b *Batch) SyncDirs(bulk, parallel bool) error {
 func (b *Batch) inPlace(flushes []func() error) ([]func() error, error) {
 	links := false
 	for i := range b.Items {
-		c := &b.Items[i].Change
+		c := b.Items[i].Change
 		taken := c.Object.Provisional && c.Update.Type == repl.File
 		if b.Outcomes[i].Err != nil || c.Content || c.To.IsZero() || c.From.IsZero() || !c.Meta && !taken {
 			continue
@@ -134,7 +134,7 @@ func (b *Batch) settle(uid repl.UID, d volume.Dir, wanted map[repl.UID]repl.Time
 func (b *Batch) directoryTimes() map[repl.UID]repl.Time {
 	times := make(map[repl.UID]repl.Time)
 	for i := range b.Items {
-		if c := &b.Items[i].Change; c.Update.Type == repl.Directory && c.Update.Present && b.Outcomes[i].Err == nil && (c.From.IsZero() || c.Meta || c.Object.UID != c.Update.UID) {
+		if c := b.Items[i].Change; c.Update.Type == repl.Directory && c.Update.Present && b.Outcomes[i].Err == nil && (c.From.IsZero() || c.Meta || c.Object.UID != c.Update.UID) {
 			times[c.Update.UID] = c.Update.Mtime
 		}
 	}
@@ -147,7 +147,7 @@ func (b *Batch) directoryTimes() map[repl.UID]repl.Time {
 func (b *Batch) Dispose() error {
 	var errs []error
 	for i := range b.Items {
-		o, c := &b.Outcomes[i], &b.Items[i].Change
+		o, c := &b.Outcomes[i], b.Items[i].Change
 		if o.displaced == "" {
 			continue
 		}

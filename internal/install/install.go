@@ -44,8 +44,8 @@ type Keeper func(from volume.Dir, name string, c *repl.Change) (kept string, err
 
 // Item is one change with what was made ready for it.
 type Item struct {
-	Change repl.Change
-	Temp   volume.Temp // the content, its metadata set; nil where none is needed
+	Change *repl.Change // nobody else's until the batch is over
+	Temp   volume.Temp  // the content, its metadata set; nil where none is needed
 	// TempStat describes Temp as it was made.
 	TempStat volume.Stat
 	// Lacks lists the metadata that Temp could not be given.
@@ -119,7 +119,7 @@ func (b *Batch) Run(ctx context.Context) error {
 	}
 	b.openAhead()
 	for i := range b.Items {
-		if c := &b.Items[i].Change; c.ViaPrivate && b.Outcomes[i].Err == nil && !b.broken[c.Group] {
+		if c := b.Items[i].Change; c.ViaPrivate && b.Outcomes[i].Err == nil && !b.broken[c.Group] {
 			b.park(i)
 			b.breakGroup(i)
 		}
@@ -145,7 +145,7 @@ func (b *Batch) openAhead() {
 		return
 	}
 	for i := range b.Items {
-		c := &b.Items[i].Change
+		c := b.Items[i].Change
 		for _, p := range []repl.Place{c.From, c.To} {
 			if !p.IsZero() && b.Outcomes[i].Err == nil {
 				_, _ = b.dir(p.Dir)
@@ -157,7 +157,7 @@ func (b *Batch) openAhead() {
 // lose notes the directory that an item was to make and has not: nothing can be
 // put into it, on disk or on record.
 func (b *Batch) lose(i int) {
-	if c := &b.Items[i].Change; b.Outcomes[i].Err != nil && c.Update.Type == repl.Directory && !c.Was.Present {
+	if c := b.Items[i].Change; b.Outcomes[i].Err != nil && c.Update.Type == repl.Directory && !c.Was.Present {
 		b.lost[c.Update.UID] = true
 	}
 }
@@ -186,7 +186,7 @@ func TempName(u *repl.Update) string { return u.UID.String() + "." + u.GVSN.Stri
 
 // step carries out one item by what its change does to the tree.
 func (b *Batch) step(i int) {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	var err error
 	switch {
 	case b.broken[c.Group]:
@@ -269,7 +269,7 @@ func (b *Batch) root(i int) error {
 // alter moves an object, gives it new content, new metadata, or all of it.
 func (b *Batch) alter(i int) error {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	from, err := b.dir(c.From.Dir)
 	if err != nil {
 		return err
@@ -316,7 +316,7 @@ func (b *Batch) alter(i int) error {
 // is stored, so that later items find it: by its own UID and by that of the
 // record whose object it takes over.
 func (b *Batch) reach(i int, to volume.Dir) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	if c.Update.Type != repl.Directory || c.Object.UID == c.Update.UID && c.From == c.To {
 		return nil
 	}
@@ -351,7 +351,7 @@ func (b *Batch) reach(i int, to volume.Dir) error {
 }
 
 func (b *Batch) setMeta(i int, to volume.Dir) error {
-	c, o := &b.Items[i].Change, &b.Outcomes[i]
+	c, o := b.Items[i].Change, &b.Outcomes[i]
 	want := volume.Stat{Type: c.Object.Type, Identity: c.Object.Identity, Print: c.Object.Print}
 	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
 	switch {
@@ -380,7 +380,7 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 	if err != nil {
 		return err
 	}
-	o, c, staged := &b.Outcomes[i], &b.Items[i].Change, &b.Items[i].TempStat
+	o, c, staged := &b.Outcomes[i], b.Items[i].Change, &b.Items[i].TempStat
 	if o.Shown, err = b.shown(i, to); err != nil {
 		return err
 	}
@@ -406,7 +406,7 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 // could not be given; what it has already if it is given none.
 func (b *Batch) shown(i int, to volume.Dir) ([]byte, error) {
 	it := &b.Items[i]
-	c := &it.Change
+	c := it.Change
 	if !c.Meta && !c.Content && !c.From.IsZero() {
 		return c.Object.Shown, nil
 	}

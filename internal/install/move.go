@@ -7,7 +7,7 @@ import (
 
 // move moves the item's object, and nothing else that took its place.
 func (b *Batch) move(i int, from, to volume.Dir) error {
-	c := &b.Items[i].Change
+	c := b.Items[i].Change
 	if err := expect(from, c.From.Name, &c.Object, c.Content); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (b *Batch) takeBack(of func(i int) bool) {
 		o := &b.Outcomes[u.item]
 		o.displaced, o.whole = "", false
 		if err := u.step(); err != nil {
-			c := &b.Items[u.item].Change
+			c := b.Items[u.item].Change
 			o.Err = errors.Join(o.Err, fmt.Errorf("take back %s of %v: %w", c.Verdict, c.Update.UID, err))
 		}
 	}
@@ -133,7 +133,7 @@ func (b *Batch) made(i int, at repl.Place, st volume.Stat) {
 // unmade notes that an empty directory was removed.
 func (b *Batch) unmade(i int) {
 	b.undone(i, func() error {
-		c := &b.Items[i].Change
+		c := b.Items[i].Change
 		d, err := b.at(c.From)
 		if err != nil {
 			return err
@@ -158,7 +158,7 @@ func (b *Batch) unmade(i int) {
 // given notes that an object was given other metadata.
 func (b *Batch) given(i int, after volume.Stat) {
 	b.undone(i, func() error {
-		c := &b.Items[i].Change
+		c := b.Items[i].Change
 		d, err := b.at(c.To)
 		if err != nil {
 			return err

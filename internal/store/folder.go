@@ -147,6 +147,14 @@ func (f *Folder) loadKnown() error {
 	return bad
 }
 
+// Get implements Reader.
+func (f *Folder) Get(uid repl.UID) (repl.Record, bool, error) {
+	if f.isNew(uid) {
+		return repl.Record{}, false, nil
+	}
+	return f.view.Get(uid)
+}
+
 // ID returns the folder's id.
 func (f *Folder) ID() repl.FolderID { return f.id }
 

@@ -24,7 +24,7 @@ type Intent struct {
 	Displaced      repl.Identity
 	DisplacedPrint repl.Print
 	Keep           repl.Keep
-	Temp           string // the new object's name in installing/
+	Temp           string // the new object's name in installing/; empty: the one that UID and GVSN make
 	Update         repl.Update
 	// Seq is the change's place in its batch, Group the changes that are only done
 	// together, 0 for one that stands alone, as in repl.Change.

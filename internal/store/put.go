@@ -398,7 +398,9 @@ func (p *put) stageIntents(b *Batch) error {
 		p.key = p.f.keys.ref(p.key[:0], tableIntent, r)
 		p.value = appendIntent(p.value[:0], in, &n)
 		p.ops.Set(p.key, p.value)
-		p.rise(in.GVSN)
+		if in.GVSN.Originator == p.f.state.Originator {
+			p.rise(in.GVSN) // no other object is to be given it; of others' versions there is no row yet
+		}
 	}
 	return n.err
 }

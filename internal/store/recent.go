@@ -1,6 +1,8 @@
 package store
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 	"sync"
 
@@ -8,8 +10,9 @@ import (
 )
 
 // recentMost bounds the records of one generation of recent: the directories
-// that are worked in, and the files between a look and what follows from it.
-const recentMost = 4096
+// that are worked in, and the files between a look or a verdict and what follows
+// from it.
+const recentMost = 8192
 
 // recent holds records that were read or written lately. What it holds is what
 // is stored: a Put changes it before it returns, and what was read from the
@@ -59,24 +62,65 @@ func (c *recent) addLocked(r ref, rec *repl.Record) {
 	c.young[r] = rec
 }
 
-// commit makes it follow a Put. New files are not taken in: nobody asks for them
-// soon, and there may be millions.
+// commit makes it follow a Put. Of what was written it keeps the directories:
+// nobody asks for the files soon, and there may be millions.
 func (c *recent) commit(items []item) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
 	for i := range items {
 		it := &items[i]
-		_, young := c.young[it.uid]
-		_, old := c.old[it.uid]
 		delete(c.old, it.uid)
-		switch {
-		case it.now == nil:
-			delete(c.young, it.uid)
-		case young || old || it.now.Type == repl.Directory:
+		delete(c.young, it.uid)
+		if it.now != nil && it.now.Type == repl.Directory {
 			c.addLocked(it.uid, ownCopy(it.now))
 		}
 	}
+}
+
+// Recall reads records together that Get will soon be asked for one by one: a
+// seek to what lies near costs a part of a look-up.
+func (f *Folder) Recall(uids []repl.UID) (err error) {
+	var refs []ref
+	for _, uid := range uids {
+		r, known := f.ref(uid)
+		if !known || f.isNew(uid) {
+			continue
+		}
+		if rec, _ := f.recent.get(r); rec == nil {
+			refs = append(refs, r)
+		}
+	}
+	if len(refs) < namedFew {
+		return nil
+	}
+	slices.SortFunc(refs, func(a, b ref) int {
+		return cmp.Or(cmp.Compare(a.originator, b.originator), cmp.Compare(a.version, b.version))
+	})
+	all := f.keys.table(nil, tableRecord)
+	list := childList{view: &f.view, since: f.recent.ended()}
+	list.records = f.kv.Scan(all, after(all))
+	defer func() { err = errors.Join(err, list.close()) }()
+	var key []byte
+	for _, r := range refs {
+		key = f.keys.ref(key[:0], tableRecord, r)
+		rec, ok, err := list.record(key, r)
+		if err != nil {
+			return err
+		}
+		if ok {
+			f.recent.put(r, &rec, list.since)
+		}
+	}
+	return nil
+}
+
+// isNew reports whether a UID lies above every one of its originator: it has no
+// record, and none need be looked for.
+func (f *Folder) isNew(uid repl.UID) bool {
+	f.see.RLock()
+	defer f.see.RUnlock()
+	return uid.Version > f.tops[uid.Originator]
 }
 
 // forget empties it.

@@ -31,17 +31,21 @@ type unsynced struct {
 // maxUnsynced is from how many objects on a syncfs is asked instead.
 const maxUnsynced = 64
 
-// hold takes over fd, an open object whose metadata were set. opath says that
-// it cannot be synced by this descriptor.
-func (u *unsynced) hold(fd int, opath bool) {
+// hold takes over an open object whose metadata were set, and ends its lease.
+func (u *unsynced) hold(o object) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if opath || len(u.held) >= maxUnsynced {
+	if o.path != "" || len(u.held) >= maxUnsynced { // a path is of what cannot be synced by this descriptor
 		u.many = true
-		_ = unix.Close(fd) // nothing was written through it
-		return
+		_ = unix.Close(o.fd) // nothing was written through it, and its lease goes with it
+		return nil
 	}
-	u.held = append(u.held, fd)
+	u.held = append(u.held, o.fd)
+	if !o.leased {
+		return nil
+	}
+	_, err := unix.FcntlInt(uintptr(o.fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err
 }
 
 // take returns what is held, the caller's to close.

@@ -34,7 +34,8 @@ type Features struct {
 	CaseFold   bool // a.txt and A.TXT are one name, at least in the private area
 
 	handles handleKind
-	nameMax int // bytes in a name
+	xattrAt bool // the kernel reads attributes by directory and name (Linux 6.13)
+	nameMax int  // bytes in a name
 }
 
 // Features returns what the volume can do.
@@ -98,6 +99,7 @@ func (v *Disk) measureFilesystem() error {
 		f.handles = fidHandles
 	}
 	f.Handles = f.handles != noHandles
+	f.xattrAt = knowsXattrAt(v.fd)
 	if f.handles == fullHandles {
 		if fd, err := openHandle(v.fd, h.text()); err == nil {
 			f.Privileged = true

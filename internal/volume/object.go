@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 
 	"opendfs/internal/repl"
 
@@ -16,9 +15,11 @@ import (
 // object is one object whose metadata are read or set: an open file, or one
 // opened O_PATH, which the calls for extended attributes take only as a path
 // in /proc. Such a path leads to the object itself, also if that is a link.
+// With a name it is what lies there in the directory fd, to be read only.
 type object struct {
 	fd     int
 	path   string // empty for an open file
+	name   string
 	leased bool
 }
 
@@ -42,6 +43,31 @@ func (d *dir) Meta(name string) ([]byte, error) {
 	}
 	defer func() { _ = unix.Close(o.fd) }() // O_PATH: nothing is lost
 	m, err := d.v.read(o)
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	b, err := m.Encode()
+	return b, fail(op, name, err)
+}
+
+func (d *dir) MetaOf(name string, was *Stat) ([]byte, error) {
+	if !d.v.features.xattrAt {
+		return d.Meta(name)
+	}
+	const op = "read metadata of"
+	if err := d.source(op, name); err != nil {
+		return nil, err
+	}
+	m := Meta{Mode: was.Mode, Owner: was.Owner, Group: was.Group}
+	var err error
+	if was.Type == repl.Symlink {
+		m.Mode = linkMode
+	} else {
+		m.Xattrs, err = object{fd: d.fd.get(), name: name}.xattrs(d.v.optional)
+	}
+	if err == nil {
+		err = d.v.outward(&m, was.Type)
+	}
 	if err != nil {
 		return nil, fail(op, name, err)
 	}
@@ -77,11 +103,7 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 	if err != nil || after.Type == repl.Symlink || after.Type == repl.Other {
 		return after, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
-	if o.leased {
-		_, err = unix.FcntlInt(uintptr(o.fd), unix.F_SETLEASE, unix.F_UNLCK)
-	}
-	d.hold(o.fd, o.path != "")
-	return after, lacks, fail(op, name, err)
+	return after, lacks, fail(op, name, d.hold(o))
 }
 
 // openExpected opens name in d to set its metadata, for reading if possible, so
@@ -177,75 +199,6 @@ func (v *Disk) read(o object) (Meta, error) {
 	return m, v.outward(&m, kind)
 }
 
-// xattrs reads the extended attributes that replicate, by name.
-func (o object) xattrs(optional Optional) ([]Xattr, error) {
-	for range racesMax {
-		names, err := o.xattrNames(optional)
-		if err != nil || len(names) == 0 {
-			return nil, err
-		}
-		out := make([]Xattr, 0, len(names))
-		for _, name := range names {
-			var value []byte
-			if value, err = o.xattr(name); err != nil {
-				break
-			}
-			out = append(out, Xattr{Name: name, Value: value})
-		}
-		if err != unix.ENODATA { // removed since it was listed
-			return out, err
-		}
-	}
-	return nil, ErrChanged
-}
-
-// xattrBuffers holds buffers of the kernel's XATTR_LIST_MAX and XATTR_SIZE_MAX.
-var xattrBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
-func (o object) xattrNames(optional Optional) ([]string, error) {
-	list := xattrBuffers.Get().(*[64 << 10]byte)
-	defer xattrBuffers.Put(list)
-	n, err := o.list(list[:])
-	if err == unix.EOPNOTSUPP {
-		return nil, nil
-	}
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	var names []string
-	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		if Replicates(string(name)) && optional.has(string(name)) {
-			names = append(names, string(name))
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
-func (o object) list(buf []byte) (int, error) {
-	return retry(func() (int, error) {
-		if o.path == "" {
-			return unix.Flistxattr(o.fd, buf)
-		}
-		return unix.Listxattr(o.path, buf)
-	})
-}
-
-func (o object) xattr(name string) ([]byte, error) {
-	buf := xattrBuffers.Get().(*[64 << 10]byte)
-	defer xattrBuffers.Put(buf)
-	n, err := retry(func() (int, error) {
-		if o.path == "" {
-			return unix.Fgetxattr(o.fd, name, buf[:])
-		}
-		return unix.Getxattr(o.path, name, buf[:])
-	})
-	if err != nil {
-		return nil, err
-	}
-	return append(make([]byte, 0, n), buf[:n]...), nil
-}
-
 // apply gives o, which s describes, metadata and mtime. The order matters: chown
 // clears setuid, and chmod changes an ACL's mask. What is refused for want of a
 // right, or because the filesystem has no such thing, is named in lacks.
@@ -326,7 +279,7 @@ func (o object) chown(owner, group int) error {
 // applyMode sets mode and attributes. An ACL sets the permissions itself: where
 // nothing else of the mode differs, chmod would only write another ACL first.
 func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
-	have, err := o.xattrs(v.optional)
+	have, err := o.xattrs(v.optional, aclAccess) // chmod changes that one
 	if err != nil {
 		return nil, err
 	}
@@ -336,11 +289,6 @@ func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
 	if !byACL && !(owned && s.Mode == m.Mode) {
 		if lacks, err = o.giveMode(m.Mode, lacks); err != nil {
 			return lacks, err
-		}
-		if _, has := findXattr(have, aclAccess); has { // it is another now
-			if have, err = o.xattrs(v.optional); err != nil {
-				return lacks, err
-			}
 		}
 	}
 	more, err := v.applyXattrs(o, s, have, m.Xattrs)
@@ -358,7 +306,8 @@ func (o object) giveMode(mode uint32, lacks []string) ([]string, error) {
 	return lacks, err
 }
 
-// needs reports whether an attribute is to be set to what it is not.
+// needs reports whether an attribute is to be set to what it is not, as far as
+// that was read.
 func needs(have, want []Xattr, name string) bool {
 	w, is := findXattr(want, name)
 	if !is {
@@ -396,7 +345,9 @@ func (v *Disk) applyXattrs(o object, s Stat, have, want []Xattr) (lacks []string
 			continue
 		}
 		if err := o.set(x); lack(err) || v.noRoom(err) {
-			lacks = append(lacks, lackXattr+x.Name)
+			if is, err := o.xattr(x.Name); err != nil || !bytes.Equal(is, x.Value) {
+				lacks = append(lacks, lackXattr+x.Name)
+			}
 		} else if err != nil {
 			return lacks, err
 		}

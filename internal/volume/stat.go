@@ -144,6 +144,50 @@ func (v *Disk) again(fd int, handle string) (Stat, error) {
 	return statOf(&st, handle), err
 }
 
+// Again is a look-up that asks for the handle only if something else than the
+// handle differs. An object that took another's place under the same number,
+// born and changed at the same instants, passes for it; the journal tells of it.
+func (d *dir) Again(name string, was *Stat) (Stat, error) {
+	const op = "look up"
+	if err := d.source(op, name); err != nil {
+		return Stat{}, err
+	}
+	var c cname
+	var st unix.Statx_t
+	err := c.set(name)
+	if err == nil {
+		err = statAt(d.fd.get(), &c, &st)
+	}
+	if err == nil && d.v.foreign(&st) {
+		err = unix.EXDEV
+	}
+	if err != nil {
+		return Stat{}, fail(op, name, err)
+	}
+	now := statOf(&st, was.Identity.Handle)
+	if handleHolds(was.Identity.Handle, st.Ino) && alike(&now, was) {
+		return now, nil
+	}
+	return d.Lookup(name)
+}
+
+// alike reports whether two descriptions differ in nothing but the number of
+// names.
+func alike(a, b *Stat) bool {
+	return a.Type == b.Type && a.Identity == b.Identity && a.Print == b.Print && a.Mode == b.Mode && a.Owner == b.Owner && a.Group == b.Group
+}
+
+// handleHolds is fileHandle.holds of a handle's text.
+func handleHolds(text string, ino uint64) bool {
+	if len(text) < 12 {
+		return false
+	}
+	low := func(at int) uint32 {
+		return uint32(text[at]) | uint32(text[at+1])<<8 | uint32(text[at+2])<<16 | uint32(text[at+3])<<24
+	}
+	return low(4) == uint32(ino) || low(8) == uint32(ino)
+}
+
 // kind is what lies at a name in dirfd.
 func (v *Disk) kind(dirfd int, name string) (repl.Type, error) {
 	var c cname

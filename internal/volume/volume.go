@@ -107,6 +107,10 @@ type Dir interface {
 	// Lookup describes the object with that name; ErrNotExist if there is none,
 	// ErrMount if something is mounted on it.
 	Lookup(name string) (Stat, error)
+	// Again describes an object once more, as Lookup does. One of which all that
+	// can be told at little cost is as it was has its identity; whoever waits for
+	// a change that leaves even the ctime asks Lookup.
+	Again(name string, was *Stat) (Stat, error)
 	// List calls fn for every name but `.`, `..` and the root's `.dfsr`, in no
 	// order, streaming. An error from the filesystem or fn ends it and is
 	// returned: then the listing was not complete.
@@ -120,6 +124,9 @@ type Dir interface {
 	// Meta returns the canonical metadata (docs/formats/metadata.md) of the
 	// object with that name.
 	Meta(name string) ([]byte, error)
+	// MetaOf is Meta of an object that was described just before. They are its
+	// metadata if Again finds it as it was; it costs less than Meta.
+	MetaOf(name string, was *Stat) ([]byte, error)
 	// SetMeta gives the object with that name metadata and mtime, in place, and
 	// describes it afterwards. With expect it does so only if the object has
 	// that identity and, a file, that size and mtime (else ErrChanged) and no

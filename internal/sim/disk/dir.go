@@ -99,6 +99,8 @@ func (d *dir) Lookup(name string) (volume.Stat, error) {
 	return n.stat(), nil
 }
 
+func (d *dir) Again(name string, _ *volume.Stat) (volume.Stat, error) { return d.Lookup(name) }
+
 func (d *dir) List(fn func(volume.Entry) error) error {
 	if err := d.begin("list", ""); err != nil {
 		return err
@@ -169,6 +171,8 @@ func (d *dir) Meta(name string) ([]byte, error) {
 	}
 	return n.meta()
 }
+
+func (d *dir) MetaOf(name string, _ *volume.Stat) ([]byte, error) { return d.Meta(name) }
 
 // meta is the canonical form of the metadata.
 func (n *inode) meta() ([]byte, error) {

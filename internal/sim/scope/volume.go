@@ -104,6 +104,8 @@ func (d dir) Lookup(name string) (volume.Stat, error) {
 	return d.t.stat(n), nil
 }
 
+func (d dir) Again(name string, _ *volume.Stat) (volume.Stat, error) { return d.Lookup(name) }
+
 func (d dir) List(fn func(volume.Entry) error) (err error) {
 	d.t.entries(d.n, func(_ int16, o *object) {
 		if err == nil {
@@ -147,6 +149,8 @@ func (d dir) Meta(name string) ([]byte, error) {
 	}
 	return tables.meta[d.t.objects[n].mode], nil
 }
+
+func (d dir) MetaOf(name string, _ *volume.Stat) ([]byte, error) { return d.Meta(name) }
 
 func (d dir) OwnMeta() ([]byte, error) { return tables.meta[d.t.objects[d.n].mode], nil }
 

@@ -144,6 +144,44 @@ func (s *story) setMetaExpect() {
 }
 
 // ownMeta is about a directory's metadata where it is no name, as the root.
+// again describes objects at little cost: what Lookup and Meta say.
+func (s *story) again() {
+	s.ok(s.u.WriteFile("f", []byte("x")))
+	s.ok(s.u.WriteFile("g", []byte("x")))
+	s.ok(s.u.Mkdir("d"))
+	s.ok(s.u.Symlink("f", "l"))
+	want := volume.Meta{Mode: 0o640, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		want.Xattrs = []volume.Xattr{{Name: "user.a", Value: bytes.Repeat([]byte("a"), 300)}, {Name: "user.empty"}}
+	}
+	for _, name := range []string{"f", "d", "l"} {
+		before := s.lookup(s.root, name)
+		if is, err := s.root.Again(name, &before); err != nil || is != before {
+			s.Fatalf("%s was %+v, is described again as %+v, error %v", name, before, is, err)
+		}
+		if name != "l" {
+			_, _, err := s.root.SetMeta(name, nil, s.bytesOf(want), 1_000_000_007)
+			s.ok(err)
+		}
+		after := s.lookup(s.root, name)
+		if is, err := s.root.Again(name, &before); err != nil || is != after {
+			s.Fatalf("%s is %+v, is described again as %+v, error %v", name, after, is, err)
+		}
+		if got, err := s.root.MetaOf(name, &after); err != nil || !bytes.Equal(got, s.bytesOf(s.metaOf(s.root, name))) {
+			s.Fatalf("metadata of %s: %x, error %v", name, got, err)
+		}
+	}
+	_, _, err := s.root.SetMeta("g", nil, s.bytesOf(want), 1_000_000_007)
+	s.ok(err)
+	f, g := s.lookup(s.root, "f"), s.lookup(s.root, "g")
+	s.ok(s.root.Exchange("f", s.root, "g"))
+	if is, err := s.root.Again("f", &f); err != nil || is.Identity != g.Identity {
+		s.Fatalf("another object at its place is described as %+v, error %v", is, err)
+	}
+	s.refused(second(s.root.Again("none", &f)), volume.ErrNotExist, "describe nothing")
+	s.refused(second(s.root.MetaOf("none", &f)), volume.ErrNotExist, "read nothing's metadata")
+}
+
 func (s *story) ownMeta() {
 	was, err := s.root.OwnMeta()
 	s.ok(err)
