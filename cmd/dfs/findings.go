@@ -55,3 +55,32 @@ func (f *findings) of(object string) []finding.Finding {
 	}
 	return out
 }
+
+// namedFindings are findings whose details name servers by their ids: they are held with
+// the servers' names.
+type namedFindings struct {
+	*findings
+	f *folders
+}
+
+// Raise is that of engine.Findings.
+func (n namedFindings) Raise(code finding.Code, object, detail string) {
+	n.f.mu.Lock()
+	d := n.f.domain
+	n.f.mu.Unlock()
+	for _, s := range d.Servers {
+		if id := s.ID.String(); strings.Contains(detail, id) {
+			detail = strings.ReplaceAll(detail, id, s.Name)
+		}
+	}
+	n.findings.Raise(code, object, detail)
+}
+
+// clearHolds ends the findings of what a folder held: its records go.
+func (f *findings) clearHolds(folder string) {
+	for _, v := range f.of(folder) {
+		if v.Code == finding.MassChangeHeld {
+			f.Clear(v.Code, v.Object)
+		}
+	}
+}

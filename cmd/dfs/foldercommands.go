@@ -19,6 +19,7 @@ type folderView struct {
 	Directories       []string `json:"directoryFilters"`
 	Case              string   `json:"case"`
 	DirectoryConflict string   `json:"directoryConflict"`
+	Breaker           string   `json:"breaker"`
 	Owners            string   `json:"owners"`
 	Attributes        []string `json:"attributes"`
 	Rest              string   `json:"rest"`
@@ -29,7 +30,7 @@ type folderView struct {
 
 func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
-		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(),
+		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(), Breaker: f.Breaker.String(),
 		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
 		Owners: f.Owners.String(), Attributes: orEmpty(f.Attributes), Members: []string{},
 	}
@@ -40,7 +41,7 @@ func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 }
 
 func folderCommand(o *options) *cobra.Command {
-	return noun(o, "folder", "replicated folders: create, list, show, set, remove",
+	c := noun(o, "folder", "replicated folders: create, list, show, set, remove, restore",
 		createFolder(),
 		viewer{use: "list [GROUP]", short: "list the folders", example: "  dfs folder list projects", args: wants(0, 1, "at most one GROUP"), complete: first(groupNames), show: listFolders},
 		viewer{use: "show GROUP/FOLDER", short: "show one folder", example: "  dfs folder show projects/docs", args: one("GROUP/FOLDER"), complete: first(folderNames), show: showFolder},
@@ -54,6 +55,8 @@ Ends the replication of a folder. Its files stay on every server.`,
 				}
 				return err
 			}})
+	c.AddCommand(folderRestoreCommand(o))
+	return c
 }
 
 func listFolders(d *directory.Domain, args []string) (view, error) {
@@ -86,7 +89,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	fv := viewFolder(g, f)
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
-		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Owners", fv.Owners}, {"Attributes", orDash(strings.Join(fv.Attributes, ", "))},
+		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Breaker", fv.Breaker}, {"Owners", fv.Owners}, {"Attributes", orDash(strings.Join(fv.Attributes, ", "))},
 		{"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
@@ -95,7 +98,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 type folderFlags struct {
 	files, directories         []string
 	caseRule, rest, busy, life string
-	clash, owners              string
+	clash, owners, breaker     string
 	attributes                 []string
 }
 
@@ -106,6 +109,7 @@ func (f *folderFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.clash, "directory-conflict", "", "merge or morph: what becomes of two directories of one name")
 	c.Flags().StringVar(&f.owners, "owners", "", "numeric, name or none: how owners and groups replicate")
 	c.Flags().StringSliceVar(&f.attributes, "attributes", nil, "extended attributes to replicate besides those that always do: capability, selinux, trusted; empty for none")
+	c.Flags().StringVar(&f.breaker, "breaker", "", "on or off: whether members hold a server that replaces or deletes much at once")
 	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
 	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
 	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
@@ -142,6 +146,9 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 			return err
 		}
 		to.Attributes = list
+	}
+	if err := choose("breaker", f.breaker, &to.Breaker, directory.BreakerOn, directory.BreakerOff); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		flag, text string

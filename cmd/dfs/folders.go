@@ -33,6 +33,7 @@ type folders struct {
 	roots   *roots
 	// evictor changes the memberships of a folder for its engine.
 	evictor func(repl.FolderID) engine.Directory
+	clocks  *clocks
 	// damaged is told once that the database cannot be trusted any more.
 	damaged func(error)
 
@@ -83,6 +84,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
 				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
+				Breaker:      breakerOf(v.Folder),
 				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
 				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
@@ -113,6 +115,14 @@ func members(d *directory.Domain, id repl.FolderID) []engine.Member {
 		}
 	}
 	return list
+}
+
+// breakerOf is a folder's breaker.
+func breakerOf(f *directory.Folder) engine.Breaker {
+	if f.Breaker == directory.BreakerOff {
+		return engine.Breaker{}
+	}
+	return engine.UsualBreaker()
 }
 
 // transfers says how a server's upstreams of a folder bring contents, where that is

@@ -62,6 +62,7 @@ type keeper struct {
 	pulse pulse
 
 	mu      sync.Mutex
+	follow  repl.MemberID   // guarded by mu; whose tree a folder without records takes over
 	runner  *engine.Runner  // guarded by mu; nil while it does not run
 	records *store.Folder   // guarded by mu; as runner
 	journal journal.Journal // guarded by mu; as runner
@@ -110,6 +111,7 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case errors.Is(err, engine.ErrRebuild):
 			k.f.log.Warn("folder starts anew, not authoritatively", "folder", k.Name)
+			k.f.find.clearHolds(k.Name)
 			if err = k.store.DropFolder(k.Folder); err == nil {
 				continue
 			}
@@ -201,11 +203,17 @@ func (k *keeper) once(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
+	cfg.Follow = k.follow
+	k.mu.Unlock()
 	_, cfg.Moved = k.f.roots.changed(k.Membership, k.Path)
-	r, err := engine.Start(ctx, cfg, env, j, k.f.find, k.f.log.With("folder", k.Name), rand.Reader)
+	r, err := engine.Start(ctx, cfg, env, j, namedFindings{k.f.find, k.f}, k.f.log.With("folder", k.Name), rand.Reader)
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
+	k.follow = repl.MemberID{} // the folder's state has it
+	k.mu.Unlock()
 	if err := k.f.roots.runs(k.Membership, k.Path); err != nil {
 		return errors.Join(err, r.Close())
 	}
@@ -270,7 +278,7 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 	}
 	return cfg, &engine.Env{
 		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, k.StagingQuota, runtime.GOMAXPROCS(0)),
-		Directory: k.f.evictor(k.Folder), Now: now, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
+		Directory: k.f.evictor(k.Folder), Now: now, Clock: k.f.clocks.mint, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
 	}, nil
 }
 

@@ -182,9 +182,10 @@ To look at it without setting anything up: dfs demo`),
 		c.AddCommand(add)
 	}
 	c.AddGroup(&cobra.Group{ID: "mend", Title: "Mend:"})
-	mend := preservedCommand(o)
-	mend.GroupID = "mend"
-	c.AddCommand(mend)
+	for _, mend := range []*cobra.Command{preservedCommand(o), heldCommand(o)} {
+		mend.GroupID = "mend"
+		c.AddCommand(mend)
+	}
 	return c
 }
 

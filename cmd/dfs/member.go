@@ -141,6 +141,7 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	if s := d.Server(m.self()); s != nil {
 		m.turnsOut.Set(int(s.TransfersOut))
 		m.windows.turns.Set(int(s.TransfersIn))
+		m.folders.clocks.limit.Store(int64(s.MaxSkew()))
 		m.level(s.LogLevel)
 	}
 	m.windows.follow(d, m.self())

@@ -23,7 +23,6 @@ import (
 // The times of partners.
 const (
 	directoryRetry = time.Second
-	maxSkew        = 5 * time.Second // between two clocks before it is a finding
 	// quietFailures is how many attempts may come to nothing before it is a
 	// finding: a partner that restarts is none.
 	quietFailures = 2
@@ -41,6 +40,7 @@ type partners struct {
 	// changes is of the domain; news says that a server has told of a newer one.
 	changes *news
 	news    chan struct{}
+	clocks  *clocks
 
 	mu   sync.Mutex
 	list map[repl.MemberID]*partner // guarded by mu
@@ -269,7 +269,8 @@ func (p *partners) well(one *partner, s *peer.Session) {
 	for _, code := range sessionTroubles {
 		p.find.Clear(code, one.object)
 	}
-	skew := s.Skew()
+	skew, maxSkew := s.Skew(), time.Duration(p.clocks.limit.Load())
+	p.clocks.note(one.id, skew)
 	p.judgeClock(finding.ClockBehind, one, skew > maxSkew, skew)
 	p.judgeClock(finding.ClockAhead, one, skew < -maxSkew, -skew)
 }

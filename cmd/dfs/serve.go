@@ -143,9 +143,10 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	m.windows.session, m.windows.turns = m.session, new(peer.Turns)
 	m.folders = &folders{
 		state: state, find: m.find, log: log, hub: journal.NewHub(), keepers: make(map[repl.FolderID]*keeper),
-		session: m.session, damaged: m.damaged, windows: m.windows,
+		session: m.session, damaged: m.damaged, windows: m.windows, clocks: &clocks{},
 		evictor: func(id repl.FolderID) engine.Directory { return evictor{m.admin, directory.UUID(id)} },
 	}
+	m.folders.clocks.limit.Store(int64(directory.DefaultClockSkew))
 	m.windows.relink = m.folders.relink
 	if m.folders.roots, err = openRoots(state.file(rootsName)); err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	}
 	m.partners = &partners{
 		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
-		changes: m.news, news: make(chan struct{}, 1), told: make(map[repl.MemberID]*directory.Domain),
+		changes: m.news, news: make(chan struct{}, 1), told: make(map[repl.MemberID]*directory.Domain), clocks: m.folders.clocks,
 	}
 	m.server = peer.ServerConfig{
 		Config: link, Handler: &handler{m.folders, admin.dir, m.heard, m.news, m.windows, m.partners.heard, m.informed}, Authorize: m.mayServe, Group: m.group, Limit: limit, Turns: m.turnsOut, Door: func() *pki.Door { return admin.door(log) }, Greeted: m.partners.greeted,

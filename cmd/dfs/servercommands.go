@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"opendfs/internal/directory"
 	"opendfs/internal/schedule"
@@ -22,11 +23,12 @@ type serverView struct {
 	LogLevel  string   `json:"logLevel"` // empty: what it was started with
 	In        uint64   `json:"transfersIn"`
 	Out       uint64   `json:"transfersOut"`
+	ClockSkew string   `json:"clockSkew"`
 	Folders   []string `json:"folders"` // GROUP/FOLDER that it is a member of
 }
 
 func viewServer(d *directory.Domain, s *directory.Server) serverView {
-	v := serverView{Name: s.Name, ID: s.ID.String(), Addresses: orEmpty(s.Addresses), Listen: orEmpty(s.Listen), Folders: []string{}, LogLevel: s.LogLevel.String(), In: s.TransfersIn, Out: s.TransfersOut}
+	v := serverView{Name: s.Name, ID: s.ID.String(), Addresses: orEmpty(s.Addresses), Listen: orEmpty(s.Listen), Folders: []string{}, LogLevel: s.LogLevel.String(), In: s.TransfersIn, Out: s.TransfersOut, ClockSkew: directory.FormatDuration(s.MaxSkew())}
 	if s.MaxRate != 0 {
 		v.MaxRate = s.MaxRate.String()
 	}
@@ -82,12 +84,12 @@ func showServer(d *directory.Domain, args []string) (view, error) {
 	return view{value: sv, rows: [][]string{
 		{"Server", sv.Name}, {"Id", sv.ID}, {"Address", orDash(strings.Join(sv.Addresses, ", "))},
 		{"Listens on", strings.Join(s.ListenAddresses(), ", ")}, {"Max rate", orDash(sv.MaxRate)},
-		{"Transfers", fmt.Sprintf("%d in, %d out", sv.In, sv.Out)}, {"Log level", orDash(sv.LogLevel)}, {"Folders", orDash(strings.Join(sv.Folders, ", "))},
+		{"Transfers", fmt.Sprintf("%d in, %d out", sv.In, sv.Out)}, {"Log level", orDash(sv.LogLevel)}, {"Clock skew", sv.ClockSkew}, {"Folders", orDash(strings.Join(sv.Folders, ", "))},
 	}}, nil
 }
 
 func setServer() editor {
-	var name, maxRate, logLevel string
+	var name, maxRate, logLevel, skew string
 	var address, listen []string
 	var in, out uint64
 	return editor{
@@ -102,6 +104,7 @@ restart: it listens elsewhere, sends slower, logs more.`,
 			c.Flags().Uint64Var(&in, "transfers-in", 0, "how many contents come in at once (16)")
 			c.Flags().Uint64Var(&out, "transfers-out", 0, "how many contents go out at once (16)")
 			c.Flags().StringVar(&logLevel, "log-level", "", "debug, info, warn, error, or default for what it was started with")
+			c.Flags().StringVar(&skew, "clock-skew", "", "by how much its clock may differ from a partner's: 5m")
 			c.Flags().StringVar(&maxRate, "max-rate", "", "the most that it sends, and that it is sent: 100mbps, or full")
 		},
 		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
@@ -133,6 +136,11 @@ restart: it listens elsewhere, sends slower, logs more.`,
 			if given("log-level") {
 				if s.LogLevel, err = directory.ParseLogLevel(logLevel); err != nil {
 					return usageError("--log-level: %v", err)
+				}
+			}
+			if given("clock-skew") {
+				if s.ClockSkew, err = directory.ParseDuration(skew); err != nil || s.ClockSkew < time.Second || s.ClockSkew > 24*time.Hour {
+					return usageError("--clock-skew %q: give a time from 1s to 1d, as 5m", skew)
 				}
 			}
 			if given("transfers-in") {

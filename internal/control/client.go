@@ -180,3 +180,18 @@ func (c *Client) Domain(ctx context.Context, q *controlpb.DomainRequest) (*contr
 func (c *Client) Order(ctx context.Context, q *controlpb.OrderRequest) (*controlpb.OrderReply, error) {
 	return ask(ctx, c, c.rpc.Order, q)
 }
+
+// HeldList is that of Member.
+func (c *Client) HeldList(ctx context.Context, q *controlpb.HeldListRequest) (*controlpb.HeldListReply, error) {
+	return ask(ctx, c, c.rpc.HeldList, q)
+}
+
+// HeldDecide is that of Member.
+func (c *Client) HeldDecide(ctx context.Context, q *controlpb.HeldDecideRequest) (*controlpb.HeldListReply, error) {
+	return ask(ctx, c, c.rpc.HeldDecide, q)
+}
+
+// Restore is that of Member.
+func (c *Client) Restore(ctx context.Context, q *controlpb.RestoreRequest) (*controlpb.RestoreReply, error) {
+	return ask(ctx, c, c.rpc.Restore, q)
+}

@@ -54,6 +54,9 @@ type Member interface {
 	Events(context.Context, *controlpb.EventsRequest) (*controlpb.EventsReply, error)
 	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
 	Order(context.Context, *controlpb.OrderRequest) (*controlpb.OrderReply, error)
+	Restore(context.Context, *controlpb.RestoreRequest) (*controlpb.RestoreReply, error)
+	HeldList(context.Context, *controlpb.HeldListRequest) (*controlpb.HeldListReply, error)
+	HeldDecide(context.Context, *controlpb.HeldDecideRequest) (*controlpb.HeldListReply, error)
 }
 
 // Problem is an error that says what to do about it.
@@ -204,4 +207,16 @@ func (h handler) Domain(ctx context.Context, r *connect.Request[controlpb.Domain
 
 func (h handler) Order(ctx context.Context, r *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
 	return unary(ctx, r, h.m.Order)
+}
+
+func (h handler) HeldList(ctx context.Context, r *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return unary(ctx, r, h.m.HeldList)
+}
+
+func (h handler) HeldDecide(ctx context.Context, r *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return unary(ctx, r, h.m.HeldDecide)
+}
+
+func (h handler) Restore(ctx context.Context, r *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
+	return unary(ctx, r, h.m.Restore)
 }

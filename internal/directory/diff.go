@@ -215,6 +215,7 @@ func (d *differ) server(name string, o, n *Server) {
 	d.set("server "+name, "listen", strings.Join(o.Listen, ", "), strings.Join(n.Listen, ", "))
 	d.set("server "+name, "max-rate", maxRateText(o), maxRateText(n))
 	d.set("server "+name, "log-level", o.LogLevel.String(), n.LogLevel.String())
+	d.set("server "+name, "clock-skew", FormatDuration(o.MaxSkew()), FormatDuration(n.MaxSkew()))
 	d.set("server "+name, "transfers-in", transfersText(o.TransfersIn), transfersText(n.TransfersIn))
 	d.set("server "+name, "transfers-out", transfersText(o.TransfersOut), transfersText(n.TransfersOut))
 }
@@ -296,6 +297,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
 			d.set(object, "case", o.Case.String(), n.Case.String())
 			d.set(object, "directory-conflict", o.DirectoryConflict.String(), n.DirectoryConflict.String())
+			d.set(object, "breaker", o.Breaker.String(), n.Breaker.String())
 			d.set(object, "owners", o.Owners.String(), n.Owners.String())
 			d.set(object, "attributes", strings.Join(o.Attributes, ", "), strings.Join(n.Attributes, ", "))
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))

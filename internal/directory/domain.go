@@ -28,6 +28,9 @@ const (
 	// DefaultTransfers is how many transfers go on at once, in each direction
 	// (MS-FRS2 servers have 16).
 	DefaultTransfers = 16
+	// DefaultClockSkew is by how much the clock of a server may differ from its
+	// partners'.
+	DefaultClockSkew = 5 * time.Minute
 	MaxTransfers     = 256
 )
 
@@ -73,6 +76,16 @@ type Server struct {
 	LogLevel LogLevel
 	// TransfersIn and TransfersOut bound the transfers of contents at once.
 	TransfersIn, TransfersOut uint64
+	// ClockSkew is by how much its clock may differ from a partner's; 0 is the default.
+	ClockSkew time.Duration
+}
+
+// MaxSkew is by how much its clock may differ from a partner's.
+func (s *Server) MaxSkew() time.Duration {
+	if s.ClockSkew == 0 {
+		return DefaultClockSkew
+	}
+	return s.ClockSkew
 }
 
 // LogLevel says how much a member logs.
@@ -208,6 +221,23 @@ func (c DirectoryConflict) String() string {
 	return "merge"
 }
 
+// Breaker says whether members hold a server that replaces or deletes much at once.
+type Breaker uint8
+
+// Whether they do.
+const (
+	BreakerOn Breaker = iota
+	BreakerOff
+)
+
+// String gives the word of the document.
+func (b Breaker) String() string {
+	if b == BreakerOff {
+		return "off"
+	}
+	return "on"
+}
+
 // Owners says in which form owners and groups replicate.
 type Owners uint8
 
@@ -253,6 +283,7 @@ type Folder struct {
 	Case    Case
 	// DirectoryConflict is what becomes of directories that meet under one name.
 	DirectoryConflict DirectoryConflict
+	Breaker           Breaker
 	Owners            Owners
 	// Attributes are the kinds of extended attributes that replicate besides those
 	// that always do, in order.

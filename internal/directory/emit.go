@@ -92,6 +92,9 @@ func canonical(d *Domain) *node {
 			if s.LogLevel != LogDefault {
 				e.put("log-level", word(s.LogLevel.String()))
 			}
+			if s.MaxSkew() != DefaultClockSkew {
+				e.put("clock-skew", word(FormatDuration(s.ClockSkew)))
+			}
 			if s.TransfersIn != DefaultTransfers && s.TransfersIn != 0 {
 				e.put("transfers-in", number(s.TransfersIn))
 			}
@@ -231,6 +234,9 @@ func canonicalFolder(f *Folder) *node {
 	}
 	if f.DirectoryConflict != DirectoryMerge {
 		b.put("directory-conflict", word(f.DirectoryConflict.String()))
+	}
+	if f.Breaker != BreakerOn {
+		b.put("breaker", word(f.Breaker.String()))
 	}
 	if f.Owners != OwnersNumeric {
 		b.put("owners", word(f.Owners.String()))

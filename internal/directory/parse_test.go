@@ -107,6 +107,7 @@ func TestAllValuesAreRead(t *testing.T) {
 	docs.Members = []*Membership{branch, hub}
 	media.Case, media.Rest, media.CaptureBusy, media.TombstoneLifetime = CaseInsensitive, 5*time.Minute, time.Hour, 90*24*time.Hour
 	media.DirectoryConflict = DirectoryMorph
+	media.Breaker = BreakerOff
 	media.Owners, media.Attributes = OwnersByName, []string{AttributeCapability, AttributeSELinux}
 	media.Filters = Filters{Files: []string{"*.part"}, Directories: []string{"cache"}}
 	mhub, mlab := NewMembership("hub", "/srv/media files/ä"), NewMembership("lab", "/data/media")

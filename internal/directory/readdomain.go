@@ -85,6 +85,7 @@ func (r *reader) server(name string, n *node, path string) *Server {
 				}
 			}
 		},
+		"clock-skew":    r.duration(&s.ClockSkew, time.Second, day, false),
 		"transfers-in":  r.transferLimit(&s.TransfersIn),
 		"transfers-out": r.transferLimit(&s.TransfersOut),
 	})
@@ -251,6 +252,7 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 		},
 		"case":               func(n *node, p string) { r.caseRule(n, p, &f.Case) },
 		"directory-conflict": func(n *node, p string) { r.directoryConflict(n, p, &f.DirectoryConflict) },
+		"breaker":            func(n *node, p string) { r.breaker(n, p, &f.Breaker) },
 		"owners":             func(n *node, p string) { r.owners(n, p, &f.Owners) },
 		"attributes":         func(n *node, p string) { r.attributes(n, p, &f.Attributes) },
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
@@ -284,6 +286,18 @@ func (r *reader) directoryConflict(n *node, path string, to *DirectoryConflict) 
 		*to = DirectoryMorph
 	default:
 		r.bad(n, path, fmt.Sprintf("directory-conflict is %s", quote(s)), "write merge or morph"+didYouMean(s, []string{"merge", "morph"}))
+	}
+}
+
+func (r *reader) breaker(n *node, path string, to *Breaker) {
+	switch s, ok := r.str(n, path, "on"); {
+	case !ok:
+	case s == "on":
+		*to = BreakerOn
+	case s == "off":
+		*to = BreakerOff
+	default:
+		r.bad(n, path, fmt.Sprintf("breaker is %s", quote(s)), "write on or off"+didYouMean(s, []string{"on", "off"}))
 	}
 }
 

@@ -63,7 +63,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		switch {
 		case c.Mint:
 			f.clothe(&c.Update)
-			c.Update, c.Mint = c.Minted(f.next(), f.now()), false
+			c.Update, c.Mint = c.Minted(f.next(), f.mint()), false
 		case c.Was.Provisional && !c.Drop && !c.Update.Present && c.Update.GVSN == c.Was.GVSN:
 			c.Update.GVSN = f.st.Next() // another version of what nobody else ever sees
 		}

@@ -452,7 +452,7 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	case f.phase == store.PhaseInitialBuild:
 		rec.Fence = repl.FenceInitialBuild
 	}
-	now := f.now()
+	now := f.mint()
 	if d.MtimeOnly && prior != nil {
 		now = 0 // an mtime alone is no later than what others did unseen: it would undo their moves
 	}

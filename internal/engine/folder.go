@@ -26,17 +26,21 @@ import (
 
 // Config is what the directory says of this member of the folder.
 type Config struct {
-	Folder      repl.FolderID
-	Name        string // GROUP/FOLDER, for people
-	Self        repl.MemberID
-	Membership  repl.GUID
-	Path        string
-	Primary     bool
-	ReadOnly    bool
+	Folder     repl.FolderID
+	Name       string // GROUP/FOLDER, for people
+	Self       repl.MemberID
+	Membership repl.GUID
+	Path       string
+	Primary    bool
+	ReadOnly   bool
+	// Follow is the partner whose tree a folder without records takes over; zero:
+	// that of any upstream.
+	Follow      repl.MemberID
 	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
 	Morph       bool // of two directories of one name both stay, one renamed
+	Breaker     Breaker
 	// TombstoneLifetime is how long a deleted object may come back to life under
 	// its name; 0: for ever.
 	TombstoneLifetime time.Duration
@@ -88,6 +92,8 @@ type Env struct {
 	Now     func() repl.Time
 	// Directory changes what the domain says of members; nil: nothing is evicted.
 	Directory Directory
+	// Clock is what updates are stamped with, by Clamp; nil: Now.
+	Clock func() repl.Time
 	// Upstream returns the session with a partner, nil if there is none.
 	Upstream func(repl.MemberID) Upstream
 	// Drain returns when everything that the journal had seen is handed out.
@@ -126,6 +132,7 @@ type Folder struct {
 	cfg  Config
 	st   *store.Folder
 	now  func() repl.Time
+	mint func() repl.Time // the clock of updates of ours
 	find Findings
 	// touches is the environment's.
 	touches *touches
@@ -159,6 +166,11 @@ type Folder struct {
 	undoAfter map[repl.Place]repl.Time // when users' changes may be undone again
 	// refused are those changes, until they are undone, by their objects.
 	refused map[repl.UID]capture.Draft
+	fencing *fencing                     // nil: no authoritative restore is under way
+	waves   map[version.Originator]*wave // what originators did lately to live files
+	holds   []store.Hold                 // as stored
+	// toldHolds are the originators whose holds are a finding now.
+	toldHolds map[version.Originator]bool
 
 	unclean    bool // the walk follows an unclean stop (rule 19)
 	doubt      capture.Doubt
@@ -203,7 +215,7 @@ type Folder struct {
 // New makes the state machine over an opened store. Start is its first event.
 func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
 	f := &Folder{
-		cfg: cfg, st: st, now: now, find: find,
+		cfg: cfg, st: st, now: now, mint: now, find: find,
 		looking: make(map[repl.UID]uint64),
 		later:   make(map[spot]laterName),
 		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
@@ -215,12 +227,14 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		lacks:   make(map[version.GVSN]bool),
 		seconds: make(map[repl.Place]map[string]bool),
 		touches: new(touches),
+		waves:   make(map[version.Originator]*wave), holds: st.State().Holds,
 	}
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
 		f.links[m] = &link{member: m}
 	}
+	f.tellHolds()
 	return f
 }
 
@@ -252,6 +266,7 @@ func (f *Folder) schedule() {
 	f.advancePhase()
 	f.startEvacuating()
 	f.startLagging()
+	f.startFencing()
 	f.startMending()
 	f.retryFold()
 	f.startShowing()

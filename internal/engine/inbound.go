@@ -23,6 +23,7 @@ const (
 	maxRounds      = 8             // questions by UID for one page
 	backoffFirst   = 50 * time.Millisecond
 	backoffLast    = 30 * time.Second
+	heldLast       = 10 * time.Minute // between questions for what is held alone
 )
 
 // link is what this member knows of one upstream partner.
@@ -50,6 +51,8 @@ type link struct {
 	stateAt   repl.Time // when it is told next what members cover
 	saved     uint64    // bytes of content that did not have to come
 	similar   uint64    // of them, those that other files held
+	// originator is the partner's own, zero as long as it has not said.
+	originator version.Originator
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -69,6 +72,8 @@ type diff struct {
 	heldOut version.Vector
 	floor   version.Vector    // what the partner has collected and this member does not cover
 	records map[repl.UID]bool // asked for by UID
+	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
+	barred  map[repl.UID]bool // objects of which the partner has nothing but that
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -100,7 +105,7 @@ func (f *Folder) startAsking() {
 	}
 	for _, m := range f.cfg.Upstreams {
 		l := f.links[m]
-		if !l.up || l.asking || l.notBefore > f.now() {
+		if !l.up || l.asking || l.notBefore > f.now() || f.followsOther(m) {
 			continue
 		}
 		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
@@ -145,6 +150,15 @@ func (f *Folder) askAgain(l *link) {
 	if l.asking && l.ask != nil && l.ask.Request.Wait {
 		l.ask.again()
 	}
+}
+
+// followsOther reports whether the initial sync takes over another partner's tree.
+func (f *Folder) followsOther(m repl.MemberID) bool {
+	if f.phase != store.PhaseInitialSync {
+		return false
+	}
+	to := f.st.State().Partner
+	return to != m && f.links[to] != nil
 }
 
 // carries reports whether plans of a partner's updates are under way.
@@ -222,10 +236,10 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		return false
 	}
 	if l.diff == nil {
-		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool)}
+		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool), onHold: make(version.Vector), barred: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
-	l.known = page.Vector
+	l.known, l.originator = page.Vector, page.Originator
 	f.heard(l.member, page.Vector)
 	return true
 }
@@ -242,7 +256,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if len(free) == 0 {
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	uids := make([]repl.UID, len(free))
@@ -265,7 +279,7 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	}
 	f.stats.verdicts(&plan)
 	asks := len(plan.Need) > 0
-	need := slices.DeleteFunc(plan.Need, f.flight.holds) // the answer could not be heard
+	need := slices.DeleteFunc(plan.Need, func(uid repl.UID) bool { return f.flight.holds(uid) || d.barred[uid] }) // the answer could not be heard
 	switch {
 	case len(need) > 0 && round < maxRounds && l.up:
 		l.asking = true
@@ -364,6 +378,7 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		// the partner lose that, nobody would ask for the other again (rule 1).
 		d.heldOut = d.heldOut.Union(d.vector.Minus(f.st.Vector()).Minus(d.failed))
 	}
+	f.holdVersions(d)
 	join := d.vector.Minus(d.failed).Minus(d.heldOut)
 	if !f.st.Vector().Covers(join) {
 		if f.storeFailed(f.st.Put(&store.Batch{Join: join, NoSync: true})) {
@@ -371,13 +386,18 @@ func (f *Folder) endDiff(l *link, complete bool) {
 		}
 		f.notify = true
 	}
+	f.holdsOver()
 	l.held, l.heldOut = d.failed.Minus(f.st.Vector()), d.heldOut
 	l.idle = len(l.held) == 0
 	if !l.idle {
 		// What was left out of the question already waits for its time; only a
 		// new failure sets one.
 		if now := f.now(); l.retryAt <= now && len(d.failed.Minus(d.leftOut)) > 0 {
-			l.retryWait = min(max(2*l.retryWait, backoffFirst), backoffLast)
+			last := backoffLast
+			if len(d.failed.Minus(d.onHold)) == 0 {
+				last = heldLast
+			}
+			l.retryWait = min(max(2*l.retryWait, backoffFirst), last)
 			if f.lags(l) {
 				l.retryWait = min(l.retryWait, lagAfter)
 			}

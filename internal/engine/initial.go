@@ -61,7 +61,7 @@ func (e treeSynced) apply(f *Folder) {
 
 func (f *Folder) enter(p store.Phase) {
 	st := f.st.State()
-	st.Phase, st.Since = p, f.now()
+	st.Phase, st.Since, st.Partner = p, f.now(), repl.MemberID{}
 	if f.storeFailed(f.st.Put(&store.Batch{State: &st})) {
 		return
 	}

@@ -83,6 +83,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	}
 	f := New(cfg, env.Store, env.Now, find)
 	f.touches = &env.touches
+	if env.Clock != nil {
+		f.mint = env.Clock
+	}
 	if err := errors.Join(f.loadCovers(), f.tellAllLong()); err != nil {
 		return nil, err
 	}
@@ -118,7 +121,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 // everybody else's is compared with it. A member without partners is alone and
 // thereby primary.
 func (f *Folder) begin(st *store.State) {
-	st.Phase = store.PhaseInitialSync
+	st.Phase, st.Partner = store.PhaseInitialSync, f.cfg.Follow
 	if len(f.cfg.Upstreams) == 0 || f.cfg.Primary && !st.Rebuilt {
 		st.Phase, st.Primary = store.PhaseInitialBuild, true
 	}

@@ -354,6 +354,12 @@ func (r *Runner) between(ctx context.Context, fn func(*Folder)) error {
 	}
 }
 
+// DecideHold releases or rejects what is held of an originator.
+func (r *Runner) DecideHold(ctx context.Context, o version.Originator, reject bool) error {
+	var err error
+	return errors.Join(r.between(ctx, func(f *Folder) { err = f.decideHold(o, reject) }), err)
+}
+
 func (r *Runner) stoppedErr() error {
 	return errors.Join(fmt.Errorf("folder %s is not running", r.cfg.Name), r.err)
 }

@@ -87,7 +87,7 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 		limit = pageUpdates
 	}
 	want := snap.vector.Minus(req.LeaveOut())
-	page := &wire.DiffPage{Vector: snap.vector, Phase: phase, Packed: req.Packed, Floor: floor}
+	page := &wire.DiffPage{Vector: snap.vector, Phase: phase, Packed: req.Packed, Floor: floor, Originator: s.env.Store.State().Originator}
 	if len(want) > 0 {
 		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)
 	}

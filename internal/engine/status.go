@@ -21,6 +21,9 @@ type Stats struct {
 	Redecided    uint64 // installs that met a changed tree
 	Collected    uint64 // tombstones that were old and known to all
 	Kept         uint64 // objects put into the conflict store
+	Fenced       uint64 // updates of authoritative restores
+	Held         uint64 // times that an originator was held (rule 27)
+	Rejected     uint64 // updates answered by ours, because they were rejected
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	conflicts    uint64 // versions kept that lost one
@@ -58,6 +61,8 @@ type LinkStatus struct {
 	Pending int            // updates on their way
 	Saved   uint64         // bytes of content from it that did not have to come
 	Similar uint64         // of them, those that other files held
+	// Originator is the partner's own; zero where it has not said.
+	Originator version.Originator
 }
 
 // Status is a picture of the folder after a step.
@@ -77,6 +82,7 @@ type Status struct {
 	Partners  map[repl.MemberID]version.Vector // what downstream partners know
 	Counts    store.Counts
 	Stats     Stats
+	Holds     []Hold
 	LastError string
 	Rebuild   bool
 }
@@ -118,6 +124,9 @@ func (f *Folder) Status() Status {
 			s.Evicted = append(s.Evicted, m.Server)
 		}
 	}
+	for i := range f.holds {
+		s.Holds = append(s.Holds, Hold{f.holds[i], f.heldUpdates(&f.holds[i])})
+	}
 	for _, l := range f.later {
 		if l.open {
 			s.Open++
@@ -129,7 +138,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

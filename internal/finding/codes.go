@@ -53,6 +53,7 @@ const (
 	NoPrimary                Code = "no-primary"
 	SecondPrimary            Code = "second-primary"
 	InitialSyncWaiting       Code = "initial-sync-waiting"
+	MassChangeHeld           Code = "mass-change-held"
 	ConflictKept             Code = "conflict-kept"
 	PreexistingKept          Code = "preexisting-kept"
 	LocalChangeUndone        Code = "local-change-undone"

@@ -193,7 +193,7 @@ var kinds = []Kind{
 		ClockAhead, Warning,
 		"the clock of this server is ahead of its partners",
 		"Set the clock and run a time service.",
-		"What this member makes is stamped no later than its partners' clocks, so that it does not win conflicts unfairly.",
+		"It is ahead of the named partner by more than clock-skew (5 minutes). Where it is ahead of all partners, what this member makes is stamped by theirs, so that it does not win conflicts unfairly.",
 	},
 	{
 		ClockBehind, Warning,
@@ -316,6 +316,12 @@ var kinds = []Kind{
 		"the initial sync waits for a partner",
 		"Start a partner that is Normal for this folder, or the primary member.",
 		"This member sends nothing of its own before it has compared its tree with a partner that has finished.",
+	},
+	{
+		MassChangeHeld, Error,
+		"a server replaced or deleted much of the folder, and is held",
+		"Look at what happened there; then `dfs held release GROUP/FOLDER` lets it go on, `dfs held reject GROUP/FOLDER` restores what this member has, on every member.",
+		"One originator replaced the content of, or deleted, more than 30 % of the folder's files within ten minutes. From there on nothing of it is installed on this member, through any partner, nor what rests on it; everything else goes on.",
 	},
 	{
 		ConflictKept, Info,

@@ -91,13 +91,20 @@ func (s *Set) Clear(code Code, object string) (Finding, bool) {
 	return s.removeLocked(key{code, bound(object)})
 }
 
+// within reports whether a condition is about an object, something in it
+// ("projects/docs:a/b"), or it and somebody ("projects/docs from branch").
+func (k key) within(object string) bool {
+	rest, ok := strings.CutPrefix(k.object, object)
+	return ok && (rest == "" || rest[0] == ':' || rest[0] == ' ')
+}
+
 // ClearObject ends every condition of the object and of whatever lies inside
 // it ("projects/docs" takes "projects/docs:a/b" along), for an object that is
 // gone or starts afresh. It returns what was cleared in the order of List.
 func (s *Set) ClearObject(object string) []Finding {
 	object = bound(object)
 	return s.clearIf(func(k key) bool {
-		return k.object == object || object != "" && strings.HasPrefix(k.object, object+":")
+		return object == "" && k.object == "" || object != "" && k.within(object)
 	})
 }
 
@@ -108,7 +115,7 @@ func (s *Set) ClearCode(code Code, object string) []Finding {
 	object = bound(object)
 	return s.clearIf(func(k key) bool {
 		return k.code == code &&
-			(object == "" || k.object == object || strings.HasPrefix(k.object, object+":"))
+			(object == "" || k.within(object))
 	})
 }
 

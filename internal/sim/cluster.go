@@ -39,6 +39,7 @@ type Cluster struct {
 	still    bool            // users have gone home
 	script   bool            // users do only what a test lets them do
 	faulty   bool            // streams are cut in the middle
+	restores bool            // operators restore trees
 	restored bool            // servers are put back to images of before
 	alone    bool            // only the first member has users
 	names    []string        // what users call things
@@ -84,9 +85,15 @@ type Member struct {
 	counts  [repl.Verdicts]uint64    // the folder's verdicts that are counted already
 	// redecided of the folder's installs are counted already.
 	redecided, reanimated, collected uint64
-	running                          engine.Action // nil: none
-	losing                           bool          // its session is lost
-	mounts                           []string      // directories that something is mounted over
+	// held is what the breaker held after the last step; trips and rejected are
+	// counted already.
+	held            map[version.Originator]uint64
+	trips, rejected uint64
+	fenced          uint64        // counted already
+	running         engine.Action // nil: none
+	fast            time.Duration // by how much its clock runs ahead
+	losing          bool          // its session is lost
+	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
 	promises bool
@@ -148,7 +155,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 				m.cfg.Downstreams = append(m.cfg.Downstreams, repl.MemberID{byte(j + 1)})
 			}
 		}
-		m.disk = disk.New(c.rnd.Uint64(), c.clock)
+		m.disk = disk.New(c.rnd.Uint64(), m.now)
 		m.kv = store.NewMemory()
 		c.members = append(c.members, m)
 	}
@@ -158,6 +165,26 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 func (c *Cluster) clock() repl.Time {
 	c.now += 1000
 	return c.now
+}
+
+// now is the member's own clock.
+func (m *Member) now() repl.Time { return m.c.clock() + repl.Time(m.fast) }
+
+// maxSkew is by how much clocks may differ.
+const maxSkew = 5 * time.Minute
+
+// mint is the clock of what the member mints.
+func (m *Member) mint() repl.Time {
+	var ahead []time.Duration
+	for _, id := range m.cfg.Upstreams {
+		ahead = append(ahead, m.fast-m.c.byID(id).fast)
+	}
+	now := m.now()
+	got := engine.Clamp(now, ahead, maxSkew)
+	if got != now {
+		m.c.Count.Clamped++
+	}
+	return got
 }
 
 // Read makes the run's chance a source of identifiers.
@@ -194,7 +221,7 @@ func (m *Member) start() error {
 	}
 	vol := m.disk.Open()
 	m.env = &engine.Env{
-		Volume: vol, Store: st, Now: m.c.clock,
+		Volume: vol, Store: st, Now: m.now, Clock: m.mint,
 		Directory: domain{m}, Upstream: m.upstream, Drain: func() error { return nil },
 	}
 	m.env.Keep = preserve.Open(vol)
@@ -213,6 +240,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
+	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return m.remedy(err)
@@ -251,6 +279,7 @@ func (m *Member) step(ev engine.Event) {
 		m.news(before)
 	}
 	m.collects()
+	m.heldStays(before)
 }
 
 // connect tells members which sessions stand.
@@ -341,8 +370,11 @@ func (m *Member) waits(t *task) bool {
 	if t.asked < up.born { // who waits is woken when a folder ends
 		return false
 	}
-	if ask.Over(m.c.now) {
+	if ask.Over(m.c.now + repl.Time(m.fast)) {
 		return false
+	}
+	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
+		return false // a question is answered after ten seconds, news or not: the partner gave its records up
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }

@@ -32,6 +32,9 @@ type Counters struct {
 	Stale                                               int            // of them, those that a partner refused a diff
 	Away                                                int            // times that a member was away while days went by
 	Short                                               int            // updates that came short: the mtime alone had changed
+	Rejected                                            int            // updates answered because they were rejected
+	Clamped                                             int            // times that a fast clock was not believed
+	Fenced, Replaced                                    int            // updates of authoritative restores, and trees given up for another's
 	Rules                                               [28]int
 }
 
@@ -44,6 +47,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
+		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
 	} {
 		*n.to += *n.from
 	}
@@ -70,6 +74,8 @@ func (m *Member) tally() {
 	m.c.Count.Redecided += int(stats.Redecided - m.redecided)
 	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
 	m.c.Count.Collected += int(stats.Collected - m.collected)
+	m.c.Count.Fenced += int(stats.Fenced - m.fenced)
+	m.fenced = stats.Fenced
 	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
 }
 
@@ -124,6 +130,7 @@ func (s *Counters) Table() []Row {
 		Row{"rules 4 and 9: questions by UID", s.Asked},
 		Row{"rule 5: a greater version that had not seen the other", s.Rules[5]},
 		Row{"rule 6: updates made over another", s.Rules[6]},
+		Row{"rule 6: clocks that run ahead", s.Clamped},
 		Row{"rule 7: losers of a name replaced", s.Rules[7]},
 		Row{"rule 8: heirs", s.Rules[8]},
 		Row{"rule 10: contents that the winner had not seen", s.Rules[10]},
@@ -145,6 +152,10 @@ func (s *Counters) Table() []Row {
 		Row{"rule 25: evicted members back in", s.Readmitted},
 		Row{"rule 25: members that started anew", s.Anew},
 		Row{"rule 25: diffs refused below the floor", s.Stale},
+		Row{"updates of authoritative restores", s.Fenced},
+		Row{"trees given up for another member's", s.Replaced},
+		Row{"rule 27: originators held", s.Rules[27]},
+		Row{"rule 27: updates rejected", s.Rejected},
 	)
 }
 

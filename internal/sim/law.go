@@ -117,6 +117,8 @@ func (m *Member) follows(u *repl.Update) {
 		c.unlawful(m, u, "it was %s (rules 6 and 7)", c.describe(&was))
 	}
 	switch {
+	case own && u.Clock > max(was.Clock+1, c.now+repl.Time(maxSkew)):
+		c.unlawful(m, u, "its clock runs ahead of everybody's (rule 6)")
 	case own && u.Fence < was.Fence:
 		c.unlawful(m, u, "its fence sinks (rule 6)")
 	case own:

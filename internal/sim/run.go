@@ -32,6 +32,9 @@ type Plan struct {
 	Rollback bool // servers are put back to images of before
 	Morph    bool // of two directories of one name both stay
 	Months   bool // months go by, members are away for long, and tombstones go
+	Fast     bool // one member's clock runs far ahead
+	Restores bool // operators make trees win, or take others'
+	Breaker  bool // the breaker trips on a few files, and operators decide
 	Trace    bool // remember what happens
 }
 
@@ -40,6 +43,10 @@ type Plan struct {
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
+	c.restores = p.Restores
+	if p.Fast {
+		c.members[c.rnd.IntN(len(c.members))].fast = time.Duration(1+c.rnd.IntN(2000)) * time.Hour
+	}
 	if p.Edits {
 		c.habits, c.tail = &editors, longTail
 	}
@@ -57,6 +64,9 @@ func Run(p Plan) (c *Cluster, err error) {
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
+		if p.Breaker {
+			m.cfg.Breaker = smallBreaker
+		}
 	}
 	if p.Months {
 		c.live(60 * 24 * time.Hour)
@@ -118,6 +128,12 @@ func (c *Cluster) chance(faults bool) error {
 		return m.refilter(c.filters[0])
 	case c.rnd.IntN(300) == 0 && c.allNormal(): // the domain's is always the first
 		c.filters[0], c.filters[1] = c.filters[1], c.filters[0]
+	}
+	if m.cfg.Breaker.Percent > 0 && c.rnd.IntN(40) == 0 {
+		m.decideOn(c.rnd.IntN(2) == 0)
+	}
+	if c.restores && c.rnd.IntN(25) == 0 {
+		return c.restore(m)
 	}
 	if c.restored {
 		if err := c.past(m); err != nil || m.folder == nil {
@@ -371,6 +387,11 @@ func (c *Cluster) settle() error {
 			}
 			if err := c.stopped(); err != nil {
 				return err
+			}
+		}
+		for _, m := range c.members {
+			if len(m.held) > 0 {
+				m.decideOn(c.rnd.IntN(2) == 0)
 			}
 		}
 		if quiet++; busy || !c.settled() {

@@ -34,6 +34,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	read-only NAME             its users may change nothing
 //	narrow NAME N              its disk holds names of at most N bytes
 //	morph, fold                directory-conflict: morph; case: insensitive
+//	breaker                    it trips when a third of more than two files change
 //	start [NAME …]             the members begin; what users did before was there before
 //	apart [NAME NAME]          no connection, or none between these two
 //	together                   all connections
@@ -57,6 +58,10 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	NAME gets-back database    of the backup, or tree, or all; it does not run
 //	NAME gets-database-of NAME as it was backed up
 //	NAME is taken-anew         as docs/operations.md says of a tree restored whole
+//	NAME runs-ahead DURATION   its clock, from the start on
+//	NAME restores PATH         what it has there wins
+//	NAME follows NAME          it takes over the other's tree
+//	NAME releases              NAME rejects                what it holds
 //
 //	tree [NAME]                names, types, contents; once if all have the same
 //	preserved                  what the conflict stores hold
@@ -65,6 +70,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the conversation scripts c
 //	evicted                    whom the directory has put out
 //	made                       of how many objects each has made a version since it was asked last
 //	travelled                  how many contents have travelled since it was asked last
+//	held                       what members hold, and what was decided and is still to come
 //	findings                   what the members have to say
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -227,6 +233,11 @@ func (s *script) command(line string) ([]string, error) {
 	case "morph":
 		for _, m := range s.c.members {
 			m.cfg.Morph = true
+		}
+		return nil, nil
+	case "breaker":
+		for _, m := range s.c.members {
+			m.cfg.Breaker = engine.Breaker{Files: 2, Percent: 33, Within: 10 * time.Minute}
 		}
 		return nil, nil
 	case "fold":
@@ -422,6 +433,18 @@ func (s *script) user(m *Member, verb string, w []string) error {
 			return nil
 		}
 		return err
+	case "runs-ahead":
+		d, err := time.ParseDuration(arg(0))
+		m.fast = d
+		return err
+	case "restores":
+		m.events = append(m.events, engine.Authorize{Path: arg(0)})
+		return nil
+	case "follows":
+		return m.takeOver(s.c.members[s.names[arg(0)]])
+	case "releases", "rejects":
+		m.decideOn(verb == "rejects")
+		return nil
 	}
 	return errors.New("no such verb")
 }
@@ -473,16 +496,47 @@ func (s *script) print(w []string) ([]string, error) {
 		return s.count(), nil
 	case "travelled":
 		return []string{s.contents()}, nil
+	case "held":
+		return s.heldOriginators(), nil
 	case "findings":
 		var out []string
 		for _, m := range s.c.members {
 			for _, f := range slices.Sorted(maps.Keys(m.found)) {
+				for o, name := range s.authors() {
+					f = strings.ReplaceAll(f, o.String(), name)
+				}
 				out = append(out, s.members[m.index]+": "+f)
 			}
 		}
 		return orNothing(out), nil
 	}
 	return nil, errors.New("no such command")
+}
+
+// heldOriginators lists what the breakers of the members hold.
+func (s *script) heldOriginators() []string {
+	var out []string
+	author := s.authors()
+	for _, m := range s.c.members {
+		if m.folder == nil {
+			continue
+		}
+		for _, h := range m.folder.Status().Holds {
+			out = append(out, fmt.Sprintf("%s: %s %v, %d of %d files replaced, %d deleted", s.members[m.index], author[h.Originator], h.Decision, h.Replaced, h.Live, h.Deleted))
+		}
+	}
+	return orNothing(out)
+}
+
+// authors names the originators of the running members.
+func (s *script) authors() map[version.Originator]string {
+	author := make(map[version.Originator]string)
+	for _, m := range s.c.members {
+		if m.folder != nil {
+			author[m.env.Store.State().Originator] = s.members[m.index]
+		}
+	}
+	return author
 }
 
 func orNothing(lines []string) []string {
@@ -564,14 +618,11 @@ func (s *script) preserved() ([]string, error) {
 // records lists what the first running member has on record.
 func (s *script) records() []string {
 	var out []string
-	author := make(map[version.Originator]string)
+	author := s.authors()
 	var at *Member
 	for _, m := range s.c.members {
-		if m.folder != nil {
-			author[m.env.Store.State().Originator] = s.members[m.index]
-			if at == nil {
-				at = m
-			}
+		if m.folder != nil && at == nil {
+			at = m
 		}
 	}
 	name := func(uid repl.UID) string {

@@ -214,6 +214,35 @@ func TestSpellingsOfOneMember(t *testing.T) {
 	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
 }
 
+// TestMassChanges: whoever replaces or deletes much is held, and released or
+// rejected.
+func TestMassChanges(t *testing.T) {
+	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 2400, Faults: true, Breaker: true})
+}
+
+// TestMassChangesOfEditors: much is edited, and what rests on it is edited elsewhere.
+func TestMassChangesOfEditors(t *testing.T) {
+	play(t, 200, Plan{Members: 2, Topology: Mesh, Steps: 2400, Breaker: true, Edits: true})
+}
+
+func TestMassChangesInAChain(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Chain, Steps: 2400, Faults: true, Breaker: true})
+}
+
+// TestFastClocks: one member's clock runs ahead, by an hour or by months.
+func TestFastClocks(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Fast: true})
+}
+
+// TestRestores: trees are made to win on purpose, and given up for others'.
+func TestRestores(t *testing.T) {
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true})
+}
+
+func TestRestoresOfTwo(t *testing.T) {
+	play(t, 100, Plan{Members: 2, Topology: Mesh, Steps: 1200, Restores: true})
+}
+
 func TestReadOnlyMember(t *testing.T) {
 	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
 }

@@ -50,6 +50,7 @@ type State struct {
 	Rebuilt      bool          // the records were lost once: nothing found here is authoritative
 	EpochSettled bool          // the marker in the tree carries Epoch
 	Folds        bool          // names are compared folded, and every place has its row: see Fold
+	Holds        []Hold        // originators that the breaker holds, and decisions on them
 	Missing      bool          // objects that are to be on this disk may not be: they are looked for
 }
 
@@ -74,6 +75,7 @@ const (
 	stateEpochSettled
 	stateFolds
 	stateMissing
+	stateHolds = 32
 )
 
 // appendState appends the value of the state row.
@@ -104,6 +106,7 @@ func appendState(b []byte, s *State) []byte {
 	e.bool(stateEpochSettled, s.EpochSettled)
 	e.bool(stateFolds, s.Folds)
 	e.bool(stateMissing, s.Missing)
+	e.bytes(stateHolds, appendHolds(nil, s.Holds))
 	return e.b
 }
 
@@ -156,6 +159,8 @@ func decodeState(b []byte) (State, error) {
 			s.Folds = d.bool()
 		case stateMissing:
 			s.Missing = d.bool()
+		case stateHolds:
+			s.Holds = decodeHolds(d)
 		default:
 			d.fail(fmt.Errorf("unknown tag"))
 		}

@@ -83,6 +83,9 @@ func (m *DiffPage) append(b []byte) ([]byte, error) {
 		Floor: floor, Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
 		CursorOriginator: encodeOriginator(m.Cursor), CursorVersion: m.Cursor.Version, Phase: uint32(m.Phase),
 	}
+	if !m.Originator.IsZero() {
+		p.Originator = m.Originator[:]
+	}
 	if m.Packed {
 		if packed := packPage(page); packed != nil {
 			p.Page, p.Packed, p.Raw = nil, packed, uint32(len(page))
@@ -112,7 +115,15 @@ func (m *DiffPage) decode(b []byte) error {
 		floor, err7 = version.DecodeVector(p.Floor)
 	}
 	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor, Touches: short.touches, Salt: short.salt}
-	return errors.Join(err1, err2, err3, err4, err5, err6, err7)
+	var err8 error
+	switch len(p.Originator) {
+	case 0:
+	case len(m.Originator):
+		m.Originator = version.Originator(p.Originator)
+	default:
+		err8 = fmt.Errorf("originator of %d bytes", len(p.Originator))
+	}
+	return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8)
 }
 
 // Type returns TypeRecordsRequest.

@@ -332,6 +332,8 @@ type DiffPage struct {
 	// Floor is the upstream's, if the requester does not cover it and is in its
 	// initial sync (rule 25); else empty.
 	Floor version.Vector
+	// Originator is that of the member that answers; zero where it does not say.
+	Originator version.Originator
 }
 
 // RecordsRequest asks for the current records of objects.

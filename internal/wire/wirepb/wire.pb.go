@@ -802,6 +802,7 @@ type DiffPage struct {
 	Packed           []byte                 `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"` // zstd of a Page, in place of page
 	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
 	Floor            []byte                 `protobuf:"bytes,10,opt,name=floor,proto3" json:"floor,omitempty"`
+	Originator       []byte                 `protobuf:"bytes,11,opt,name=originator,proto3" json:"originator,omitempty"` // of the member that answers
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -902,6 +903,13 @@ func (x *DiffPage) GetRaw() uint32 {
 func (x *DiffPage) GetFloor() []byte {
 	if x != nil {
 		return x.Floor
+	}
+	return nil
+}
+
+func (x *DiffPage) GetOriginator() []byte {
+	if x != nil {
+		return x.Originator
 	}
 	return nil
 }
@@ -2284,7 +2292,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06packed\x18\n" +
 	" \x01(\bR\x06packed\x12\x14\n" +
 	"\x05floor\x18\v \x01(\fR\x05floor\x12\x18\n" +
-	"\atouches\x18\f \x01(\bR\atouches\"\x90\x02\n" +
+	"\atouches\x18\f \x01(\bR\atouches\"\xb0\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2296,7 +2304,10 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06packed\x18\b \x01(\fR\x06packed\x12\x10\n" +
 	"\x03raw\x18\t \x01(\rR\x03raw\x12\x14\n" +
 	"\x05floor\x18\n" +
-	" \x01(\fR\x05floor\"W\n" +
+	" \x01(\fR\x05floor\x12\x1e\n" +
+	"\n" +
+	"originator\x18\v \x01(\fR\n" +
+	"originator\"W\n" +
 	"\x05Cover\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x126\n" +
 	"\n" +

@@ -78,6 +78,12 @@ const (
 	ControlDomainProcedure = "/dfs.control.v1.Control/Domain"
 	// ControlOrderProcedure is the fully-qualified name of the Control's Order RPC.
 	ControlOrderProcedure = "/dfs.control.v1.Control/Order"
+	// ControlRestoreProcedure is the fully-qualified name of the Control's Restore RPC.
+	ControlRestoreProcedure = "/dfs.control.v1.Control/Restore"
+	// ControlHeldListProcedure is the fully-qualified name of the Control's HeldList RPC.
+	ControlHeldListProcedure = "/dfs.control.v1.Control/HeldList"
+	// ControlHeldDecideProcedure is the fully-qualified name of the Control's HeldDecide RPC.
+	ControlHeldDecideProcedure = "/dfs.control.v1.Control/HeldDecide"
 )
 
 // ControlClient is a client for the dfs.control.v1.Control service.
@@ -118,6 +124,13 @@ type ControlClient interface {
 	// Order pauses what replicates here, opens it in spite of its schedule, or
 	// takes that back.
 	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
+	// Restore makes what this server has win on purpose, or gives it up for another
+	// server's.
+	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
+	// HeldList lists what the breakers of this server's folders hold.
+	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
+	// HeldDecide releases or rejects it.
+	HeldDecide(context.Context, *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error)
 }
 
 // NewControlClient constructs a client for the dfs.control.v1.Control service. By default, it uses
@@ -233,6 +246,24 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Order")),
 			connect.WithClientOptions(opts...),
 		),
+		restore: connect.NewClient[controlpb.RestoreRequest, controlpb.RestoreReply](
+			httpClient,
+			baseURL+ControlRestoreProcedure,
+			connect.WithSchema(controlMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
+		heldList: connect.NewClient[controlpb.HeldListRequest, controlpb.HeldListReply](
+			httpClient,
+			baseURL+ControlHeldListProcedure,
+			connect.WithSchema(controlMethods.ByName("HeldList")),
+			connect.WithClientOptions(opts...),
+		),
+		heldDecide: connect.NewClient[controlpb.HeldDecideRequest, controlpb.HeldListReply](
+			httpClient,
+			baseURL+ControlHeldDecideProcedure,
+			connect.WithSchema(controlMethods.ByName("HeldDecide")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -255,6 +286,9 @@ type controlClient struct {
 	events           *connect.Client[controlpb.EventsRequest, controlpb.EventsReply]
 	domain           *connect.Client[controlpb.DomainRequest, controlpb.DomainReply]
 	order            *connect.Client[controlpb.OrderRequest, controlpb.OrderReply]
+	restore          *connect.Client[controlpb.RestoreRequest, controlpb.RestoreReply]
+	heldList         *connect.Client[controlpb.HeldListRequest, controlpb.HeldListReply]
+	heldDecide       *connect.Client[controlpb.HeldDecideRequest, controlpb.HeldListReply]
 }
 
 // Status calls dfs.control.v1.Control.Status.
@@ -342,6 +376,21 @@ func (c *controlClient) Order(ctx context.Context, req *connect.Request[controlp
 	return c.order.CallUnary(ctx, req)
 }
 
+// Restore calls dfs.control.v1.Control.Restore.
+func (c *controlClient) Restore(ctx context.Context, req *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
+	return c.restore.CallUnary(ctx, req)
+}
+
+// HeldList calls dfs.control.v1.Control.HeldList.
+func (c *controlClient) HeldList(ctx context.Context, req *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return c.heldList.CallUnary(ctx, req)
+}
+
+// HeldDecide calls dfs.control.v1.Control.HeldDecide.
+func (c *controlClient) HeldDecide(ctx context.Context, req *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return c.heldDecide.CallUnary(ctx, req)
+}
+
 // ControlHandler is an implementation of the dfs.control.v1.Control service.
 type ControlHandler interface {
 	// Status describes this member and its folders.
@@ -380,6 +429,13 @@ type ControlHandler interface {
 	// Order pauses what replicates here, opens it in spite of its schedule, or
 	// takes that back.
 	Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error)
+	// Restore makes what this server has win on purpose, or gives it up for another
+	// server's.
+	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
+	// HeldList lists what the breakers of this server's folders hold.
+	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
+	// HeldDecide releases or rejects it.
+	HeldDecide(context.Context, *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error)
 }
 
 // NewControlHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -491,6 +547,24 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Order")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlRestoreHandler := connect.NewUnaryHandler(
+		ControlRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(controlMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlHeldListHandler := connect.NewUnaryHandler(
+		ControlHeldListProcedure,
+		svc.HeldList,
+		connect.WithSchema(controlMethods.ByName("HeldList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlHeldDecideHandler := connect.NewUnaryHandler(
+		ControlHeldDecideProcedure,
+		svc.HeldDecide,
+		connect.WithSchema(controlMethods.ByName("HeldDecide")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dfs.control.v1.Control/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlStatusProcedure:
@@ -527,6 +601,12 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlDomainHandler.ServeHTTP(w, r)
 		case ControlOrderProcedure:
 			controlOrderHandler.ServeHTTP(w, r)
+		case ControlRestoreProcedure:
+			controlRestoreHandler.ServeHTTP(w, r)
+		case ControlHeldListProcedure:
+			controlHeldListHandler.ServeHTTP(w, r)
+		case ControlHeldDecideProcedure:
+			controlHeldDecideHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -602,4 +682,16 @@ func (UnimplementedControlHandler) Domain(context.Context, *connect.Request[cont
 
 func (UnimplementedControlHandler) Order(context.Context, *connect.Request[controlpb.OrderRequest]) (*connect.Response[controlpb.OrderReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Order is not implemented"))
+}
+
+func (UnimplementedControlHandler) Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Restore is not implemented"))
+}
+
+func (UnimplementedControlHandler) HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.HeldList is not implemented"))
+}
+
+func (UnimplementedControlHandler) HeldDecide(context.Context, *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.HeldDecide is not implemented"))
 }
