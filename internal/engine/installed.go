@@ -50,46 +50,9 @@ func (e installed) apply(f *Folder) {
 	f.install = nil
 	b := e.batch
 	e.goneWithin()
-	join, own, hidden := make(version.Vector), f.st.State().Originator, make(map[repl.UID]bool)
-	put := store.Batch{Join: join}
+	put, hidden := store.Batch{Join: make(version.Vector)}, make(map[repl.UID]bool)
 	for i := range b.changes {
-		c := &b.changes[i]
-		err := errors.Join(e.err, e.outcomes[i].Err)
-		f.counted(c, &e.outcomes[i])
-		if intended(c) {
-			put.ClearIntents = append(put.ClearIntents, c.Update.UID)
-		}
-		if err == nil {
-			err = f.stillTaken(b, i, &put)
-		}
-		if err == nil && b.lacks[i] {
-			f.missSome()
-			put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
-			continue
-		}
-		if err != nil {
-			f.failed(b, i, &e.outcomes[i], err)
-			if g := c.Update.GVSN; g.Originator == own && g != c.Was.GVSN {
-				join.Add(g) // minted for nothing: no object has it
-			}
-			continue
-		}
-		f.cleared(c)
-		if c.Content {
-			f.brought(b, i)
-		}
-		f.follow(c)
-		if c.Drop {
-			put.Drop = append(put.Drop, c.Update.UID)
-			if c.Verdict == repl.VerdictUndone {
-				join.Add(c.Update.GVSN) // no object has it
-			}
-			continue
-		}
-		rec := f.result(c, &e.outcomes[i], e.touched)
-		f.hide(&rec, c.Was.Presence, hidden)
-		f.tellLong(&rec.Update)
-		put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
+		e.settle(f, i, &put, hidden)
 	}
 	f.touchedWrites(&put, b, e.touched)
 	for i := range b.changes {
@@ -116,6 +79,49 @@ func (e installed) apply(f *Folder) {
 	} else {
 		f.askAgain(b.link) // to join it
 	}
+}
+
+// settle adds to what is to be stored what became of one change. hidden remembers
+// which directories are.
+func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UID]bool) {
+	b := e.batch
+	c := &b.changes[i]
+	err := errors.Join(e.err, e.outcomes[i].Err)
+	f.counted(c, &e.outcomes[i])
+	if intended(c) {
+		put.ClearIntents = append(put.ClearIntents, c.Update.UID)
+	}
+	if err == nil {
+		err = f.stillTaken(b, i, put)
+	}
+	switch {
+	case err != nil:
+		f.failed(b, i, &e.outcomes[i], err)
+		if g := c.Update.GVSN; g.Originator == f.st.State().Originator && g != c.Was.GVSN {
+			put.Join.Add(g) // minted for nothing: no object has it
+		}
+		return
+	case b.lacks[i]:
+		f.missSome()
+		put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
+		return
+	}
+	f.cleared(c)
+	if c.Content {
+		f.brought(b, i)
+	}
+	f.follow(c)
+	if c.Drop {
+		put.Drop = append(put.Drop, c.Update.UID)
+		if c.Verdict == repl.VerdictUndone {
+			put.Join.Add(c.Update.GVSN) // no object has it
+		}
+		return
+	}
+	rec := f.result(c, &e.outcomes[i], e.touched)
+	f.hide(&rec, c.Was.Presence, hidden)
+	f.tellLong(&rec.Update)
+	put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
 }
 
 // stillTaken is an error if a record of nothing on this disk claims a place that

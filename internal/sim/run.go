@@ -44,6 +44,37 @@ func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	c.restores = p.Restores
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
+		}
+	}()
+	c.furnish(&p)
+	for _, m := range c.members {
+		m.disk.Journal = nil
+		for range c.rnd.IntN(8) {
+			c.userOp(m)
+		}
+		m.disk.SyncAll()
+	}
+	for _, m := range c.members {
+		if err := m.Start(); err != nil {
+			return c, fmt.Errorf("seed %d: start: %w", p.Seed, err)
+		}
+	}
+	for range p.Steps {
+		if err := errors.Join(c.chance(p.Faults), c.stopped()); err != nil {
+			return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+		}
+	}
+	if err := c.Rest(); err != nil {
+		return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+	}
+	return c, nil
+}
+
+// furnish gives the members and their users what a plan says.
+func (c *Cluster) furnish(p *Plan) {
 	if p.Fast {
 		c.members[c.rnd.IntN(len(c.members))].fast = time.Duration(1+c.rnd.IntN(2000)) * time.Hour
 	}
@@ -56,11 +87,6 @@ func Run(p Plan) (c *Cluster, err error) {
 	if p.Tenants {
 		c.habits = &tenants
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
-		}
-	}()
 	c.members[p.Members-1].cfg.ReadOnly = p.ReadOnly
 	for _, m := range c.members {
 		m.cfg.Morph = p.Morph
@@ -90,27 +116,6 @@ func Run(p Plan) (c *Cluster, err error) {
 			m.cfg.Insensitive = true
 		}
 	}
-	for _, m := range c.members {
-		m.disk.Journal = nil
-		for range c.rnd.IntN(8) {
-			c.userOp(m)
-		}
-		m.disk.SyncAll()
-	}
-	for _, m := range c.members {
-		if err := m.Start(); err != nil {
-			return c, fmt.Errorf("seed %d: start: %w", p.Seed, err)
-		}
-	}
-	for range p.Steps {
-		if err := errors.Join(c.chance(p.Faults), c.stopped()); err != nil {
-			return c, fmt.Errorf("seed %d: %w", p.Seed, err)
-		}
-	}
-	if err := c.Rest(); err != nil {
-		return c, fmt.Errorf("seed %d: %w", p.Seed, err)
-	}
-	return c, nil
 }
 
 // chance lets one thing happen.
