@@ -71,7 +71,7 @@ func (h *handler) Diff(ctx context.Context, partner repl.MemberID, req *wire.Dif
 	}
 	h.heard.note(partner, req.Folder, time.Now())
 	if req.After.IsZero() {
-		r.Heard(ctx, partner, req.Vector)
+		r.Heard(ctx, partner, req)
 	}
 	return r.Served.Diff(ctx, partner, req)
 }

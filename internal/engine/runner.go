@@ -15,6 +15,7 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
+	"opendfs/internal/wire"
 )
 
 // The rhythm of a running folder.
@@ -52,12 +53,13 @@ type Runner struct {
 	last   standing      // the loop's own; after the last step
 
 	mu       sync.Mutex
-	sessions map[repl.MemberID]Upstream // guarded by mu
-	changed  chan struct{}              // guarded by mu; closed when there is news for partners
-	drains   []drainWait                // the loop's own
-	evicting eviction                   // the loop's own
-	running  context.Context            // ends when the folder is to
-	guests   sync.WaitGroup             // who works on the conflict store from outside
+	sessions map[repl.MemberID]Upstream          // guarded by mu
+	asked    map[repl.MemberID]*wire.DiffRequest // guarded by mu; the last questions of partners
+	changed  chan struct{}                       // guarded by mu; closed when there is news for partners
+	drains   []drainWait                         // the loop's own
+	evicting eviction                            // the loop's own
+	running  context.Context                     // ends when the folder is to
+	guests   sync.WaitGroup                      // who works on the conflict store from outside
 }
 
 type drainWait struct {
@@ -71,7 +73,7 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 	r := &Runner{
 		cfg: cfg, env: env, jrn: jrn, log: log, find: find,
 		events: make(chan Event, eventQueue), ended: make(chan struct{}),
-		sessions: make(map[repl.MemberID]Upstream), changed: make(chan struct{}),
+		sessions: make(map[repl.MemberID]Upstream), asked: make(map[repl.MemberID]*wire.DiffRequest), changed: make(chan struct{}),
 		Served: NewServed(env, cfg.Folder),
 	}
 	env.Upstream = r.upstream
@@ -270,9 +272,17 @@ func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) 
 	}
 }
 
-// Heard tells what a downstream partner knows.
-func (r *Runner) Heard(ctx context.Context, m repl.MemberID, v version.Vector) {
-	r.post(ctx, Heard{m, v})
+// Heard tells what a downstream partner knows, by the question that it asks. One
+// that is held back for news is answered several times; it says what the partner
+// knew when it was asked, and counts once.
+func (r *Runner) Heard(ctx context.Context, m repl.MemberID, req *wire.DiffRequest) {
+	r.mu.Lock()
+	again := r.asked[m] == req
+	r.asked[m] = req
+	r.mu.Unlock()
+	if !again {
+		r.post(ctx, Heard{m, req.Vector})
+	}
 }
 
 // SetMembers tells which members the directory has.

@@ -28,7 +28,7 @@ import (
 type direct struct{ r *Runner }
 
 func (d direct) Diff(ctx context.Context, req wire.DiffRequest) (wire.DiffPage, error) {
-	d.r.Heard(ctx, member(2), req.Vector)
+	d.r.Heard(ctx, member(2), &req)
 	for {
 		changed := d.r.Changed()
 		page, err := d.r.Served.Diff(ctx, member(2), &req)
