@@ -51,7 +51,8 @@ func TestMassChangeIsHeldAndReleased(t *testing.T) {
 	hub.must("resume", "projects/docs")
 	branch.eventually("holds hub", func() bool { return len(branch.held()) == 1 })
 	h := branch.held()[0]
-	if h.Folder != "projects/docs" || h.Server != "hub" || h.State != "held" || h.Replaced != "480" || h.Live != "1200" {
+	replaced, err := h.Replaced.Int64() // when it tripped: not all need have been captured yet
+	if err != nil || replaced <= 360 || replaced > 480 || h.Folder != "projects/docs" || h.Server != "hub" || h.State != "held" || h.Live != "1200" {
 		t.Errorf("held: %+v", h)
 	}
 	branch.write("of-branch", "goes on")
