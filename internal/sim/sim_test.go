@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,7 +47,10 @@ func seeds(t *testing.T, n uint64) (first, count uint64) {
 }
 
 // whole is what all seeds of this run have been through.
-var whole Counters
+var (
+	wholeMu sync.Mutex
+	whole   Counters // guarded by wholeMu
+)
 
 // mostFailures is how many seeds of a test may fail before it is given up.
 const mostFailures = 5
@@ -86,8 +90,11 @@ func covered() (code int) {
 	return code
 }
 
+// play plays the seeds of a plan beside those of other tests: each cluster has one
+// goroutine.
 func play(t *testing.T, n uint64, plan Plan) {
 	t.Helper()
+	t.Parallel()
 	first, count := seeds(t, n)
 	var sum Counters
 	failed := 0
@@ -106,7 +113,9 @@ func play(t *testing.T, n uint64, plan Plan) {
 		sum.Add(&c.Count)
 	}
 	t.Logf("%d seeds: %+v", count, sum)
+	wholeMu.Lock()
 	whole.Add(&sum)
+	wholeMu.Unlock()
 	if n := sum.Verdicts[repl.VerdictMorphed]; plan.Morph && count > 10 && n < count/5 {
 		t.Errorf("few directories were renamed: %d", n)
 	}
