@@ -224,7 +224,9 @@ func (e asked) apply(f *Folder) {
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
 	if page.Phase != wire.PhaseNormal {
 		l.known = nil // it was another database's, or of the past
-		f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
+		if f.phase == store.PhaseInitialSync {
+			f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
+		}
 		f.delay(l)
 		return false
 	}
