@@ -70,7 +70,6 @@ type diff struct {
 	// heldOut is what the partner knows and has no record of any more, and this
 	// member does not know, while updates failed: they may have replaced it (rule 1).
 	heldOut version.Vector
-	floor   version.Vector    // what the partner has collected and this member does not cover
 	records map[repl.UID]bool // asked for by UID
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
 	barred  map[repl.UID]bool // objects of which the partner has nothing but that
