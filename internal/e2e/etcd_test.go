@@ -43,7 +43,12 @@ func TestEtcdThatIsThere(t *testing.T) {
 	}
 	before := hub.must("directory", "export")
 	move := []string{"directory", "move", "--to", "etcd", "--servers", "hub,branch", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
-	if out, err := hub.dfs(move...); err == nil || !strings.Contains(out+err.Error(), "signed by unknown authority") || !strings.Contains(out+err.Error(), "nothing was changed") {
+	var out string
+	within(patience, func() bool { // until they listen
+		out, err = hub.dfs(move...)
+		return err == nil || !strings.Contains(out+err.Error(), "connection refused")
+	})
+	if err == nil || !strings.Contains(out+err.Error(), "signed by unknown authority") || !strings.Contains(out+err.Error(), "nothing was changed") {
 		t.Errorf("without the CA of etcd: %v\n%s", err, out)
 	}
 	file := func(name string) string { return filepath.Join(dir, name) }
