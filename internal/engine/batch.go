@@ -346,37 +346,40 @@ func (f *Folder) canonical(uid repl.UID, w *will) (repl.UID, error) {
 	return uid, nil
 }
 
+// misplaced says why a live object cannot have its place, on the disk or, of one
+// that is not brought here, on record.
+func (f *Folder) misplaced(c *repl.Change, w *will) (why string, err error) {
+	name, hidden := c.To.Name, c.To.IsZero()
+	if hidden {
+		name = c.Update.Name
+		_, known, err := f.st.Get(c.Update.Parent)
+		if err != nil || !known && !w.leaves[c.Update.Parent] {
+			return "its directory was not made", err
+		}
+	}
+	dir, err := f.canonical(c.Update.Parent, w)
+	if err != nil || !hidden && dir != c.To.Dir {
+		return "its directory is not the one it was to be", err
+	}
+	there, taken, err := f.st.At(dir, name)
+	if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
+		return "its place is taken", err
+	}
+	if !hidden && c.Update.Type == repl.Directory && f.within(f.st.Get, dir, c.Update.UID, w.parents) {
+		return "its new directory lies in it", nil
+	}
+	return "", nil
+}
+
 // outdated says why a change no longer follows from the records.
 func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 	rec, _, err := f.st.Get(c.Update.UID)
 	if err != nil || rec.GVSN != c.Base() {
 		return "its record has changed", err
 	}
-	if c.Update.Present && !c.To.IsZero() {
-		dir, err := f.canonical(c.Update.Parent, w)
-		if err != nil || dir != c.To.Dir {
-			return "its directory is not the one it was to be", err
-		}
-		there, taken, err := f.st.At(dir, c.To.Name)
-		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
-			return "its place is taken", err
-		}
-		if c.Update.Type == repl.Directory && f.within(f.st.Get, dir, c.Update.UID, w.parents) {
-			return "its new directory lies in it", nil
-		}
-	}
-	if c.Update.Present && c.To.IsZero() && !c.Update.Parent.IsZero() { // hidden
-		_, known, err := f.st.Get(c.Update.Parent)
-		if err != nil || !known && !w.leaves[c.Update.Parent] {
-			return "its directory was not made", err
-		}
-		dir, err := f.canonical(c.Update.Parent, w)
-		if err != nil {
-			return "", err
-		}
-		there, taken, err := f.st.At(dir, c.Update.Name)
-		if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
-			return "its place is taken on record", err
+	if c.Update.Present && !(c.To.IsZero() && c.Update.Parent.IsZero()) {
+		if why, err := f.misplaced(c, w); why != "" || err != nil {
+			return why, err
 		}
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
@@ -422,15 +425,12 @@ func (b *batch) unhad(i int) bool {
 	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !c.Was.Present && c.Was.GVSN != c.Update.GVSN
 }
 
-// maxUnhad bounds what is remembered of contents that partners have not.
-const maxUnhad = 4096
-
 // nobodyHas notes that a partner has not the content of a version, and reports
 // whether none has that can be asked and knows the version. Then the record is
 // kept, like there; the content is asked for from time to time. Else it is left
 // to the others.
 func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
-	if len(f.unhad) >= maxUnhad {
+	if len(f.unhad) >= mostLacking {
 		clear(f.unhad)
 	}
 	if f.unhad[g] == nil {
