@@ -219,7 +219,7 @@ func (f *Folder) startLooks() {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
 		sortNames(w.Names)
-		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubtIn(dir), lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
+		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubt, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
 	}
 }
 
