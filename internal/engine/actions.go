@@ -313,11 +313,19 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 }
 
-// prepare makes contents and intents durable, side by side.
+// prepare makes contents and intents durable, side by side. A group of which one
+// has failed already gets no intents: what concerns records alone would pass for
+// done after a crash.
 func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	var put store.Batch
+	broken := make(map[int]bool)
 	for i := range b.Items {
-		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(it.Change) {
+		if g := b.Items[i].Change.Group; g != 0 && b.Outcomes[i].Err != nil {
+			broken[g] = true
+		}
+	}
+	for i := range b.Items {
+		if it := &b.Items[i]; b.Outcomes[i].Err == nil && !broken[it.Change.Group] && intended(it.Change) {
 			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
 	}
