@@ -124,7 +124,8 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
-	life  context.Context // ends when it is to wait no longer
+	own   version.Originator // under which this member was when it was asked
+	life  context.Context    // ends when it is to wait no longer
 	again context.CancelFunc
 }
 
@@ -139,7 +140,7 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.Member, a.Request.Vector, page, err})
+	post(asked{a.Member, a.Request.Vector, a.own, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
