@@ -113,7 +113,9 @@ func (*LookGone) Class() Class { return ClassLook }
 // Run posts the deletions that are proved.
 func (a *LookGone) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post}
-	result, err := capture.Gone(ctx, ctx.captureDeps(a.cfg), a.UIDs, out.add)
+	deps := ctx.captureDeps(a.cfg)
+	deps.Undoes = a.cfg.ReadOnly
+	result, err := capture.Gone(ctx, deps, a.UIDs, out.add)
 	err = errors.Join(err, out.sync())
 	post(goneLooked{out.drafts, result, err})
 }
