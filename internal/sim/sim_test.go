@@ -260,7 +260,7 @@ func TestRestoresOfTwo(t *testing.T) {
 }
 
 func TestReadOnlyMember(t *testing.T) {
-	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true})
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395)
 }
 
 // TestFreshSeeds plays seeds that nobody has played, a little of everything: what
@@ -301,7 +301,7 @@ func TestRollback(t *testing.T) {
 }
 
 func TestRollbackOfTwo(t *testing.T) {
-	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037)
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809)
 }
 
 func TestRollbackInAChain(t *testing.T) {
