@@ -337,6 +337,7 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	f.putOff(e.work, e.result.Again)
 	f.markPlaces(e.result.Dirty)
+	f.remake(e.result.Wanted)
 	for _, uid := range e.result.Gone {
 		f.gone = append(f.gone, goneMark{uid: uid, seq: max(seq, f.dirty.seq)})
 	}
