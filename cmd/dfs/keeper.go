@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,7 +18,6 @@ import (
 	"opendfs/internal/finding"
 	"opendfs/internal/health"
 	"opendfs/internal/journal"
-	"opendfs/internal/peer"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/staging"
@@ -55,6 +53,8 @@ type keeper struct {
 	news   recent
 	// members are those of the folder. They change without its being started again.
 	members atomic.Pointer[[]engine.Member]
+	// around are the partners, which change as the members do. Stored with f.linking held.
+	around atomic.Pointer[circle]
 	// unknown is how many owners were not known at the last look.
 	unknown atomic.Int64
 	// due asks for a look.
@@ -86,10 +86,11 @@ func (e *openError) Error() string { return e.err.Error() }
 func (e *openError) Unwrap() error { return e.err }
 
 // start begins keeping a membership.
-func (f *folders) start(ctx context.Context, st *store.Store, m membership, list []engine.Member) *keeper {
+func (f *folders) start(ctx context.Context, st *store.Store, m wanted, list []engine.Member) *keeper {
 	ctx, cancel := context.WithCancel(ctx)
-	k := &keeper{membership: m, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
+	k := &keeper{membership: m.membership, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
 	k.members.Store(&list)
+	k.around.Store(&m.circle)
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
@@ -268,6 +269,8 @@ func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Config, *engine.Env, error) {
 	cfg := k.Config
 	cfg.Members = *k.members.Load()
+	around := k.partners()
+	cfg.Upstreams, cfg.Downstreams, cfg.Transfers = around.Upstreams, around.Downstreams, around.Transfers
 	rules, err := filter.New(k.Rules)
 	if err != nil {
 		return cfg, nil, err
@@ -318,7 +321,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	if err := r.SetMembers(ctx, *k.members.Load()); err != nil { // it was told of others while it was opened
 		k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
 	}
-	k.linkAll()
+	k.linkAll(ctx, r)
 	err := k.look(ctx, v, r, records, j)
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
@@ -427,56 +430,4 @@ func (k *keeper) running() (*engine.Runner, *store.Folder, error) {
 		return nil, nil, control.Hint(fmt.Errorf("folder %s does not run: %s", k.Name, reason), "`dfs status` shows its findings and what to do")
 	}
 	return r, records, nil
-}
-
-// link gives the runner a session, or takes it: it has none while the window of the
-// connection is closed.
-func (k *keeper) link(m repl.MemberID, s *peer.Session) {
-	k.mu.Lock()
-	r, ctx := k.runner, k.links
-	k.mu.Unlock()
-	if r == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // a runner that has ended takes nothing any more
-		select {
-		case <-r.Ended():
-			cancel()
-		case <-stop:
-		}
-	}()
-	g := k.f.windows.pass(k.Folder, m)
-	if s == nil || g == nil {
-		r.SetUpstream(ctx, m, nil)
-		return
-	}
-	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g, k.Packing[m]})
-}
-
-// hearMembers gives the runner the members that the domain has now.
-func (k *keeper) hearMembers(ctx context.Context, list []engine.Member) {
-	if slices.Equal(*k.members.Load(), list) {
-		return
-	}
-	k.members.Store(&list)
-	if r := k.current(); r != nil {
-		if err := r.SetMembers(ctx, list); err != nil { // it has ended; the next one has them
-			k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
-		}
-	}
-}
-
-// linkAll gives a new runner the sessions that stand.
-func (k *keeper) linkAll() {
-	k.f.linking.Lock()
-	defer k.f.linking.Unlock()
-	for _, m := range k.Upstreams {
-		if s := k.f.session(m); s != nil {
-			k.link(m, s)
-		}
-	}
 }

@@ -232,7 +232,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
-		f.links[m] = &link{member: m}
+		f.links[m] = &link{member: m, transfer: cfg.Transfers[m]}
 	}
 	f.tellHolds()
 	return f
