@@ -60,6 +60,8 @@ type keeper struct {
 	// due asks for a look.
 	due   chan struct{}
 	pulse pulse
+	// retry has a folder that could not be opened tried again at once.
+	retry chan struct{}
 
 	mu      sync.Mutex
 	follow  repl.MemberID   // guarded by mu; whose tree a folder without records takes over
@@ -68,6 +70,10 @@ type keeper struct {
 	journal journal.Journal // guarded by mu; as runner
 	links   context.Context // guarded by mu; ends with runner
 	reason  string          // guarded by mu; why it does not run
+	why     error           // guarded by mu; the same, nil as long as it is not known
+	// adopting says that what lies at the path is the folder's tree, whatever its
+	// marker says. Guarded by mu; until it runs.
+	adopting bool
 }
 
 // openFindings are about whether the folder can be opened: they end when it is.
@@ -88,7 +94,7 @@ func (e *openError) Unwrap() error { return e.err }
 // start begins keeping a membership.
 func (f *folders) start(ctx context.Context, st *store.Store, m wanted, list []engine.Member) *keeper {
 	ctx, cancel := context.WithCancel(ctx)
-	k := &keeper{membership: m.membership, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
+	k := &keeper{membership: m.membership, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), retry: make(chan struct{}, 1), reason: starting}
 	k.members.Store(&list)
 	k.around.Store(&m.circle)
 	go func() {
@@ -121,6 +127,7 @@ func (k *keeper) run(ctx context.Context) {
 		t := time.NewTimer(folderRetry)
 		select {
 		case <-t.C:
+		case <-k.retry:
 		case <-ctx.Done():
 		}
 		t.Stop()
@@ -150,7 +157,7 @@ func (k *keeper) report(err error) {
 		text = err.Error()
 	}
 	k.mu.Lock()
-	k.reason = text
+	k.reason, k.why, k.adopting = text, err, false
 	k.mu.Unlock()
 	if code == "" {
 		return
@@ -184,6 +191,9 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		k.f.find.Raise(finding.StateRebuilt, k.Name, fmt.Sprintf("the records were of membership %v", s.Membership))
 		return engine.ErrRebuild
 	}
+	if drop, err := k.drops(records); drop || err != nil {
+		return errors.Join(err, engine.ErrRebuild)
+	}
 	v, err := k.openVolume(records)
 	if err != nil {
 		return err
@@ -205,7 +215,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	k.mu.Lock()
-	cfg.Follow = k.follow
+	cfg.Follow, cfg.Adopt = k.follow, k.adopting
 	k.mu.Unlock()
 	_, cfg.Moved = k.f.roots.changed(k.Membership, k.Path)
 	r, err := engine.Start(ctx, cfg, env, j, namedFindings{k.f.find, k.f}, k.f.log.With("folder", k.Name), rand.Reader)
@@ -213,7 +223,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	k.mu.Lock()
-	k.follow = repl.MemberID{} // the folder's state has it
+	k.follow, k.adopting = repl.MemberID{}, false // the folder's state has it, and its tree
 	k.mu.Unlock()
 	if err := k.f.roots.runs(k.Membership, k.Path); err != nil {
 		return errors.Join(err, r.Close())
@@ -311,7 +321,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	links, unlink := context.WithCancel(ctx)
 	defer unlink()
 	k.mu.Lock()
-	k.runner, k.records, k.journal, k.links, k.reason = r, records, j, links, ""
+	k.runner, k.records, k.journal, k.links, k.reason, k.why = r, records, j, links, "", nil
 	k.mu.Unlock()
 	for _, code := range openFindings {
 		k.f.find.Clear(code, k.Name)
