@@ -126,6 +126,7 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
+	link  *link
 	own   version.Originator // under which this member was when it was asked
 	life  context.Context    // ends when it is to wait no longer
 	again context.CancelFunc
@@ -142,7 +143,7 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.Member, a.Request.Vector, a.own, page, err})
+	post(asked{a.link, a.Request.Vector, a.own, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
@@ -168,6 +169,7 @@ type AskRecords struct {
 	Member  repl.MemberID
 	Folder  repl.FolderID
 	UIDs    []repl.UID
+	link    *link
 	waiting []repl.Update
 	round   int
 }
@@ -177,7 +179,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{member: a.Member, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{link: a.link, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}
@@ -189,8 +191,9 @@ var errReserve = errors.New("free space is below the reserve")
 
 // Stage brings the contents of a batch.
 type Stage struct {
-	batch *batch
-	cfg   *Config
+	batch    *batch
+	cfg      *Config
+	transfer Transfer
 }
 
 // Class says that it brings content.
@@ -241,7 +244,7 @@ func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := ctx.stager(a.cfg, a.batch.link.member)
+	s := ctx.stager(a.cfg, a.transfer)
 	return s.Stage(ctx, up, wanted)
 }
 

@@ -35,6 +35,7 @@ type Counters struct {
 	Rejected                                            int            // updates answered because they were rejected
 	Clamped                                             int            // times that a fast clock was not believed
 	Fenced, Replaced                                    int            // updates of authoritative restores, and trees given up for another's
+	Rewired                                             int            // changes of who asks whom
 	Rules                                               [28]int
 }
 
@@ -48,6 +49,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
+		{&s.Rewired, &o.Rewired},
 	} {
 		*n.to += *n.from
 	}
@@ -152,6 +154,7 @@ func (s *Counters) Table() []Row {
 		Row{"rule 25: evicted members back in", s.Readmitted},
 		Row{"rule 25: members that started anew", s.Anew},
 		Row{"rule 25: diffs refused below the floor", s.Stale},
+		Row{"partners that changed", s.Rewired},
 		Row{"updates of authoritative restores", s.Fenced},
 		Row{"trees given up for another member's", s.Replaced},
 		Row{"rule 27: originators held", s.Rules[27]},
