@@ -153,6 +153,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	}
 	link := peer.Config{
 		Identity: admin.id, Revoked: m.revoked, Product: programVersion(), Generation: m.generation, Meter: peer.NewMeter(), Log: log.With("part", "peer"),
+		Sent: m.sent,
 	}
 	m.partners = &partners{
 		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
