@@ -113,7 +113,9 @@ func (*LookGone) Class() Class { return ClassLook }
 // Run posts the deletions that are proved.
 func (a *LookGone) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post}
-	result, err := capture.Gone(ctx, ctx.captureDeps(a.cfg), a.UIDs, out.add)
+	deps := ctx.captureDeps(a.cfg)
+	deps.Undoes = a.cfg.ReadOnly
+	result, err := capture.Gone(ctx, deps, a.UIDs, out.add)
 	err = errors.Join(err, out.sync())
 	post(goneLooked{out.drafts, result, err})
 }
@@ -125,7 +127,8 @@ type Ask struct {
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
 	link  *link
-	life  context.Context // ends when it is to wait no longer
+	own   version.Originator // under which this member was when it was asked
+	life  context.Context    // ends when it is to wait no longer
 	again context.CancelFunc
 }
 
@@ -140,7 +143,7 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.link, a.Request.Vector, page, err})
+	post(asked{a.link, a.Request.Vector, a.own, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
@@ -316,11 +319,19 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 }
 
-// prepare makes contents and intents durable, side by side.
+// prepare makes contents and intents durable, side by side. A group of which one
+// has failed already gets no intents: what concerns records alone would pass for
+// done after a crash.
 func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	var put store.Batch
+	broken := make(map[int]bool)
 	for i := range b.Items {
-		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(it.Change) {
+		if g := b.Items[i].Change.Group; g != 0 && b.Outcomes[i].Err != nil {
+			broken[g] = true
+		}
+	}
+	for i := range b.Items {
+		if it := &b.Items[i]; b.Outcomes[i].Err == nil && !broken[it.Change.Group] && intended(it.Change) {
 			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
 	}

@@ -130,6 +130,7 @@ func (f *Folder) startAsking() {
 		if l.compared { // else what the partner knows of ours tells whether we were rolled back (rule 3)
 			ask.Request.Except = f.notOurs(ask)
 		}
+		ask.own = f.st.State().Originator
 		ask.life, ask.again = context.WithCancel(context.Background())
 		l.asking, l.ask = true, ask
 		f.do(ask)
@@ -186,6 +187,7 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 type asked struct {
 	link   *link
 	vector version.Vector // that was asked with
+	own    version.Originator
 	page   wire.DiffPage
 	err    error
 }
@@ -207,6 +209,10 @@ func (e asked) apply(f *Folder) {
 			return
 		}
 		f.delay(l)
+		return
+	}
+	if e.own != f.st.State().Originator {
+		f.endDiff(l, false) // it left out what an image of before had made, as this member's own
 		return
 	}
 	if !f.acceptPage(l, &e.page, e.vector) {

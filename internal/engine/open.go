@@ -217,13 +217,15 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 	switch {
 	case st.Phase == store.PhaseNew: // the records are lost, the tree is not
 		find.Raise(finding.StateRebuilt, cfg.Name, "no records of this tree; it is compared with the partners, not authoritatively")
-		st.Nonce, st.Membership, st.Epoch, st.Rebuilt = nonce, cfg.Membership, m.Epoch+1, true
+		st.Nonce, st.Membership, st.Epoch, st.Rebuilt, st.Past = nonce, cfg.Membership, m.Epoch+1, true, nil
 		for _, text := range m.Originators {
 			o, err := version.ParseOriginator(text)
 			if err != nil {
 				return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr: %v", cfg.Path, err)}
 			}
-			st.Past = append(st.Past, o)
+			if o != st.Originator { // else a start was cut short that wrote it
+				st.Past = append(st.Past, o)
+			}
 		}
 		return nil
 	case nonce != st.Nonce:

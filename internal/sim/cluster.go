@@ -377,6 +377,10 @@ func (m *Member) waits(t *task) bool {
 	if ask.Over(m.c.now + repl.Time(m.fast)) {
 		return false
 	}
+	own := up.env.Store.State().Originator
+	if !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
+		return false // a question is heard when it comes: this one tells the partner that it was put back
+	}
 	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
 		return false // a question is answered after ten seconds, news or not: the partner gave its records up
 	}
