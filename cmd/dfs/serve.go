@@ -183,7 +183,7 @@ func (a *admin) door(log *slog.Logger) *pki.Door {
 	if ca == nil {
 		return nil
 	}
-	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
+	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Fits: a.fits, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
 }
 
 // faces are where a member is reached: by partners, by this machine's commands
