@@ -82,7 +82,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
-				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime, SlowSync: v.Folder.SlowSync,
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Breaker:      breakerOf(v.Folder),
 				Transfers:    transfers(d, v.Folder.ID, self),

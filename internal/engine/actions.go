@@ -27,6 +27,8 @@ type Upstream interface {
 	// Cover tells what members are known to cover, and returns what the partner
 	// has heard.
 	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare returns runs of the partner's records, or records one by one.
+	Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error)
 	fetch.Upstream
 }
 
@@ -165,6 +167,7 @@ type AskRecords struct {
 	Member  repl.MemberID
 	Folder  repl.FolderID
 	UIDs    []repl.UID
+	of      *diff
 	waiting []repl.Update
 	round   int
 }
@@ -174,7 +177,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{member: a.Member, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{member: a.Member, of: a.of, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}

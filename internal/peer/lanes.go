@@ -118,6 +118,8 @@ func (in *inbound) pacersOf(m wire.Message) pacers {
 		return in.pacers(m.Folder)
 	case *wire.CoverRequest:
 		return in.pacers(m.Folder)
+	case *wire.CompareRequest:
+		return in.pacers(m.Folder)
 	case *wire.StatusRequest:
 		return in.pacers(m.Folder)
 	}

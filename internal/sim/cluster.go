@@ -56,7 +56,12 @@ type Cluster struct {
 	out  map[repl.MemberID]version.Originator // the databases that the directory has put out
 	// buried are the tombstones that were collected somewhere, by object.
 	buried map[repl.UID]repl.Update
-	Count  Counters
+	// rotten are objects whose record rotted somewhere, the last one at rotAt.
+	rotten map[repl.UID]bool
+	rotAt  repl.Time
+	// rotUnread says that a record tells a content that is not on its disk.
+	rotUnread bool
+	Count     Counters
 }
 
 // Member is one server of the cluster.
@@ -90,7 +95,9 @@ type Member struct {
 	held            map[version.Originator]uint64
 	trips, rejected uint64
 	fenced          uint64        // counted already
+	differed        uint64        // counted already
 	running         engine.Action // nil: none
+	ran             engine.Action // the last one
 	fast            time.Duration // by how much its clock runs ahead
 	losing          bool          // its session is lost
 	mounts          []string      // directories that something is mounted over
@@ -131,7 +138,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
 		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
-		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update),
+		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update), rotten: make(map[repl.UID]bool),
 	}
 	c.shadow.init()
 	c.law = newLaw()
@@ -240,7 +247,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
-	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
+	m.held, m.trips, m.rejected, m.fenced, m.differed = nil, 0, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return m.remedy(err)
@@ -326,6 +333,7 @@ func (c *Cluster) reachable(a, b *Member) bool {
 func (m *Member) runTask(i int) {
 	t := m.tasks[i]
 	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
+	m.ran = t.action
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
@@ -373,8 +381,8 @@ func (m *Member) waits(t *task) bool {
 	if ask.Over(m.c.now + repl.Time(m.fast)) {
 		return false
 	}
-	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
-		return false // a question is answered after ten seconds, news or not: the partner gave its records up
+	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && (known == nil || !up.env.Store.Vector().Covers(known)) {
+		return false // a question is answered after ten seconds, news or not: the partner gave its records up, or the session is another
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }
