@@ -187,7 +187,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 // upstreams have and this member lacks, out the largest of the downstreams'.
 func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder, s *engine.Status, records *store.Folder) error {
 	known := make(version.Vector)
-	for i, id := range k.Upstreams {
+	for i, id := range k.partners().Upstreams {
 		l := s.Links[id]
 		lacks := l.Known.Minus(s.Vector)
 		known = known.Union(lacks)
@@ -209,7 +209,7 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		f.Links = append(f.Links, link)
 	}
 	f.In = inbound(known)
-	for _, id := range k.Downstreams {
+	for _, id := range k.partners().Downstreams {
 		at := m.heard.last(id, k.Folder)
 		v, ok := s.Partners[id]
 		link := &controlpb.Link{

@@ -317,6 +317,9 @@ func unveil(d *capture.Draft) {
 	prior := *d.Prior
 	prior.Provisional, prior.Fence, prior.History = false, repl.Unfenced, nil
 	d.Prior, d.Update.Fence, d.Update.History = &prior, repl.Unfenced, nil
+	if d.Kind == capture.KindAdopt { // it is where it was: all that is new is that others get it
+		d.Kind = capture.KindMeta
+	}
 }
 
 // current reports whether a draft still follows from the records, and no plan

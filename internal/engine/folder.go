@@ -36,6 +36,7 @@ type Config struct {
 	// Follow is the partner whose tree a folder without records takes over; zero:
 	// that of any upstream.
 	Follow      repl.MemberID
+	Adopt       bool // without records, the tree is the folder's whatever its marker says
 	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
@@ -238,12 +239,8 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
-		f.links[m] = &link{member: m}
-	}
-	for _, c := range st.State().Compared {
-		if l := f.links[c.Partner]; l != nil {
-			l.slowSync = c.At
-		}
+		f.links[m] = f.newLink(m)
+		f.links[m].transfer = cfg.Transfers[m]
 	}
 	f.tellHolds()
 	return f

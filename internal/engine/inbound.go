@@ -29,6 +29,7 @@ const (
 // link is what this member knows of one upstream partner.
 type link struct {
 	member    repl.MemberID
+	transfer  Transfer
 	up        bool
 	asking    bool // an Ask or AskRecords is on its way
 	ask       *Ask // the last one
@@ -114,7 +115,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() || f.followsOther(m) {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
+		ask := &Ask{Member: m, link: l, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
 		if f.phase == store.PhaseInitialSync {
 			ask.Request.Floor = f.st.Floor()
 		}
@@ -136,6 +137,7 @@ func (f *Folder) startAsking() {
 		if l.compared { // else what the partner knows of ours tells whether we were rolled back (rule 3)
 			ask.Request.Except = f.notOurs(ask)
 		}
+		ask.own = f.st.State().Originator
 		ask.life, ask.again = context.WithCancel(context.Background())
 		l.asking, l.ask = true, ask
 		f.do(ask)
@@ -169,7 +171,7 @@ func (f *Folder) followsOther(m repl.MemberID) bool {
 
 // carries reports whether plans of a partner's updates are under way.
 func (f *Folder) carries(l *link) bool {
-	of := func(b *batch) bool { return b.link == l }
+	of := func(b *batch) bool { return b.link.member == l.member }
 	return f.install != nil && of(f.install) || slices.ContainsFunc(f.fifo, of) || slices.ContainsFunc(f.big, of)
 }
 
@@ -190,21 +192,20 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 
 // asked brings a page, or the error of asking.
 type asked struct {
-	member repl.MemberID
+	link   *link
 	vector version.Vector // that was asked with
+	own    version.Originator
 	page   wire.DiffPage
 	err    error
 }
 
 func (e asked) apply(f *Folder) {
-	l := f.links[e.member]
-	if l == nil {
+	l := e.link
+	if f.links[l.member] != l {
 		return
 	}
 	l.asking = false
-	if l.ask != nil { // else the link was made anew meanwhile
-		l.ask.again() // its context is of no more use
-	}
+	l.ask.again() // its context is of no more use
 	if errors.Is(e.err, errWaited) {
 		return
 	}
@@ -215,6 +216,10 @@ func (e asked) apply(f *Folder) {
 			return
 		}
 		f.delay(l)
+		return
+	}
+	if e.own != f.st.State().Originator {
+		f.endDiff(l, false) // it left out what an image of before had made, as this member's own
 		return
 	}
 	if !f.acceptPage(l, &e.page, e.vector) {
@@ -294,7 +299,7 @@ func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 		for _, uid := range need {
 			d.records[uid] = true
 		}
-		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: need, of: d, waiting: plan.Waiting, round: round + 1})
+		f.do(&AskRecords{Member: l.member, link: l, of: d, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
 	case asks && len(need) == 0, !asks && len(plan.Parked) == 0 && len(plan.Waiting) > 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
@@ -334,7 +339,7 @@ func (f *Folder) parked(l *link, plan *repl.Plan) {
 
 // recordsAsked brings records asked for by UID.
 type recordsAsked struct {
-	member  repl.MemberID
+	link    *link
 	of      *diff
 	waiting []repl.Update
 	reply   wire.RecordsReply
@@ -343,8 +348,8 @@ type recordsAsked struct {
 }
 
 func (e recordsAsked) apply(f *Folder) {
-	l, d := f.links[e.member], e.of
-	if l == nil || l.diff != d && !d.apart {
+	l, d := e.link, e.of
+	if f.links[l.member] != l || l.diff != d && !d.apart {
 		return
 	}
 	l.asking = l.asking && d.apart

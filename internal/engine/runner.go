@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -288,6 +290,19 @@ func (r *Runner) Heard(ctx context.Context, m repl.MemberID, req *wire.DiffReque
 // SetMembers tells which members the directory has.
 func (r *Runner) SetMembers(ctx context.Context, list []Member) error {
 	return r.between(ctx, func(f *Folder) { MembersAre{list}.apply(f) })
+}
+
+// SetPartners tells which partners the directory has, and how contents come from them.
+// The sessions of those that are none any more are let go; the new ones' are given
+// by SetUpstream afterwards.
+func (r *Runner) SetPartners(ctx context.Context, p PartnersAre) error {
+	return r.between(ctx, func(f *Folder) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		maps.DeleteFunc(r.sessions, func(m repl.MemberID, _ Upstream) bool { return !slices.Contains(p.Upstreams, m) })
+		maps.DeleteFunc(r.asked, func(m repl.MemberID, _ *wire.DiffRequest) bool { return !slices.Contains(p.Downstreams, m) })
+		p.apply(f)
+	})
 }
 
 // Cover takes what a partner has heard that members cover, and returns what this

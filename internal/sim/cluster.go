@@ -36,10 +36,12 @@ type Cluster struct {
 	suspect  *Member         // it was put back, and may not know yet
 	cut      map[[2]int]bool // links that are down, lower index first
 	deaf     map[[2]int]bool // who does not hear whom
+	apart    map[[2]int]bool // who does not ask whom, by the domain
 	still    bool            // users have gone home
 	script   bool            // users do only what a test lets them do
 	faulty   bool            // streams are cut in the middle
 	restores bool            // operators restore trees
+	rewired  bool            // members become and cease to be partners
 	restored bool            // servers are put back to images of before
 	alone    bool            // only the first member has users
 	names    []string        // what users call things
@@ -76,14 +78,16 @@ type Member struct {
 	folder *engine.Folder
 	served *engine.Served
 	cfg    engine.Config
-	tasks  []task
-	events []engine.Event
-	up     map[repl.MemberID]bool
-	found  map[string]string // findings raised, by code and object
-	token  uint64
-	born   repl.Time  // when it started last
-	open   []openFile // of users
-	images []image
+	// partners are those of the topology.
+	partners []repl.MemberID
+	tasks    []task
+	events   []engine.Event
+	up       map[repl.MemberID]bool
+	found    map[string]string // findings raised, by code and object
+	token    uint64
+	born     repl.Time  // when it started last
+	open     []openFile // of users
+	images   []image
 	// revived are versions first known of this member since it was put back.
 	revived []version.GVSN
 	had     map[repl.UID]repl.Update // on record, as last seen
@@ -137,7 +141,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
-		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
+		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), apart: make(map[[2]int]bool), names: names,
 		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update), rotten: make(map[repl.UID]bool),
 	}
 	c.shadow.init()
@@ -158,10 +162,10 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
-				m.cfg.Upstreams = append(m.cfg.Upstreams, repl.MemberID{byte(j + 1)})
-				m.cfg.Downstreams = append(m.cfg.Downstreams, repl.MemberID{byte(j + 1)})
+				m.partners = append(m.partners, repl.MemberID{byte(j + 1)})
 			}
 		}
+		m.cfg.Upstreams, m.cfg.Downstreams = m.partners, m.partners
 		m.disk = disk.New(c.rnd.Uint64(), m.now)
 		m.kv = store.NewMemory()
 		c.members = append(c.members, m)
@@ -380,6 +384,10 @@ func (m *Member) waits(t *task) bool {
 	}
 	if ask.Over(m.c.now + repl.Time(m.fast)) {
 		return false
+	}
+	own := up.env.Store.State().Originator
+	if !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
+		return false // a question is heard when it comes: this one tells the partner that it was put back
 	}
 	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && (known == nil || !up.env.Store.Vector().Covers(known)) {
 		return false // a question is answered after ten seconds, news or not: the partner gave its records up, or the session is another

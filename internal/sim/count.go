@@ -38,6 +38,7 @@ type Counters struct {
 	Rots                                                [rots]int      // records that rotted, by how
 	Differed                                            int            // records that slow syncs found to differ
 	Compared                                            int            // slow syncs at rest, that found nothing
+	Rewired                                             int            // changes of who asks whom
 	Rules                                               [28]int
 }
 
@@ -52,6 +53,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
 		{&s.Differed, &o.Differed}, {&s.Compared, &o.Compared},
+		{&s.Rewired, &o.Rewired},
 	} {
 		*n.to += *n.from
 	}
@@ -166,6 +168,7 @@ func (s *Counters) Table() []Row {
 		Row{"rule 25: evicted members back in", s.Readmitted},
 		Row{"rule 25: members that started anew", s.Anew},
 		Row{"rule 25: diffs refused below the floor", s.Stale},
+		Row{"partners that changed", s.Rewired},
 		Row{"updates of authoritative restores", s.Fenced},
 		Row{"trees given up for another member's", s.Replaced},
 		Row{"rule 27: originators held", s.Rules[27]},

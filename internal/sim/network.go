@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/journal"
@@ -27,7 +28,7 @@ func (m *Member) upstream(id repl.MemberID) engine.Upstream {
 type session struct{ from, to *Member }
 
 func (s session) call(work func() error) error {
-	if !s.from.c.reachable(s.from, s.to) {
+	if !s.from.c.reachable(s.from, s.to) || !slices.Contains(s.to.cfg.Downstreams, s.from.id) {
 		return errLost
 	}
 	err := errLost

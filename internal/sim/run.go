@@ -36,6 +36,7 @@ type Plan struct {
 	Restores bool // operators make trees win, or take others'
 	Breaker  bool // the breaker trips on a few files, and operators decide
 	Rot      bool // records rot in databases, and slow syncs find them
+	Rewired  bool // members become and cease to be partners
 	Trace    bool // remember what happens
 }
 
@@ -44,7 +45,7 @@ type Plan struct {
 func Run(p Plan) (c *Cluster, err error) {
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
-	c.restores = p.Restores
+	c.restores, c.rewired = p.Restores, p.Rewired
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
@@ -165,6 +166,7 @@ func (c *Cluster) chance(faults bool) error {
 	if faults && !c.alone && c.rnd.IntN(250) == 0 {
 		c.mount(m)
 	}
+	c.rewires(m)
 	if c.life > 0 {
 		if c.rnd.IntN(60) == 0 {
 			if err := m.hearDomain(); err != nil || m.folder == nil {
@@ -358,7 +360,9 @@ func (c *Cluster) Rest() error {
 // heal sends users home, repairs everything and lets the cluster come to rest.
 func (c *Cluster) heal() error {
 	clear(c.cut)
+	clear(c.apart)
 	for _, m := range c.members {
+		m.hearPartners()
 		m.dieAt = 0
 		if m.folder == nil {
 			if err := m.Start(); err != nil {
