@@ -180,7 +180,7 @@ func TestMonthsInAChain(t *testing.T) {
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
