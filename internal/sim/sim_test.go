@@ -227,7 +227,7 @@ func TestMorphedMovers(t *testing.T) {
 }
 
 func TestSpellingsOfOneMember(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true}, 510111)
 }
 
 // TestMassChanges: whoever replaces or deletes much is held, and released or
