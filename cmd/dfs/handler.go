@@ -169,6 +169,15 @@ func (h *handler) Cover(ctx context.Context, _ repl.MemberID, folder repl.Folder
 	return r.Cover(ctx, heard)
 }
 
+// Compare is that of peer.Handler.
+func (h *handler) Compare(ctx context.Context, partner repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	r, _, err := h.runner(req.Folder)
+	if err != nil {
+		return nil, err
+	}
+	return r.Compare(ctx, partner, req)
+}
+
 // Status is that of peer.Handler.
 func (h *handler) Status(ctx context.Context, _ repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error) {
 	r, _, err := h.runner(folder)

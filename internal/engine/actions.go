@@ -27,6 +27,8 @@ type Upstream interface {
 	// Cover tells what members are known to cover, and returns what the partner
 	// has heard.
 	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare returns runs of the partner's records, or records one by one.
+	Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error)
 	fetch.Upstream
 }
 
@@ -170,6 +172,7 @@ type AskRecords struct {
 	Folder  repl.FolderID
 	UIDs    []repl.UID
 	link    *link
+	of      *diff
 	waiting []repl.Update
 	round   int
 }
@@ -179,7 +182,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{link: a.link, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{link: a.link, of: a.of, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}

@@ -55,6 +55,10 @@ type link struct {
 	similar   uint64    // of them, those that other files held
 	// originator is the partner's own, zero as long as it has not said.
 	originator version.Originator
+	slowSync   repl.Time // when the last slow sync with it ended
+	compareAt  repl.Time // when the next one begins; 0: see Folder.compareAt
+	behindAt   repl.Time // when it may ask for one again
+	differing  int       // how many found something, one after another
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -75,6 +79,7 @@ type diff struct {
 	records map[repl.UID]bool // asked for by UID
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
 	barred  map[repl.UID]bool // objects of which the partner has nothing but that
+	apart   bool              // it is of a slow sync: nothing is joined
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -95,7 +100,9 @@ func (e LinkUp) apply(f *Folder) {
 
 func (e LinkDown) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.up, l.idle = false, false
+		if l.up, l.idle = false, false; f.compare != nil && f.compare.of == l {
+			f.compare = nil
+		}
 	}
 }
 
@@ -221,7 +228,7 @@ func (e asked) apply(f *Folder) {
 	}
 	d := l.diff
 	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
-	f.decide(l, f.lengthen(l, &e.page), 0)
+	f.decide(l, d, f.lengthen(l, &e.page), 0)
 	f.settleDiff(l)
 }
 
@@ -252,8 +259,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 }
 
 // decide makes the verdict on updates of a partner and starts what follows.
-func (f *Folder) decide(l *link, updates []repl.Update, round int) {
-	d := l.diff
+func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 	free := updates[:0]
 	for i := range updates {
 		if uid := updates[i].UID; f.flight.holds(uid) {
@@ -289,17 +295,19 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	need := slices.DeleteFunc(plan.Need, func(uid repl.UID) bool { return f.flight.holds(uid) || d.barred[uid] }) // the answer could not be heard
 	switch {
 	case len(need) > 0 && round < maxRounds && l.up:
-		l.asking = true
+		l.asking = l.asking || !d.apart
 		d.outstanding += len(plan.Waiting)
 		for _, uid := range need {
 			d.records[uid] = true
 		}
-		f.do(&AskRecords{Member: l.member, link: l, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
+		f.do(&AskRecords{Member: l.member, link: l, of: d, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
 	case asks && len(need) == 0, !asks && len(plan.Parked) == 0 && len(plan.Waiting) > 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
 		f.missAll(d, plan.Waiting)
-		f.parked(l, &plan)
+		if !d.apart {
+			f.parked(l, &plan)
+		}
 	}
 	f.yield(plan.Changes)
 	f.launch(l, d, plan.Changes)
@@ -333,6 +341,7 @@ func (f *Folder) parked(l *link, plan *repl.Plan) {
 // recordsAsked brings records asked for by UID.
 type recordsAsked struct {
 	link    *link
+	of      *diff
 	waiting []repl.Update
 	reply   wire.RecordsReply
 	round   int
@@ -340,14 +349,17 @@ type recordsAsked struct {
 }
 
 func (e recordsAsked) apply(f *Folder) {
-	l := e.link
-	if f.links[l.member] != l || l.diff == nil {
+	l, d := e.link, e.of
+	if f.links[l.member] != l || l.diff != d && !d.apart {
 		return
 	}
-	l.asking = false
-	d := l.diff
+	l.asking = l.asking && d.apart
 	d.outstanding -= len(e.waiting)
-	if e.err != nil {
+	switch {
+	case e.err != nil && d.apart:
+		f.missAll(d, e.waiting)
+		return
+	case e.err != nil:
 		f.missAll(d, e.waiting)
 		f.endDiff(l, false)
 		f.delay(l)
@@ -355,8 +367,10 @@ func (e recordsAsked) apply(f *Folder) {
 	}
 	// The answers are of a later snapshot than the diff's: what they cover
 	// counts as known to the partner, but only the diff's own vector is joined.
-	f.decide(l, append(e.reply.Updates, e.waiting...), e.round)
-	f.settleDiff(l)
+	f.decide(l, d, append(e.reply.Updates, e.waiting...), e.round)
+	if !d.apart {
+		f.settleDiff(l)
+	}
 }
 
 // settleDiff ends a diff when nothing of it is on its way.

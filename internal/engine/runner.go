@@ -319,6 +319,16 @@ func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Stat
 	return <-c, nil
 }
 
+// Compare answers a partner's slow sync, or takes its word that this member lags
+// below its own vector.
+func (r *Runner) Compare(ctx context.Context, m repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	if req.Behind {
+		r.post(ctx, Behind{m})
+		return &wire.CompareReply{}, nil
+	}
+	return r.Served.Compare(ctx, req)
+}
+
 // lastNews wakes whoever waits for news of a folder that has ended: the one that
 // follows may have some, and nobody else would say so.
 func (r *Runner) lastNews() {

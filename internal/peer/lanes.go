@@ -146,6 +146,8 @@ func folderOf(m wire.Message) repl.FolderID {
 		return m.Folder
 	case *wire.CoverRequest:
 		return m.Folder
+	case *wire.CompareRequest:
+		return m.Folder
 	case *wire.StatusRequest:
 		return m.Folder
 	}

@@ -176,6 +176,8 @@ type Handler interface {
 	// Cover takes what a partner has heard that members of the folder cover, and
 	// returns what this member has.
 	Cover(ctx context.Context, partner repl.MemberID, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare answers with runs of records, or with records one by one.
+	Compare(ctx context.Context, partner repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error)
 	// Status says how this member stands with the folder.
 	Status(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error)
 	// Directory returns the signed domain file if it is newer than the one

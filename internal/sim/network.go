@@ -78,6 +78,21 @@ func (s session) Cover(_ context.Context, _ repl.FolderID, heard []repl.Statemen
 	return theirs, err
 }
 
+func (s session) Compare(ctx context.Context, req wire.CompareRequest) (reply wire.CompareReply, err error) {
+	err = s.call(func() error {
+		if req.Behind {
+			s.to.events = append(s.to.events, engine.Behind{Member: s.from.id})
+			return nil
+		}
+		r, err := s.to.served.Compare(ctx, &req)
+		if err == nil {
+			reply = *r
+		}
+		return err
+	})
+	return reply, err
+}
+
 func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
 	for i := range items {
 		var data []byte

@@ -186,7 +186,7 @@ func TestMonthsAmongFour(t *testing.T) {
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
@@ -233,7 +233,7 @@ func TestMorphedMovers(t *testing.T) {
 }
 
 func TestSpellingsOfOneMember(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true}, 510111)
 }
 
 // TestMassChanges: whoever replaces or deletes much is held, and released or
@@ -322,4 +322,22 @@ func TestRollbackOfTwo(t *testing.T) {
 
 func TestRollbackInAChain(t *testing.T) {
 	play(t, 40, Plan{Members: 3, Topology: Chain, Steps: 1800, Faults: true, Rollback: true})
+}
+
+// TestRot: records are lost or altered in databases, below what vectors show. Slow
+// syncs find them, and the law mends them.
+func TestRot(t *testing.T) {
+	play(t, 40, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true})
+}
+
+func TestRotOfTwo(t *testing.T) {
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Rot: true})
+}
+
+func TestRotInAChain(t *testing.T) {
+	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Rot: true})
+}
+
+func TestRotOnAReadOnlyMember(t *testing.T) {
+	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true})
 }
