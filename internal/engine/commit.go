@@ -191,15 +191,25 @@ func (g *gathered) add(writes []store.Write) {
 // prepare makes the writes of one group of drafts, which join what is gathered.
 func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
 	f.reanimate(group, g)
-	freed, parents := make(map[repl.UID]bool), make(map[repl.UID]repl.UID)
+	var freed map[repl.UID]bool
+	var parents map[repl.UID]repl.UID
+	free := func(uid repl.UID) {
+		if freed == nil { // most drafts leave everything at its place
+			freed = make(map[repl.UID]bool)
+		}
+		freed[uid] = true
+	}
 	for i := range group {
 		d := &group[i]
 		p := d.Prior
 		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name) {
 			continue
 		}
-		freed[p.UID] = true // dead, or gone from where it was
+		free(p.UID) // dead, or gone from where it was
 		if d.Update.Present {
+			if parents == nil {
+				parents = make(map[repl.UID]repl.UID)
+			}
 			parents[p.UID] = d.Update.Parent
 		}
 	}
@@ -214,7 +224,8 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 			if !ok {
 				return nil, overtaken
 			}
-			writes, freed[d.Rival.UID] = append(writes, gone...), true
+			writes = append(writes, gone...)
+			free(d.Rival.UID)
 		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken

@@ -88,9 +88,7 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 	c := &b.changes[i]
 	err := errors.Join(e.err, e.outcomes[i].Err)
 	f.counted(c, &e.outcomes[i])
-	if intended(c) {
-		put.ClearIntents = append(put.ClearIntents, c.Update.UID)
-	}
+	put.NoIntents = put.NoIntents || intended(c) // no other batch is being installed
 	if err == nil {
 		err = f.stillTaken(b, i, put)
 	}

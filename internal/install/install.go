@@ -356,7 +356,14 @@ func (b *Batch) reach(i int, to volume.Dir) error {
 func (b *Batch) setMeta(i int, to volume.Dir) error {
 	c, o := b.Items[i].Change, &b.Outcomes[i]
 	want := volume.Stat{Type: c.Object.Type, Identity: c.Object.Identity, Print: c.Object.Print}
-	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
+	var st volume.Stat
+	var lacks []string
+	var err error
+	if was := &c.Object; was.Type == repl.File && len(was.Meta) > 0 && len(was.Shown) == 0 {
+		st, lacks, err = to.Amend(c.To.Name, &want, was.Meta, c.Update.Meta, c.Update.Mtime)
+	} else {
+		st, lacks, err = to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
+	}
 	switch {
 	case errors.Is(err, volume.ErrChanged):
 		if why := expect(to, c.To.Name, &c.Object, true); why != nil {
