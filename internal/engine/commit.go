@@ -191,26 +191,16 @@ func (g *gathered) add(writes []store.Write) {
 // prepare makes the writes of one group of drafts, which join what is gathered.
 func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
 	f.reanimate(group, g)
-	var freed map[repl.UID]bool
+	var freed map[repl.UID]bool // most drafts leave everything at its place
 	var parents map[repl.UID]repl.UID
-	free := func(uid repl.UID) {
-		if freed == nil { // most drafts leave everything at its place
-			freed = make(map[repl.UID]bool)
-		}
-		freed[uid] = true
-	}
 	for i := range group {
 		d := &group[i]
 		p := d.Prior
-		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name) {
-			continue
-		}
-		free(p.UID) // dead, or gone from where it was
-		if d.Update.Present {
-			if parents == nil {
-				parents = make(map[repl.UID]repl.UID)
+		if p != nil && !(d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name)) {
+			freed = with(freed, p.UID, true) // dead, or gone from where it was
+			if d.Update.Present {
+				parents = with(parents, p.UID, d.Update.Parent)
 			}
-			parents[p.UID] = d.Update.Parent
 		}
 	}
 	writes, common, ok := f.share(group, g, parents)
@@ -224,8 +214,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 			if !ok {
 				return nil, overtaken
 			}
-			writes = append(writes, gone...)
-			free(d.Rival.UID)
+			writes, freed = append(writes, gone...), with(freed, d.Rival.UID, true)
 		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken

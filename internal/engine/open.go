@@ -82,6 +82,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
+	if env.Workers > 0 {
+		f.looks = manyLooks
+	}
 	f.touches = &env.touches
 	if env.Clock != nil {
 		f.mint = env.Clock
