@@ -269,14 +269,14 @@ func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
-		return
-	}
 	uids := make([]repl.UID, len(free))
 	for i := range free {
 		uids[i] = free[i].UID
 	}
 	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
