@@ -38,6 +38,7 @@ func (e MembersAre) apply(f *Folder) {
 		return
 	}
 	f.sift, f.awayAt = nil, 0 // what all cover is another thing now
+	f.retire()
 	if selfEvicted(&f.cfg, &st) {
 		f.fail(finding.MemberStale, evictedText)
 		f.rebuild = true
@@ -66,6 +67,7 @@ func (e Stated) apply(f *Folder) {
 	if len(news) > 0 {
 		f.storeFailed(f.st.SetCovers(news))
 	}
+	f.retire()
 }
 
 // learn judges a statement: it must be of a member of the folder and later than

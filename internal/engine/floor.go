@@ -43,7 +43,7 @@ func (f *Folder) stale(l *link) {
 	f.delay(l)
 	if f.phase != store.PhaseNormal {
 		for _, other := range f.links {
-			if other.up && !other.stale {
+			if other.up && !other.stale && !other.unready { // two that are not ready would wait for each other
 				return
 			}
 		}
