@@ -100,7 +100,7 @@ type topologyFlags struct {
 }
 
 func (f *topologyFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.topology, "topology", "", "full-mesh, hub-and-spoke, or connections (as listed by `dfs connection`)")
+	c.Flags().StringVar(&f.topology, "topology", "", "full-mesh, hub-and-spoke, or connections, as dfs connection lists them")
 	c.Flags().StringSliceVar(&f.hubs, "hub", nil, "a hub; makes the topology hub-and-spoke")
 }
 

@@ -40,6 +40,13 @@ func (h *handler) runner(folder repl.FolderID) (*engine.Runner, *keeper, error) 
 	if !h.informed(context.Background(), false) {
 		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the member has just started and asks for the newest domain first")
 	}
+	if r != nil {
+		select {
+		case <-r.Ended(): // it has no news any more: who waits for some would ask it without end
+			r = nil
+		default:
+		}
+	}
 	if r == nil {
 		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the folder does not run here at present")
 	}

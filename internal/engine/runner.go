@@ -97,8 +97,8 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 
 // run is the parent of every goroutine of the folder.
 func (r *Runner) run(ctx context.Context) {
+	defer r.lastNews() // whoever is woken by it finds that the folder has ended
 	defer close(r.ended)
-	defer r.lastNews()
 	var work sync.WaitGroup
 	work.Go(func() { r.pump(ctx) })
 	r.err = r.loop(ctx, &work)

@@ -114,6 +114,10 @@ type Config struct {
 	Now func() time.Time
 	// Meter counts bytes; nil: nobody asks.
 	Meter *Meter
+	// Sent is told of bytes that a session has sent a partner, as they are at the
+	// interface, now and then while something moves; for which folder, zero if that is
+	// not known. It must not block. Nil: nobody asks.
+	Sent func(partner repl.MemberID, folder repl.FolderID, n int)
 	// Log gets what no caller is told; nil: slog.Default.
 	Log    *slog.Logger
 	Timing Timing

@@ -119,6 +119,7 @@ type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
 	lost   bool      // a question of a session that is lost
+	heard  bool      // a question that waits, by whom it asks
 }
 
 // crashed unwinds a member that loses power in the middle of an action.
@@ -387,8 +388,9 @@ func (m *Member) waits(t *task) bool {
 		return false
 	}
 	own := up.env.Store.State().Originator
-	if !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
-		return false // a question is heard when it comes: this one tells the partner that it was put back
+	if !t.heard && !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
+		t.heard = true // when it came: it tells the partner that it was put back
+		up.events = append(up.events, engine.Heard{Member: m.id, Vector: ask.Request.Vector})
 	}
 	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && (known == nil || !up.env.Store.Vector().Covers(known)) {
 		return false // a question is answered after ten seconds, news or not: the partner gave its records up, or the session is another

@@ -180,7 +180,7 @@ func TestMonthsInAChain(t *testing.T) {
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
@@ -227,7 +227,7 @@ func TestMorphedMovers(t *testing.T) {
 }
 
 func TestSpellingsOfOneMember(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true})
+	play(t, 30, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Alone: true, Fold: true}, 510111)
 }
 
 // TestMassChanges: whoever replaces or deletes much is held, and released or
