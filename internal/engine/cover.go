@@ -38,7 +38,6 @@ func (e MembersAre) apply(f *Folder) {
 		return
 	}
 	f.sift, f.awayAt = nil, 0 // what all cover is another thing now
-	f.retire()
 	if selfEvicted(&f.cfg, &st) {
 		f.fail(finding.MemberStale, evictedText)
 		f.rebuild = true
@@ -87,6 +86,7 @@ func (f *Folder) learn(s *repl.Statement) (store.Cover, bool) {
 // loadCovers reads what was heard before this start. A member of which nothing
 // was ever heard is waited for from now on.
 func (f *Folder) loadCovers() error {
+	defer f.retire()
 	list, err := f.st.Covers()
 	if err != nil {
 		return err

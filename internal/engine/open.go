@@ -86,9 +86,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if env.Clock != nil {
 		f.mint = env.Clock
 	}
-	err = f.loadCovers()
-	f.retire()
-	if err := errors.Join(err, f.tellAllLong()); err != nil {
+	if err := errors.Join(f.loadCovers(), f.tellAllLong()); err != nil {
 		return nil, err
 	}
 	f.phase, f.unclean, f.missing = st.Phase, unclean, st.Missing
