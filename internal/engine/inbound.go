@@ -48,7 +48,7 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	stale     bool      // it has refused a diff: this member does not cover its floor
-	unready   bool      // it is not Normal, as it said last
+	unready   bool      // it was not Normal itself when it was asked last
 	stating   bool      // a State is on its way
 	stateAt   repl.Time // when it is told next what members cover
 	saved     uint64    // bytes of content that did not have to come
