@@ -128,10 +128,11 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
-	link  *link
-	own   version.Originator // under which this member was when it was asked
-	life  context.Context    // ends when it is to wait no longer
-	again context.CancelFunc
+	link    *link
+	retired *Retired           // what the vector may leave out; nil: nothing
+	own     version.Originator // under which this member was when it was asked
+	life    context.Context    // ends when it is to wait no longer
+	again   context.CancelFunc
 }
 
 // Over reports whether it is to wait for news no longer.
@@ -159,7 +160,8 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	}
 	defer cancel()
 	defer context.AfterFunc(a.life, cancel)()
-	page, err := up.Diff(limited, a.Request)
+	page, err := up.Diff(limited, a.short())
+	err = errors.Join(err, a.whole(&page))
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited
 	}

@@ -210,6 +210,7 @@ type Folder struct {
 	collectAt  repl.Time // when the next one begins
 	awayAt     repl.Time // when members are looked for that are away
 	compare    *comparing
+	retired    *Retired
 	unsure     map[repl.UID]bool // whose records a partner has otherwise, until they are looked at
 	watched    repl.Time         // for how long this member has run without a break
 	watchedTo  repl.Time

@@ -341,3 +341,9 @@ func TestRotInAChain(t *testing.T) {
 func TestRotOnAReadOnlyMember(t *testing.T) {
 	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true})
 }
+
+// TestGivenUp: members that are put back to backups give originators up, which all
+// come to cover, and which vectors leave out.
+func TestGivenUp(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rollback: true, Months: true}, 33, 44)
+}
