@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -35,12 +36,42 @@ type Plan struct {
 	Fast     bool // one member's clock runs far ahead
 	Restores bool // operators make trees win, or take others'
 	Breaker  bool // the breaker trips on a few files, and operators decide
+	Mixed    bool // all of the above is drawn by the seed
 	Trace    bool // remember what happens
+}
+
+// mixed draws a plan, of what goes together: what a disk cannot hold it cannot pass
+// on, and images are not of members that were evicted.
+func mixed(seed uint64, trace bool) Plan {
+	r := rand.New(rand.NewPCG(seed, 0x0d0e))
+	one := func(in int) bool { return r.IntN(in) == 0 }
+	p := Plan{
+		Seed: seed, Mixed: true, Trace: trace, Members: 2 + r.IntN(3), Steps: 900 + r.IntN(900),
+		Topology: []Topology{Mesh, Chain, Hub}[r.IntN(3)], Faults: !one(3),
+		ReadOnly: one(4), Fold: one(3), Filters: one(5), Morph: one(4), Fast: one(6), Restores: one(6), Breaker: one(8),
+	}
+	p.Edits, p.Movers = one(5), one(3)
+	p.Tenants = !p.Movers && one(4)
+	switch r.IntN(5) {
+	case 0:
+		p.Rollback = !p.ReadOnly && !p.Restores
+	case 1:
+		p.Narrow = !p.Fold && !p.Filters
+		if p.Narrow {
+			p.Topology = Mesh
+		}
+	case 2:
+		p.Months = !p.Filters && !p.Restores && !p.Fast
+	}
+	return p
 }
 
 // Run plays a plan and returns what it counted, or the first thing that is
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
+	if p.Mixed {
+		p = mixed(p.Seed, p.Trace)
+	}
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	c.restores = p.Restores
@@ -49,6 +80,9 @@ func Run(p Plan) (c *Cluster, err error) {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
 		}
 	}()
+	if p.Mixed {
+		c.tracef("%+v", p)
+	}
 	c.furnish(&p)
 	for _, m := range c.members {
 		m.disk.Journal = nil
