@@ -106,7 +106,7 @@ func firstSync(t *testing.T, tree string) (build, sync, wire float64) {
 		c.apply()
 		a.normal(5 * time.Minute)
 	})
-	before := b.host.wireBytes()
+	before, cpu := b.host.wireBytes(), a.cpu()
 	c.enabled[1] = true
 	sync = timed(func() {
 		c.apply()
@@ -116,7 +116,7 @@ func firstSync(t *testing.T, tree string) (build, sync, wire float64) {
 	if said := rsyncDifference(t, a.root, b.root); said != "" {
 		t.Errorf("the trees differ after the first sync:\n%s", shorten(said, 20))
 	}
-	t.Logf("build %.2f s, first sync %.2f s, %.0f MB on the wire", build, sync, wire)
+	t.Logf("build %.2f s, first sync %.2f s (%.2f and %.2f s of processor), %.0f MB on the wire", build, sync, a.cpu()-cpu, b.cpu(), wire)
 	return build, sync, wire
 }
 

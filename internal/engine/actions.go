@@ -27,6 +27,8 @@ type Upstream interface {
 	// Cover tells what members are known to cover, and returns what the partner
 	// has heard.
 	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare returns runs of the partner's records, or records one by one.
+	Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error)
 	fetch.Upstream
 }
 
@@ -126,6 +128,7 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
+	link  *link
 	own   version.Originator // under which this member was when it was asked
 	life  context.Context    // ends when it is to wait no longer
 	again context.CancelFunc
@@ -142,7 +145,7 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.Member, a.Request.Vector, a.own, page, err})
+	post(asked{a.link, a.Request.Vector, a.own, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
@@ -168,6 +171,8 @@ type AskRecords struct {
 	Member  repl.MemberID
 	Folder  repl.FolderID
 	UIDs    []repl.UID
+	link    *link
+	of      *diff
 	waiting []repl.Update
 	round   int
 }
@@ -177,7 +182,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{member: a.Member, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{link: a.link, of: a.of, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}
@@ -189,8 +194,9 @@ var errReserve = errors.New("free space is below the reserve")
 
 // Stage brings the contents of a batch.
 type Stage struct {
-	batch *batch
-	cfg   *Config
+	batch    *batch
+	cfg      *Config
+	transfer Transfer
 }
 
 // Class says that it brings content.
@@ -241,7 +247,7 @@ func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := ctx.stager(a.cfg, a.batch.link.member)
+	s := ctx.stager(a.cfg, a.transfer)
 	return s.Stage(ctx, up, wanted)
 }
 

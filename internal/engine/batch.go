@@ -192,7 +192,7 @@ func (f *Folder) startStaging() {
 			}
 			b.state = batchStages
 			started++
-			f.do(&Stage{batch: b, cfg: &f.cfg})
+			f.do(&Stage{batch: b, cfg: &f.cfg, transfer: b.link.transfer})
 		}
 	}
 }

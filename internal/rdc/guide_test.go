@@ -112,6 +112,11 @@ func TestFeedGivesEveryoneAll(t *testing.T) {
 		if _, err := Feed(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(gone)), apart, io.Discard); !errors.Is(err, gone) {
 			t.Errorf("the reader's error came out as %v", err)
 		}
+		a.Reset()
+		long := bytes.Repeat(data, feedLong/len(data)+2) // pieces are longer behind feedLong bytes
+		if n, err := Feed(iotest.HalfReader(bytes.NewReader(long)), apart, &a, io.Discard); err != nil || n != int64(len(long)) || !bytes.Equal(a.Bytes(), long) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
 		if n, err := Feed(bytes.NewReader(data), apart); err != nil || n != int64(len(data)) {
 			t.Errorf("nobody: %d, %v", n, err)
 		}

@@ -259,6 +259,16 @@ func TestRestoresOfTwo(t *testing.T) {
 	play(t, 100, Plan{Members: 2, Topology: Mesh, Steps: 1200, Restores: true})
 }
 
+// TestPartnersThatChange: members become and cease to be partners while users work,
+// and hear of it one after the other; no folder starts anew for it.
+func TestPartnersThatChange(t *testing.T) {
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Rewired: true})
+}
+
+func TestPartnersThatChangeAmongMany(t *testing.T) {
+	play(t, 30, Plan{Members: 5, Topology: Mesh, Steps: 1600, Rewired: true})
+}
+
 func TestReadOnlyMember(t *testing.T) {
 	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395)
 }
@@ -309,4 +319,22 @@ func TestRollbackOfTwo(t *testing.T) {
 
 func TestRollbackInAChain(t *testing.T) {
 	play(t, 40, Plan{Members: 3, Topology: Chain, Steps: 1800, Faults: true, Rollback: true})
+}
+
+// TestRot: records are lost or altered in databases, below what vectors show. Slow
+// syncs find them, and the law mends them.
+func TestRot(t *testing.T) {
+	play(t, 40, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true})
+}
+
+func TestRotOfTwo(t *testing.T) {
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Rot: true})
+}
+
+func TestRotInAChain(t *testing.T) {
+	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 1200, Faults: true, Rot: true})
+}
+
+func TestRotOnAReadOnlyMember(t *testing.T) {
+	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true})
 }

@@ -100,6 +100,7 @@ func (v *Disk) measureFilesystem() error {
 	}
 	f.Handles = f.handles != noHandles
 	f.xattrAt = knowsXattrAt(v.fd)
+	v.past.try()
 	if f.handles == fullHandles {
 		if fd, err := openHandle(v.fd, h.text()); err == nil {
 			f.Privileged = true
