@@ -154,9 +154,8 @@ func (d *decider) hiding(e *entry) hiding {
 	is, known := d.hid[dir.uid]
 	if !known {
 		d.hid[dir.uid] = shown // what is not settled yet may be a ring
-		is = d.hiding(dir)
-		if hidden := dir.wasLive() && dir.was.Presence == repl.Hidden && !dir.touched(); is == keptOut && d.object(dir) == nil || is == shown && hidden {
-			is = unheld // it is not here itself, or is only brought when what is above it is
+		if is = d.hiding(dir); is == keptOut && d.object(dir) == nil {
+			is = unheld // it is not here itself
 		}
 		d.hid[dir.uid] = is
 	}

@@ -18,7 +18,7 @@ func mixed(seed uint64, trace bool) Plan {
 	case 0:
 		p.Rollback = !p.ReadOnly && !p.Restores
 	case 1:
-		p.Narrow = !p.Fold && !p.Filters
+		p.Narrow = !p.Fold && !p.Filters && !p.Movers // docs/verification.md, known gaps
 		if p.Narrow {
 			p.Topology = Mesh
 		}
