@@ -285,6 +285,9 @@ type Install struct {
 	cfg   *Config
 }
 
+// setters is how many goroutines set metadata: more wait for one journal.
+const setters = 2
+
 // Class says that it changes the tree.
 func (*Install) Class() Class { return ClassInstall }
 
@@ -292,7 +295,7 @@ func (*Install) Class() Class { return ClassInstall }
 // the moves durable and posts the outcomes (rule 14).
 func (a *Install) Run(ctx Context, post func(Event)) {
 	b := &install.Batch{
-		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(),
+		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(), Workers: min(ctx.Workers, setters),
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},

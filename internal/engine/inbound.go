@@ -48,6 +48,7 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	stale     bool      // it has refused a diff: this member does not cover its floor
+	unready   bool      // it was not Normal itself when it was asked last
 	stating   bool      // a State is on its way
 	stateAt   repl.Time // when it is told next what members cover
 	saved     uint64    // bytes of content that did not have to come
@@ -91,7 +92,7 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
-		l.stateAt, l.stale = 0, false
+		l.stateAt, l.stale, l.unready = 0, false, false
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -233,7 +234,7 @@ func (e asked) apply(f *Folder) {
 
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
-	if page.Phase != wire.PhaseNormal {
+	if l.unready = page.Phase != wire.PhaseNormal; l.unready {
 		l.known = nil // it was another database's, or of the past
 		if f.phase == store.PhaseInitialSync {
 			f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
@@ -268,14 +269,14 @@ func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
-		return
-	}
 	uids := make([]repl.UID, len(free))
 	for i := range free {
 		uids[i] = free[i].UID
 	}
 	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{

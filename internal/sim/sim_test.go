@@ -179,6 +179,12 @@ func TestMonthsInAChain(t *testing.T) {
 	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
 }
 
+// TestMonthsAmongFour: two that start anew at once do not wait for each other, and
+// partners change meanwhile.
+func TestMonthsAmongFour(t *testing.T) {
+	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true})
+}
+
 func TestMonthsOfTwo(t *testing.T) {
 	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
 }
