@@ -101,6 +101,9 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 	if err == nil {
 		err = f.stillTaken(b, i, put)
 	}
+	if err == nil && f.failures != b.failures {
+		err = f.stillHolds(c, put)
+	}
 	switch {
 	case err != nil:
 		f.failed(b, i, &e.outcomes[i], err)
@@ -148,6 +151,26 @@ func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) error {
 		return err
 	}
 	return fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
+}
+
+// stillHolds is an error if something lives on, on record, in a directory that has
+// died: it was elsewhere on the disk, so that the directory was empty there. What
+// stands in one group with others falls with them.
+func (f *Folder) stillHolds(c *repl.Change, put *store.Batch) error {
+	if c.Group != 0 || c.Drop || c.Update.Present || c.Update.Type != repl.Directory || !c.Update.Heir.IsZero() {
+		return nil
+	}
+	left := ""
+	err := f.st.Children(c.Update.UID, "", func(rec *repl.Record) bool {
+		if !slices.Contains(put.Drop, rec.UID) && !slices.ContainsFunc(put.Writes, func(w store.Write) bool { return w.Record.UID == rec.UID }) {
+			left = rec.Name
+		}
+		return left == ""
+	})
+	if err == nil && left != "" {
+		err = fmt.Errorf("%w: on record %q is still in it", install.ErrMoved, left)
+	}
+	return err
 }
 
 // counted counts what a change has put into the conflict store.
