@@ -20,7 +20,7 @@ var needs = map[string]directory.RoleKind{
 	"Status": directory.RoleReader, "Wait": directory.RoleReader, "Backlog": directory.RoleReader, "Queue": directory.RoleReader,
 	"Record": directory.RoleReader, "Explain": directory.RoleReader, "PreservedList": directory.RoleReader, "Domain": directory.RoleReader,
 	"Events": directory.RoleReader, "HeldList": directory.RoleReader,
-	"Order": directory.RoleOperator, "PreservedRestore": directory.RoleOperator, "HeldDecide": directory.RoleOperator, "Restore": directory.RoleOperator,
+	"Order": directory.RoleOperator, "PreservedRestore": directory.RoleOperator, "HeldDecide": directory.RoleOperator, "Restore": directory.RoleOperator, "Adopt": directory.RoleOperator,
 	"PreservedPurge": directory.RoleGroupAdmin, "Apply": directory.RoleGroupAdmin,
 }
 

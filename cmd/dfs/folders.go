@@ -48,15 +48,19 @@ type folders struct {
 	off     []directory.MembershipView // guarded by mu; disabled memberships
 }
 
-// membership is what the domain says of one membership of this server, in a
-// form that can be compared.
+// membership is what the domain says of one membership of this server, without its
+// partners, in a form that can be compared.
 type membership struct {
 	engine.Config
 	Rules    filter.Rules
 	Owners   volume.Owners
 	Optional volume.Optional
-	// Packing says which upstreams send contents packed in another way than auto.
-	Packing map[repl.MemberID]peer.Packing
+}
+
+// wanted is a membership with its partners.
+type wanted struct {
+	membership
+	circle
 }
 
 // owners are the forms of the domain as the volume has them.
@@ -65,7 +69,7 @@ var owners = map[directory.Owners]volume.Owners{
 }
 
 // memberships lists the enabled memberships of a server.
-func memberships(d *directory.Domain, self directory.UUID) (on []membership, off []directory.MembershipView) {
+func memberships(d *directory.Domain, self directory.UUID) (on []wanted, off []directory.MembershipView) {
 	ids := func(servers []*directory.Server) []repl.MemberID {
 		var out []repl.MemberID
 		for _, s := range servers {
@@ -78,16 +82,14 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 			off = append(off, v)
 			continue
 		}
-		on = append(on, membership{
+		on = append(on, wanted{membership{
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
-				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime, SlowSync: v.Folder.SlowSync,
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Breaker:      breakerOf(v.Folder),
-				Transfers:    transfers(d, v.Folder.ID, self),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
-				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
 			},
 			Rules:  filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
 			Owners: owners[v.Folder.Owners],
@@ -96,8 +98,13 @@ func memberships(d *directory.Domain, self directory.UUID) (on []membership, off
 				SELinux:    slices.Contains(v.Folder.Attributes, directory.AttributeSELinux),
 				Trusted:    slices.Contains(v.Folder.Attributes, directory.AttributeTrusted),
 			},
+		}, circle{
+			PartnersAre: engine.PartnersAre{
+				Upstreams: ids(d.Upstreams(v.Folder.ID, self)), Downstreams: ids(d.Downstreams(v.Folder.ID, self)),
+				Transfers: transfers(d, v.Folder.ID, self),
+			},
 			Packing: packing(d, v.Folder.ID, self),
-		})
+		}})
 	}
 	return on, off
 }
@@ -152,7 +159,8 @@ func packing(d *directory.Domain, folder, self directory.UUID) map[repl.MemberID
 	return out
 }
 
-// follow starts, restarts and stops folders as the domain says.
+// follow starts, restarts and stops folders as the domain says. One of which only
+// the partners or the members are others now goes on.
 func (f *folders) follow(ctx context.Context, d *directory.Domain, self directory.UUID) {
 	on, off := memberships(d, self)
 	f.mu.Lock()
@@ -160,8 +168,8 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 	st := f.store
 	var gone []*keeper
 	for id, k := range f.keepers {
-		i := slices.IndexFunc(on, func(m membership) bool { return m.Folder == id })
-		if i < 0 || !reflect.DeepEqual(on[i], k.membership) {
+		i := slices.IndexFunc(on, func(m wanted) bool { return m.Folder == id })
+		if i < 0 || !reflect.DeepEqual(on[i].membership, k.membership) {
 			gone = append(gone, k)
 			delete(f.keepers, id)
 		}
@@ -183,6 +191,9 @@ func (f *folders) follow(ctx context.Context, d *directory.Domain, self director
 	f.mu.Unlock()
 	for _, k := range f.all() {
 		k.hearMembers(ctx, members(d, k.Folder))
+		if i := slices.IndexFunc(on, func(m wanted) bool { return m.Folder == k.Folder }); i >= 0 {
+			k.hearPartners(ctx, on[i].circle)
+		}
 	}
 }
 
@@ -198,7 +209,7 @@ func (f *folders) dropLeft(self directory.UUID) {
 	}
 	on, off := memberships(d, self)
 	for _, id := range st.Folders() {
-		kept := slices.ContainsFunc(on, func(m membership) bool { return m.Folder == id }) ||
+		kept := slices.ContainsFunc(on, func(m wanted) bool { return m.Folder == id }) ||
 			slices.ContainsFunc(off, func(v directory.MembershipView) bool { return repl.FolderID(v.Folder.ID) == id })
 		if kept {
 			continue
@@ -216,7 +227,7 @@ func (f *folders) wants(id repl.FolderID, self directory.UUID) bool {
 	d := f.domain
 	f.mu.Unlock()
 	on, _ := memberships(d, self)
-	return slices.ContainsFunc(on, func(m membership) bool { return m.Folder == id })
+	return slices.ContainsFunc(on, func(m wanted) bool { return m.Folder == id })
 }
 
 // hasPrimary reports whether the domain names a primary member of a folder.
@@ -309,7 +320,7 @@ func (f *folders) linked(m repl.MemberID, s *peer.Session) {
 	f.linking.Lock()
 	defer f.linking.Unlock()
 	for _, k := range f.all() {
-		if slices.Contains(k.Upstreams, m) {
+		if slices.Contains(k.partners().Upstreams, m) {
 			k.link(m, s)
 		}
 	}
@@ -323,7 +334,7 @@ func (f *folders) relink(id repl.FolderID, m repl.MemberID) {
 	f.mu.Lock()
 	k := f.keepers[id]
 	f.mu.Unlock()
-	if k != nil && slices.Contains(k.Upstreams, m) {
+	if k != nil && slices.Contains(k.partners().Upstreams, m) {
 		k.link(m, f.session(m))
 	}
 }

@@ -124,7 +124,7 @@ func (m *member) restoreFrom(ctx context.Context, p place, r *engine.Runner, fro
 		return &control.Problem{Err: fmt.Errorf("restore %v from %s: --from takes the whole folder", p, from), Hint: "name GROUP/FOLDER", Usage: true}
 	}
 	s := m.domain().Domain.ServerByName(from)
-	if s == nil || !slices.Contains(p.k.Upstreams, repl.MemberID(s.ID)) {
+	if s == nil || !slices.Contains(p.k.partners().Upstreams, repl.MemberID(s.ID)) {
 		return control.Hint(fmt.Errorf("restore %s from %s: this server does not pull the folder from it", p.k.Name, from), "`dfs status` lists its partners")
 	}
 	if p.k.f.session(repl.MemberID(s.ID)) == nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,7 +18,6 @@ import (
 	"opendfs/internal/finding"
 	"opendfs/internal/health"
 	"opendfs/internal/journal"
-	"opendfs/internal/peer"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/staging"
@@ -55,11 +53,15 @@ type keeper struct {
 	news   recent
 	// members are those of the folder. They change without its being started again.
 	members atomic.Pointer[[]engine.Member]
+	// around are the partners, which change as the members do. Stored with f.linking held.
+	around atomic.Pointer[circle]
 	// unknown is how many owners were not known at the last look.
 	unknown atomic.Int64
 	// due asks for a look.
 	due   chan struct{}
 	pulse pulse
+	// retry has a folder that could not be opened tried again at once.
+	retry chan struct{}
 
 	mu      sync.Mutex
 	follow  repl.MemberID   // guarded by mu; whose tree a folder without records takes over
@@ -68,6 +70,10 @@ type keeper struct {
 	journal journal.Journal // guarded by mu; as runner
 	links   context.Context // guarded by mu; ends with runner
 	reason  string          // guarded by mu; why it does not run
+	why     error           // guarded by mu; the same, nil as long as it is not known
+	// adopting says that what lies at the path is the folder's tree, whatever its
+	// marker says. Guarded by mu; until it runs.
+	adopting bool
 }
 
 // openFindings are about whether the folder can be opened: they end when it is.
@@ -86,10 +92,11 @@ func (e *openError) Error() string { return e.err.Error() }
 func (e *openError) Unwrap() error { return e.err }
 
 // start begins keeping a membership.
-func (f *folders) start(ctx context.Context, st *store.Store, m membership, list []engine.Member) *keeper {
+func (f *folders) start(ctx context.Context, st *store.Store, m wanted, list []engine.Member) *keeper {
 	ctx, cancel := context.WithCancel(ctx)
-	k := &keeper{membership: m, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), reason: starting}
+	k := &keeper{membership: m.membership, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), retry: make(chan struct{}, 1), reason: starting}
 	k.members.Store(&list)
+	k.around.Store(&m.circle)
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
@@ -120,6 +127,7 @@ func (k *keeper) run(ctx context.Context) {
 		t := time.NewTimer(folderRetry)
 		select {
 		case <-t.C:
+		case <-k.retry:
 		case <-ctx.Done():
 		}
 		t.Stop()
@@ -149,7 +157,7 @@ func (k *keeper) report(err error) {
 		text = err.Error()
 	}
 	k.mu.Lock()
-	k.reason = text
+	k.reason, k.why, k.adopting = text, err, false
 	k.mu.Unlock()
 	if code == "" {
 		return
@@ -183,6 +191,9 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		k.f.find.Raise(finding.StateRebuilt, k.Name, fmt.Sprintf("the records were of membership %v", s.Membership))
 		return engine.ErrRebuild
 	}
+	if drop, err := k.drops(records); drop || err != nil {
+		return errors.Join(err, engine.ErrRebuild)
+	}
 	v, err := k.openVolume(records)
 	if err != nil {
 		return err
@@ -204,7 +215,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	k.mu.Lock()
-	cfg.Follow = k.follow
+	cfg.Follow, cfg.Adopt = k.follow, k.adopting
 	k.mu.Unlock()
 	_, cfg.Moved = k.f.roots.changed(k.Membership, k.Path)
 	r, err := engine.Start(ctx, cfg, env, j, namedFindings{k.f.find, k.f}, k.f.log.With("folder", k.Name), rand.Reader)
@@ -212,7 +223,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 		return err
 	}
 	k.mu.Lock()
-	k.follow = repl.MemberID{} // the folder's state has it
+	k.follow, k.adopting = repl.MemberID{}, false // the folder's state has it, and its tree
 	k.mu.Unlock()
 	if err := k.f.roots.runs(k.Membership, k.Path); err != nil {
 		return errors.Join(err, r.Close())
@@ -268,6 +279,8 @@ func (k *keeper) openVolume(records *store.Folder) (*volume.Disk, error) {
 func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Config, *engine.Env, error) {
 	cfg := k.Config
 	cfg.Members = *k.members.Load()
+	around := k.partners()
+	cfg.Upstreams, cfg.Downstreams, cfg.Transfers = around.Upstreams, around.Downstreams, around.Transfers
 	rules, err := filter.New(k.Rules)
 	if err != nil {
 		return cfg, nil, err
@@ -308,7 +321,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	links, unlink := context.WithCancel(ctx)
 	defer unlink()
 	k.mu.Lock()
-	k.runner, k.records, k.journal, k.links, k.reason = r, records, j, links, ""
+	k.runner, k.records, k.journal, k.links, k.reason, k.why = r, records, j, links, "", nil
 	k.mu.Unlock()
 	for _, code := range openFindings {
 		k.f.find.Clear(code, k.Name)
@@ -318,7 +331,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	if err := r.SetMembers(ctx, *k.members.Load()); err != nil { // it was told of others while it was opened
 		k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
 	}
-	k.linkAll()
+	k.linkAll(ctx, r)
 	err := k.look(ctx, v, r, records, j)
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
@@ -427,56 +440,4 @@ func (k *keeper) running() (*engine.Runner, *store.Folder, error) {
 		return nil, nil, control.Hint(fmt.Errorf("folder %s does not run: %s", k.Name, reason), "`dfs status` shows its findings and what to do")
 	}
 	return r, records, nil
-}
-
-// link gives the runner a session, or takes it: it has none while the window of the
-// connection is closed.
-func (k *keeper) link(m repl.MemberID, s *peer.Session) {
-	k.mu.Lock()
-	r, ctx := k.runner, k.links
-	k.mu.Unlock()
-	if r == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // a runner that has ended takes nothing any more
-		select {
-		case <-r.Ended():
-			cancel()
-		case <-stop:
-		}
-	}()
-	g := k.f.windows.pass(k.Folder, m)
-	if s == nil || g == nil {
-		r.SetUpstream(ctx, m, nil)
-		return
-	}
-	r.SetUpstream(ctx, m, upstream{s, k.f.windows, g, k.Packing[m]})
-}
-
-// hearMembers gives the runner the members that the domain has now.
-func (k *keeper) hearMembers(ctx context.Context, list []engine.Member) {
-	if slices.Equal(*k.members.Load(), list) {
-		return
-	}
-	k.members.Store(&list)
-	if r := k.current(); r != nil {
-		if err := r.SetMembers(ctx, list); err != nil { // it has ended; the next one has them
-			k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
-		}
-	}
-}
-
-// linkAll gives a new runner the sessions that stand.
-func (k *keeper) linkAll() {
-	k.f.linking.Lock()
-	defer k.f.linking.Unlock()
-	for _, m := range k.Upstreams {
-		if s := k.f.session(m); s != nil {
-			k.link(m, s)
-		}
-	}
 }

@@ -64,7 +64,7 @@ func (m *member) Backlog(ctx context.Context, req *controlpb.BacklogRequest) (*c
 	wants := func(from, to string) bool {
 		return (req.From == "" || req.From == from) && (req.To == "" || req.To == to)
 	}
-	for _, id := range k.Downstreams {
+	for _, id := range k.partners().Downstreams {
 		if name := memberName(d, id); wants(self, name) {
 			l, err := m.outboundList(records, k, &s, id, limit)
 			if err != nil {
@@ -74,7 +74,7 @@ func (m *member) Backlog(ctx context.Context, req *controlpb.BacklogRequest) (*c
 			reply.Lists = append(reply.Lists, l)
 		}
 	}
-	for _, id := range k.Upstreams {
+	for _, id := range k.partners().Upstreams {
 		if name := memberName(d, id); wants(name, self) {
 			l := m.inboundList(ctx, records, k, &s, id, limit)
 			l.Folder, l.From, l.To = k.Name, name, self
@@ -248,9 +248,9 @@ func (m *member) Queue(ctx context.Context, req *controlpb.QueueRequest) (*contr
 		if err != nil {
 			return nil, err
 		}
-		partners := k.Upstreams
+		partners := k.partners().Upstreams
 		if req.Direction == "outbound" {
-			partners = k.Downstreams
+			partners = k.partners().Downstreams
 		}
 		for _, id := range partners {
 			var l *controlpb.BacklogList

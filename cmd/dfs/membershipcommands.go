@@ -44,7 +44,7 @@ func (v *membershipView) flags() string {
 }
 
 func membershipCommand(o *options) *cobra.Command {
-	return noun(o, "membership", "servers' parts in folders: create, list, show, set, remove",
+	c := noun(o, "membership", "servers' parts in folders: create, list, show, set, remove, adopt",
 		createMembership(),
 		viewer{use: "list [GROUP[/FOLDER]]", short: "list the memberships", example: "  dfs membership list projects/docs", args: wants(0, 1, "at most one GROUP/FOLDER"), complete: first(folderNames), show: listMemberships},
 		viewer{use: "show GROUP/FOLDER@SERVER", short: "show one membership", example: "  dfs membership show projects/docs@branch", args: one("GROUP/FOLDER@SERVER"), complete: first(membershipNames), show: showMembership},
@@ -59,6 +59,8 @@ Ends the replication of a folder on one server. Its files stay there.`,
 				}
 				return err
 			}})
+	c.AddCommand(adoptCommand(o))
+	return c
 }
 
 func listMemberships(d *directory.Domain, args []string) (view, error) {

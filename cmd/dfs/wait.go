@@ -164,6 +164,7 @@ type waiter struct {
 	folder string        // GROUP/FOLDER
 	id     repl.FolderID
 	k      *keeper // the present one; the waiter's own goroutine replaces it
+	around *circle // the partners that are waited for; as k
 
 	mu    sync.Mutex
 	state *controlpb.Waiting // guarded by mu; nil when it waits for nothing
@@ -232,10 +233,11 @@ func (w *waiter) keeper() error {
 // theirs are. What happens afterwards is not waited for, but for what follows
 // from the former: the answers of merges, ours and theirs.
 func (w *waiter) once(ctx context.Context, r *engine.Runner) error {
+	w.around = w.k.partners()
 	if err := w.own(ctx, r); err != nil {
 		return err
 	}
-	theirs, err := w.ask(ctx, "captures its changes", w.k.Upstreams, func(ctx context.Context, s *peer.Session) (version.Vector, error) {
+	theirs, err := w.ask(ctx, "captures its changes", w.k.partners().Upstreams, func(ctx context.Context, s *peer.Session) (version.Vector, error) {
 		return s.Barrier(ctx, w.k.Folder)
 	})
 	if err != nil {
@@ -253,6 +255,9 @@ func (w *waiter) once(ctx context.Context, r *engine.Runner) error {
 	return nil
 }
 
+// errOtherPartners has the wait begin again with those that the folder has now.
+var errOtherPartners = errors.New("the folder has other partners now")
+
 // round waits until every partner has what this member has, and this member
 // what they have. It is quiet if nothing followed from that.
 func (w *waiter) round(ctx context.Context, r *engine.Runner) (quiet bool, err error) {
@@ -263,7 +268,7 @@ func (w *waiter) round(ctx context.Context, r *engine.Runner) (quiet bool, err e
 	if err := w.covered(ctx, r, ours); err != nil {
 		return false, err
 	}
-	theirs, err := w.ask(ctx, "tells what it has", w.k.Upstreams, w.vectorOf)
+	theirs, err := w.ask(ctx, "tells what it has", w.k.partners().Upstreams, w.vectorOf)
 	if err != nil {
 		return false, err
 	}
@@ -338,6 +343,9 @@ func (w *waiter) ask(ctx context.Context, what string, partners []repl.MemberID,
 
 func (w *waiter) askOne(ctx context.Context, what string, id repl.MemberID, question func(context.Context, *peer.Session) (version.Vector, error)) (version.Vector, error) {
 	for {
+		if w.k.partners() != w.around {
+			return nil, errOtherPartners
+		}
 		s := w.m.session(id)
 		if s == nil {
 			w.say(nil, "%s cannot be reached", w.name(id))
@@ -374,7 +382,7 @@ func (w *waiter) covers(ctx context.Context, r *engine.Runner, v version.Vector)
 			return true, nil
 		}
 		text := "are on their way"
-		for _, id := range w.k.Upstreams {
+		for _, id := range w.k.partners().Upstreams {
 			if closed := w.m.windows.closedText(w.k.Folder, id); closed != "" {
 				text = fmt.Sprintf("wait; the connection from %s is %s", w.name(id), closed)
 			}
@@ -388,7 +396,7 @@ func (w *waiter) covers(ctx context.Context, r *engine.Runner, v version.Vector)
 // says when it asks leaves out what it holds back; so it is asked itself, where
 // there is a session with it.
 func (w *waiter) covered(ctx context.Context, r *engine.Runner, v version.Vector) error {
-	left := slices.Clone(w.k.Downstreams)
+	left := slices.Clone(w.k.partners().Downstreams)
 	return w.poll(ctx, r, func(s *engine.Status) (bool, error) {
 		left = slices.DeleteFunc(left, func(id repl.MemberID) bool {
 			knows, ok := s.Partners[id]
@@ -433,6 +441,9 @@ func (w *waiter) poll(ctx context.Context, r *engine.Runner, done func(*engine.S
 		}
 		if ok, err := done(&s); ok || err != nil {
 			return err
+		}
+		if w.k.partners() != w.around {
+			return errOtherPartners
 		}
 		t := time.NewTimer(w.every)
 		select {

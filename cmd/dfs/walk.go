@@ -226,9 +226,9 @@ func (w *walk) partners(ctx context.Context, rec *repl.Record) {
 	for _, id := range w.all() {
 		name := memberName(d, id)
 		session := w.m.session(id)
-		if session != nil && slices.Contains(w.p.k.Upstreams, id) {
+		if session != nil && slices.Contains(w.p.k.partners().Upstreams, id) {
 			if theirs, ok := w.askPartner(ctx, session, name, rec); ok {
-				w.compare(name, rec, theirs, slices.Contains(w.p.k.Downstreams, id))
+				w.compare(name, rec, theirs, slices.Contains(w.p.k.partners().Downstreams, id))
 				continue
 			}
 		}
@@ -241,8 +241,8 @@ func (w *walk) partners(ctx context.Context, rec *repl.Record) {
 
 // all are the folder's partners in either direction.
 func (w *walk) all() []repl.MemberID {
-	ids := slices.Clone(w.p.k.Downstreams)
-	for _, id := range w.p.k.Upstreams {
+	ids := slices.Clone(w.p.k.partners().Downstreams)
+	for _, id := range w.p.k.partners().Upstreams {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -321,7 +321,7 @@ func (w *walk) downstream(name string, id repl.MemberID, rec *repl.Record) {
 // elsewhere looks for the place among the updates that are not here yet.
 func (w *walk) elsewhere(ctx context.Context) {
 	d := w.m.domain().Domain
-	for _, id := range w.p.k.Upstreams {
+	for _, id := range w.p.k.partners().Upstreams {
 		name := memberName(d, id)
 		l := w.m.inboundList(ctx, w.records, w.p.k, &w.status, id, maxListed)
 		i := slices.IndexFunc(l.Updates, func(u *controlpb.UpdateLine) bool { return u.Path == w.p.rel })

@@ -227,9 +227,8 @@ type Result struct {
 	// Doubted lists what could not be looked at while fingerprints are not to be
 	// believed: they are not to be believed later either.
 	Doubted []repl.UID
-	// Wanted lists, from Gone, directories that are gone from the disk but still
-	// hold live records that this disk does not show: they must be made again
-	// (rule 11).
+	// Wanted lists directories that are gone from the disk but still hold live
+	// records that this disk does not show: they must be made again (rule 11).
 	Wanted []repl.UID
 	Again  []Again
 	// AgainAll, if not 0: too many names for Again; look at the whole directory

@@ -104,7 +104,9 @@ func (l *look) decide(rec *repl.Record) error {
 		if err != nil {
 			return err
 		}
-		if rest.moved {
+		// What left it is put back into it where users' changes are undone: it must
+		// be there again first.
+		if rest.moved && !(l.deps.Undoes && !rec.Provisional) {
 			l.result.Gone = append(l.result.Gone, rec.UID)
 			return nil
 		}

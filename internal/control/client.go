@@ -191,6 +191,11 @@ func (c *Client) HeldDecide(ctx context.Context, q *controlpb.HeldDecideRequest)
 	return ask(ctx, c, c.rpc.HeldDecide, q)
 }
 
+// Adopt is that of Member.
+func (c *Client) Adopt(ctx context.Context, q *controlpb.AdoptRequest) (*controlpb.AdoptReply, error) {
+	return ask(ctx, c, c.rpc.Adopt, q)
+}
+
 // Restore is that of Member.
 func (c *Client) Restore(ctx context.Context, q *controlpb.RestoreRequest) (*controlpb.RestoreReply, error) {
 	return ask(ctx, c, c.rpc.Restore, q)

@@ -55,6 +55,7 @@ type Member interface {
 	Domain(context.Context, *controlpb.DomainRequest) (*controlpb.DomainReply, error)
 	Order(context.Context, *controlpb.OrderRequest) (*controlpb.OrderReply, error)
 	Restore(context.Context, *controlpb.RestoreRequest) (*controlpb.RestoreReply, error)
+	Adopt(context.Context, *controlpb.AdoptRequest) (*controlpb.AdoptReply, error)
 	HeldList(context.Context, *controlpb.HeldListRequest) (*controlpb.HeldListReply, error)
 	HeldDecide(context.Context, *controlpb.HeldDecideRequest) (*controlpb.HeldListReply, error)
 }
@@ -215,6 +216,10 @@ func (h handler) HeldList(ctx context.Context, r *connect.Request[controlpb.Held
 
 func (h handler) HeldDecide(ctx context.Context, r *connect.Request[controlpb.HeldDecideRequest]) (*connect.Response[controlpb.HeldListReply], error) {
 	return unary(ctx, r, h.m.HeldDecide)
+}
+
+func (h handler) Adopt(ctx context.Context, r *connect.Request[controlpb.AdoptRequest]) (*connect.Response[controlpb.AdoptReply], error) {
+	return unary(ctx, r, h.m.Adopt)
 }
 
 func (h handler) Restore(ctx context.Context, r *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {

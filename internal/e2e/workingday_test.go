@@ -30,7 +30,7 @@ func workingDay(t *testing.T, d time.Duration) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	c := newCluster(t, plan{members: 3})
+	c := newCluster(t, plan{members: 3, options: "breaker: off\n"}) // git packs a third of the folder in a minute
 	c.apply()
 	c.wait(patience)
 	l, stop := newLedger(), make(chan struct{})

@@ -27,6 +27,8 @@ type Upstream interface {
 	// Cover tells what members are known to cover, and returns what the partner
 	// has heard.
 	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare returns runs of the partner's records, or records one by one.
+	Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error)
 	fetch.Upstream
 }
 
@@ -113,7 +115,9 @@ func (*LookGone) Class() Class { return ClassLook }
 // Run posts the deletions that are proved.
 func (a *LookGone) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, post: post}
-	result, err := capture.Gone(ctx, ctx.captureDeps(a.cfg), a.UIDs, out.add)
+	deps := ctx.captureDeps(a.cfg)
+	deps.Undoes = a.cfg.ReadOnly
+	result, err := capture.Gone(ctx, deps, a.UIDs, out.add)
 	err = errors.Join(err, out.sync())
 	post(goneLooked{out.drafts, result, err})
 }
@@ -124,7 +128,9 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
-	life  context.Context // ends when it is to wait no longer
+	link  *link
+	own   version.Originator // under which this member was when it was asked
+	life  context.Context    // ends when it is to wait no longer
 	again context.CancelFunc
 }
 
@@ -139,7 +145,7 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.Member, a.Request.Vector, page, err})
+	post(asked{a.link, a.Request.Vector, a.own, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
@@ -165,6 +171,8 @@ type AskRecords struct {
 	Member  repl.MemberID
 	Folder  repl.FolderID
 	UIDs    []repl.UID
+	link    *link
+	of      *diff
 	waiting []repl.Update
 	round   int
 }
@@ -174,7 +182,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{member: a.Member, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{link: a.link, of: a.of, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}
@@ -186,8 +194,9 @@ var errReserve = errors.New("free space is below the reserve")
 
 // Stage brings the contents of a batch.
 type Stage struct {
-	batch *batch
-	cfg   *Config
+	batch    *batch
+	cfg      *Config
+	transfer Transfer
 }
 
 // Class says that it brings content.
@@ -238,7 +247,7 @@ func (a *Stage) fetch(ctx Context, wanted []fetch.Wanted, bytes int64) ([]fetch.
 	if up == nil {
 		return nil, errNoSession
 	}
-	s := ctx.stager(a.cfg, a.batch.link.member)
+	s := ctx.stager(a.cfg, a.transfer)
 	return s.Stage(ctx, up, wanted)
 }
 
@@ -313,11 +322,19 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 }
 
-// prepare makes contents and intents durable, side by side.
+// prepare makes contents and intents durable, side by side. A group of which one
+// has failed already gets no intents: what concerns records alone would pass for
+// done after a crash.
 func (a *Install) prepare(ctx Context, b *install.Batch) error {
 	var put store.Batch
+	broken := make(map[int]bool)
 	for i := range b.Items {
-		if it := &b.Items[i]; b.Outcomes[i].Err == nil && intended(it.Change) {
+		if g := b.Items[i].Change.Group; g != 0 && b.Outcomes[i].Err != nil {
+			broken[g] = true
+		}
+	}
+	for i := range b.Items {
+		if it := &b.Items[i]; b.Outcomes[i].Err == nil && !broken[it.Change.Group] && intended(it.Change) {
 			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
 	}

@@ -196,7 +196,7 @@ func (f *Folder) startStaging() {
 			}
 			b.state = batchStages
 			started++
-			f.do(&Stage{batch: b, cfg: &f.cfg})
+			f.do(&Stage{batch: b, cfg: &f.cfg, transfer: b.link.transfer})
 		}
 	}
 }
@@ -360,21 +360,28 @@ type will struct {
 	parents, heirs map[repl.UID]repl.UID // of directories; of a merged one the heir is both
 }
 
+// asMade is the records as a batch makes the heirs of directories.
+func (f *Folder) asMade(w *will) recordOf {
+	return func(uid repl.UID) (repl.Record, bool, error) {
+		rec, ok, err := f.st.Get(uid)
+		if heir, given := w.heirs[uid]; given {
+			rec.Heir, ok = heir, true
+		}
+		return rec, ok, err
+	}
+}
+
 // canonical follows the heirs of a directory, with those that the batch gives.
 func (f *Folder) canonical(uid repl.UID, w *will) (repl.UID, error) {
 	for range maxHeirs {
-		heir, given := w.heirs[uid]
-		if !given {
-			rec, _, err := f.st.Get(uid)
-			if err != nil {
-				return uid, err
-			}
-			heir = rec.Heir
+		rec, _, err := f.asMade(w)(uid)
+		if err != nil {
+			return uid, err
 		}
-		if heir.IsZero() {
+		if rec.Heir.IsZero() {
 			break
 		}
-		uid = heir
+		uid = rec.Heir
 	}
 	return uid, nil
 }
@@ -398,7 +405,7 @@ func (f *Folder) misplaced(c *repl.Change, w *will) (why string, err error) {
 	if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
 		return "its place is taken", err
 	}
-	if !hidden && c.Update.Type == repl.Directory && f.within(f.st.Get, dir, c.Update.UID, w.parents) {
+	if !hidden && c.Update.Type == repl.Directory && f.within(f.asMade(w), dir, c.Update.UID, w.parents) {
 		return "its new directory lies in it", nil
 	}
 	return "", nil
@@ -417,7 +424,7 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	if heir := c.Update.Heir; !heir.IsZero() {
-		if heir, err = f.canonical(heir, w); err != nil || f.within(f.st.Get, heir, c.Update.UID, w.parents) {
+		if heir, err = f.canonical(heir, w); err != nil || f.within(f.asMade(w), heir, c.Update.UID, w.parents) {
 			return "its heir lies in it", err
 		}
 		at, _, err := f.st.Get(heir)

@@ -317,6 +317,9 @@ func unveil(d *capture.Draft) {
 	prior := *d.Prior
 	prior.Provisional, prior.Fence, prior.History = false, repl.Unfenced, nil
 	d.Prior, d.Update.Fence, d.Update.History = &prior, repl.Unfenced, nil
+	if d.Kind == capture.KindAdopt { // it is where it was: all that is new is that others get it
+		d.Kind = capture.KindMeta
+	}
 }
 
 // current reports whether a draft still follows from the records, and no plan
@@ -464,7 +467,8 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	if rec.Provisional {
 		rec.Fence = repl.FenceInitialSync // loses to everything
 	}
-	unsure := f.unclean || f.late.dirs[d.Update.Parent] || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent) // a filter hid what others did to it
+	unsure := f.unclean || f.late.dirs[d.Update.Parent] || d.Prior != nil && (d.Prior.Presence == repl.Obscured || d.Prior.Presence == repl.Absent || // a filter hid what others did to it
+		f.unsure[d.Prior.UID])
 	if unsure && prior != nil && prior.Present && !repl.SameContent(prior, &rec.Update) {
 		// Whether a user or the crash made this content, and on top of which
 		// other, cannot be told: the history owns up to nothing, so whoever

@@ -127,7 +127,7 @@ func (f *Folder) startStating() {
 	for _, m := range f.cfg.Upstreams {
 		if l := f.links[m]; l.up && !l.stating && l.stateAt <= f.now() {
 			l.stating = true
-			f.do(&State{Member: m, cfg: &f.cfg, others: f.others()})
+			f.do(&State{Member: m, link: l, cfg: &f.cfg, others: f.others()})
 		}
 	}
 }
@@ -184,6 +184,7 @@ func stated(v version.Vector) version.Vector {
 // State tells a partner what members cover, and asks what it has heard.
 type State struct {
 	Member repl.MemberID
+	link   *link
 	cfg    *Config
 	others []repl.Statement
 }
@@ -193,7 +194,7 @@ func (*State) Class() Class { return ClassAsk }
 
 // Run posts what the partner has heard.
 func (a *State) Run(ctx Context, post func(Event)) {
-	ev := told{member: a.Member, err: errNoSession}
+	ev := told{link: a.link, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		if ev.own, ev.err = ctx.statement(a.cfg); ev.err == nil {
 			ev.heard, ev.err = up.Cover(ctx, a.cfg.Folder, append([]repl.Statement{ev.own}, a.others...))
@@ -204,17 +205,14 @@ func (a *State) Run(ctx Context, post func(Event)) {
 
 // told ends a telling.
 type told struct {
-	member repl.MemberID
-	own    repl.Statement
-	heard  []repl.Statement
-	err    error
+	link  *link
+	own   repl.Statement
+	heard []repl.Statement
+	err   error
 }
 
 func (e told) apply(f *Folder) {
-	l := f.links[e.member]
-	if l == nil {
-		return
-	}
+	l := e.link
 	l.stating, l.stateAt = false, f.now()+f.stateWait()
 	if e.err != nil {
 		l.stateAt = f.now() + min(f.stateWait(), repl.Time(backoffLast))

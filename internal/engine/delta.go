@@ -269,8 +269,7 @@ func signer(kept *staging.Store, least int64) func(size int64, like repl.Hash) (
 }
 
 // stager makes what brings contents.
-func (e *Env) stager(cfg *Config, up repl.MemberID) fetch.Stager {
-	t := cfg.Transfers[up]
+func (e *Env) stager(cfg *Config, t Transfer) fetch.Stager {
 	s := fetch.Stager{Volume: e.Volume, Folder: cfg.Folder, Workers: e.Workers, MinDelta: cfg.minDelta(), Whole: t.Whole}
 	if t.MinDelta > 0 {
 		s.MinDelta = t.MinDelta

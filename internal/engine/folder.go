@@ -36,6 +36,7 @@ type Config struct {
 	// Follow is the partner whose tree a folder without records takes over; zero:
 	// that of any upstream.
 	Follow      repl.MemberID
+	Adopt       bool // without records, the tree is the folder's whatever its marker says
 	Moved       bool // the path has changed and the records were dropped: nothing found there is authoritative
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
@@ -51,11 +52,14 @@ type Config struct {
 	// it captures anything; 0: 3 s. RemarkAfter is how often the marker is written
 	// anew while something changes; 0: 15 min.
 	VouchWait, RemarkAfter time.Duration
-	Rest                   time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta               int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
-	Reserve                uint64          // free bytes below which no content is brought here
-	Upstreams              []repl.MemberID // whom this member asks
-	Downstreams            []repl.MemberID // who may ask this member
+	// SlowSync is how often records are compared with each partner's below equal
+	// vectors; 0: never.
+	SlowSync    time.Duration
+	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta    int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve     uint64          // free bytes below which no content is brought here
+	Upstreams   []repl.MemberID // whom this member asks
+	Downstreams []repl.MemberID // who may ask this member
 
 	// Transfers say how contents are brought from upstreams, where that is not as
 	// the zero Transfer says.
@@ -204,7 +208,9 @@ type Folder struct {
 	surveying  bool
 	collectAt  repl.Time // when the next one begins
 	awayAt     repl.Time // when members are looked for that are away
-	watched    repl.Time // for how long this member has run without a break
+	compare    *comparing
+	unsure     map[repl.UID]bool // whose records a partner has otherwise, until they are looked at
+	watched    repl.Time         // for how long this member has run without a break
 	watchedTo  repl.Time
 	stats      Stats
 	token      uint64 // of the last journal batch
@@ -225,6 +231,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
 		lacks:   make(map[version.GVSN]bool),
+		unsure:  make(map[repl.UID]bool),
 		seconds: make(map[repl.Place]map[string]bool),
 		touches: new(touches),
 		waves:   make(map[version.Originator]*wave), holds: st.State().Holds,
@@ -232,7 +239,8 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
-		f.links[m] = &link{member: m}
+		f.links[m] = f.newLink(m)
+		f.links[m].transfer = cfg.Transfers[m]
 	}
 	f.tellHolds()
 	return f
@@ -275,6 +283,7 @@ func (f *Folder) schedule() {
 	f.startRemarking()
 	f.startStating()
 	f.startCollecting()
+	f.startComparing()
 	f.watchAway()
 	f.setWake()
 }

@@ -378,7 +378,8 @@ func (f *Folder) absentBelow(d *capture.Draft) {
 }
 
 // distrust forgets the fingerprints that are in doubt of an object that could not
-// be looked at, and of what is in it: whenever it can be, it is read.
+// be looked at, and of what is in it: whenever it can be, it is read, also after
+// another start.
 func (f *Folder) distrust(uid repl.UID) {
 	put := rewriting{st: f.st}
 	for todo := []repl.UID{uid}; len(todo) > 0; {

@@ -29,6 +29,7 @@ const (
 // link is what this member knows of one upstream partner.
 type link struct {
 	member    repl.MemberID
+	transfer  Transfer
 	up        bool
 	asking    bool // an Ask or AskRecords is on its way
 	ask       *Ask // the last one
@@ -53,6 +54,10 @@ type link struct {
 	similar   uint64    // of them, those that other files held
 	// originator is the partner's own, zero as long as it has not said.
 	originator version.Originator
+	slowSync   repl.Time // when the last slow sync with it ended
+	compareAt  repl.Time // when the next one begins; 0: see Folder.compareAt
+	behindAt   repl.Time // when it may ask for one again
+	differing  int       // how many found something, one after another
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -73,6 +78,7 @@ type diff struct {
 	records map[repl.UID]bool // asked for by UID
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
 	barred  map[repl.UID]bool // objects of which the partner has nothing but that
+	apart   bool              // it is of a slow sync: nothing is joined
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -93,7 +99,9 @@ func (e LinkUp) apply(f *Folder) {
 
 func (e LinkDown) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.up, l.idle = false, false
+		if l.up, l.idle = false, false; f.compare != nil && f.compare.of == l {
+			f.compare = nil
+		}
 	}
 }
 
@@ -107,7 +115,7 @@ func (f *Folder) startAsking() {
 		if !l.up || l.asking || l.notBefore > f.now() || f.followsOther(m) {
 			continue
 		}
-		ask := &Ask{Member: m, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
+		ask := &Ask{Member: m, link: l, Request: wire.DiffRequest{Folder: f.cfg.Folder, Limit: pageLimit, Vector: f.st.Vector(), Phase: f.Phase(), Packed: true, Touches: f.phase == store.PhaseNormal && !l.long}}
 		if f.phase == store.PhaseInitialSync {
 			ask.Request.Floor = f.st.Floor()
 		}
@@ -129,6 +137,7 @@ func (f *Folder) startAsking() {
 		if l.compared { // else what the partner knows of ours tells whether we were rolled back (rule 3)
 			ask.Request.Except = f.notOurs(ask)
 		}
+		ask.own = f.st.State().Originator
 		ask.life, ask.again = context.WithCancel(context.Background())
 		l.asking, l.ask = true, ask
 		f.do(ask)
@@ -162,7 +171,7 @@ func (f *Folder) followsOther(m repl.MemberID) bool {
 
 // carries reports whether plans of a partner's updates are under way.
 func (f *Folder) carries(l *link) bool {
-	of := func(b *batch) bool { return b.link == l }
+	of := func(b *batch) bool { return b.link.member == l.member }
 	return f.install != nil && of(f.install) || slices.ContainsFunc(f.fifo, of) || slices.ContainsFunc(f.big, of)
 }
 
@@ -183,21 +192,20 @@ func (f *Folder) askAround(l *link, ask *Ask) {
 
 // asked brings a page, or the error of asking.
 type asked struct {
-	member repl.MemberID
+	link   *link
 	vector version.Vector // that was asked with
+	own    version.Originator
 	page   wire.DiffPage
 	err    error
 }
 
 func (e asked) apply(f *Folder) {
-	l := f.links[e.member]
-	if l == nil {
+	l := e.link
+	if f.links[l.member] != l {
 		return
 	}
 	l.asking = false
-	if l.ask != nil { // else the link was made anew meanwhile
-		l.ask.again() // its context is of no more use
-	}
+	l.ask.again() // its context is of no more use
 	if errors.Is(e.err, errWaited) {
 		return
 	}
@@ -210,12 +218,16 @@ func (e asked) apply(f *Folder) {
 		f.delay(l)
 		return
 	}
+	if e.own != f.st.State().Originator {
+		f.endDiff(l, false) // it left out what an image of before had made, as this member's own
+		return
+	}
 	if !f.acceptPage(l, &e.page, e.vector) {
 		return
 	}
 	d := l.diff
 	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
-	f.decide(l, f.lengthen(l, &e.page), 0)
+	f.decide(l, d, f.lengthen(l, &e.page), 0)
 	f.settleDiff(l)
 }
 
@@ -246,8 +258,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 }
 
 // decide makes the verdict on updates of a partner and starts what follows.
-func (f *Folder) decide(l *link, updates []repl.Update, round int) {
-	d := l.diff
+func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 	free := updates[:0]
 	for i := range updates {
 		if uid := updates[i].UID; f.flight.holds(uid) {
@@ -283,17 +294,19 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	need := slices.DeleteFunc(plan.Need, func(uid repl.UID) bool { return f.flight.holds(uid) || d.barred[uid] }) // the answer could not be heard
 	switch {
 	case len(need) > 0 && round < maxRounds && l.up:
-		l.asking = true
+		l.asking = l.asking || !d.apart
 		d.outstanding += len(plan.Waiting)
 		for _, uid := range need {
 			d.records[uid] = true
 		}
-		f.do(&AskRecords{Member: l.member, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
+		f.do(&AskRecords{Member: l.member, link: l, of: d, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
 	case asks && len(need) == 0, !asks && len(plan.Parked) == 0 && len(plan.Waiting) > 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
 		f.missAll(d, plan.Waiting)
-		f.parked(l, &plan)
+		if !d.apart {
+			f.parked(l, &plan)
+		}
 	}
 	f.yield(plan.Changes)
 	f.launch(l, d, plan.Changes)
@@ -326,7 +339,8 @@ func (f *Folder) parked(l *link, plan *repl.Plan) {
 
 // recordsAsked brings records asked for by UID.
 type recordsAsked struct {
-	member  repl.MemberID
+	link    *link
+	of      *diff
 	waiting []repl.Update
 	reply   wire.RecordsReply
 	round   int
@@ -334,14 +348,17 @@ type recordsAsked struct {
 }
 
 func (e recordsAsked) apply(f *Folder) {
-	l := f.links[e.member]
-	if l == nil || l.diff == nil {
+	l, d := e.link, e.of
+	if f.links[l.member] != l || l.diff != d && !d.apart {
 		return
 	}
-	l.asking = false
-	d := l.diff
+	l.asking = l.asking && d.apart
 	d.outstanding -= len(e.waiting)
-	if e.err != nil {
+	switch {
+	case e.err != nil && d.apart:
+		f.missAll(d, e.waiting)
+		return
+	case e.err != nil:
 		f.missAll(d, e.waiting)
 		f.endDiff(l, false)
 		f.delay(l)
@@ -349,8 +366,10 @@ func (e recordsAsked) apply(f *Folder) {
 	}
 	// The answers are of a later snapshot than the diff's: what they cover
 	// counts as known to the partner, but only the diff's own vector is joined.
-	f.decide(l, append(e.reply.Updates, e.waiting...), e.round)
-	f.settleDiff(l)
+	f.decide(l, d, append(e.reply.Updates, e.waiting...), e.round)
+	if !d.apart {
+		f.settleDiff(l)
+	}
 }
 
 // settleDiff ends a diff when nothing of it is on its way.

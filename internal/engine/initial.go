@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
@@ -29,7 +28,7 @@ func (f *Folder) advancePhase() {
 			return
 		}
 	}
-	f.walking, f.unclean, f.doubt = false, false, capture.Doubt{}
+	f.walked()
 	f.find.Clear(finding.JournalGap, f.cfg.Name)
 	if f.phase == store.PhaseInitialBuild && !f.syncing {
 		f.syncing = true

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"opendfs/internal/capture"
@@ -9,13 +11,11 @@ import (
 )
 
 // late are directories that the walk after an unclean stop could not list to the
-// end. It ends without them, so that one of them holds nothing up; when they can
-// be read at last, what is found in them, and below, is doubted as the walk would
-// have (rule 19).
-type late struct {
-	dirs  map[repl.UID]bool
-	doubt capture.Doubt
-}
+// end. It ends without them, so that one of them holds nothing up. When they can
+// be read at last, what is found in them, and below, is marked as the walk would
+// have marked it (rule 19); what was in doubt when it ended has lost its
+// fingerprint on record, since the next start may doubt nothing.
+type late struct{ dirs map[repl.UID]bool }
 
 // failed notes that a directory could not be listed to the end.
 func (l *late) failed(f *Folder, dir repl.UID) {
@@ -25,7 +25,7 @@ func (l *late) failed(f *Folder, dir repl.UID) {
 	if l.dirs == nil {
 		l.dirs = make(map[repl.UID]bool)
 	}
-	l.dirs[dir], l.doubt = true, f.doubt
+	l.dirs[dir] = true
 }
 
 // listed notes that a directory was listed to the end; those in it follow.
@@ -39,12 +39,14 @@ func (l *late) listed(dir repl.UID, below []repl.UID) {
 	}
 }
 
-// doubtIn is the doubt about what lies in a directory.
-func (f *Folder) doubtIn(dir repl.UID) capture.Doubt {
-	if f.late.dirs[dir] {
-		return f.late.doubt
+// walked ends the doubt of the walk.
+func (f *Folder) walked() {
+	if f.doubt.Since != 0 {
+		for _, dir := range slices.SortedFunc(maps.Keys(f.late.dirs), repl.UID.Compare) {
+			f.distrust(dir)
+		}
 	}
-	return f.doubt
+	f.walking, f.unclean, f.doubt = false, false, capture.Doubt{}
 }
 
 // evacuateRetry is when a member at the end of its initial sync tries again to

@@ -219,7 +219,7 @@ func (f *Folder) startLooks() {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
 		sortNames(w.Names)
-		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubtIn(dir), lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
+		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubt, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
 	}
 }
 
@@ -337,6 +337,7 @@ func (e *lookedDir) settle(f *Folder) {
 	}
 	f.putOff(e.work, e.result.Again)
 	f.markPlaces(e.result.Dirty)
+	f.remake(e.result.Wanted)
 	for _, uid := range e.result.Gone {
 		f.gone = append(f.gone, goneMark{uid: uid, seq: max(seq, f.dirty.seq)})
 	}

@@ -148,23 +148,36 @@ func checkMarker(cfg *Config, v volume.Volume, st *store.State, find Findings, r
 	var m marker
 	switch {
 	case errors.Is(err, volume.ErrNotExist) && st.Phase == store.PhaseNew:
-		if _, err := io.ReadFull(random, st.Nonce[:]); err != nil {
-			return err
-		}
-		st.Membership, st.Epoch, st.Rebuilt = cfg.Membership, 1, cfg.Moved
-		return nil
+		return take(cfg, st, cfg.Moved, random)
 	case errors.Is(err, volume.ErrNotExist):
 		return &MarkerError{finding.FolderMarkerMissing, fmt.Sprintf("%s has no marker in .dfsr", cfg.Path)}
 	case err != nil:
 		return fmt.Errorf("read marker of %s: %w", cfg.Path, err)
 	}
-	if err := json.Unmarshal(data, &m); err != nil || m.Version != 1 {
+	adopt := cfg.Adopt && st.Phase == store.PhaseNew
+	if err := json.Unmarshal(data, &m); (err != nil || m.Version != 1) && adopt {
+		return take(cfg, st, true, random)
+	} else if err != nil || m.Version != 1 {
 		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr cannot be read", cfg.Path)}
+	}
+	if other := m.Folder != cfg.Folder.String(); adopt && (other || m.Membership != cfg.Membership.String()) {
+		// The originators that it names may be another server's, which lives.
+		return take(cfg, st, cfg.Moved || !other, random)
 	}
 	if m.Folder != cfg.Folder.String() || m.Membership != cfg.Membership.String() {
 		return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr is of membership %s", cfg.Path, m.Membership)}
 	}
 	return compareEpochs(cfg, &m, st, find)
+}
+
+// take prepares a state without records for a tree whose marker, if it has one, is
+// not its own; rebuilt says that nothing in it is authoritative.
+func take(cfg *Config, st *store.State, rebuilt bool, random io.Reader) error {
+	if _, err := io.ReadFull(random, st.Nonce[:]); err != nil {
+		return err
+	}
+	st.Membership, st.Epoch, st.Rebuilt = cfg.Membership, 1, rebuilt
+	return nil
 }
 
 // OwnTree reports whether a tree has the marker that belongs to the records.
@@ -204,13 +217,15 @@ func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error
 	switch {
 	case st.Phase == store.PhaseNew: // the records are lost, the tree is not
 		find.Raise(finding.StateRebuilt, cfg.Name, "no records of this tree; it is compared with the partners, not authoritatively")
-		st.Nonce, st.Membership, st.Epoch, st.Rebuilt = nonce, cfg.Membership, m.Epoch+1, true
+		st.Nonce, st.Membership, st.Epoch, st.Rebuilt, st.Past = nonce, cfg.Membership, m.Epoch+1, true, nil
 		for _, text := range m.Originators {
 			o, err := version.ParseOriginator(text)
 			if err != nil {
 				return &MarkerError{finding.FolderMarkerForeign, fmt.Sprintf("the marker in %s/.dfsr: %v", cfg.Path, err)}
 			}
-			st.Past = append(st.Past, o)
+			if o != st.Originator { // else a start was cut short that wrote it
+				st.Past = append(st.Past, o)
+			}
 		}
 		return nil
 	case nonce != st.Nonce:

@@ -20,7 +20,8 @@ import (
 // after that is made under a new originator, whose versions cannot have been
 // given to others before.
 type vouching struct {
-	waiting map[repl.MemberID]bool // downstream partners that have not been heard since the start
+	waiting map[repl.MemberID]bool // downstream partners that have not been heard since the start; nil: nobody is waited for
+	since   repl.Time              // the start
 	until   repl.Time              // nothing is captured before, as long as one is waited for
 	spare   version.Originator     // the next one, if it comes to that; zero: this start's is new
 }
@@ -35,18 +36,14 @@ const (
 
 // awaitVouchers begins a start that is not the first.
 func (f *Folder) awaitVouchers(spare version.Originator) {
-	f.vouch = vouching{waiting: make(map[repl.MemberID]bool), spare: spare}
 	if f.phase == store.PhaseInitialSync || f.cfg.ReadOnly {
 		return // it makes nothing that anybody is given (rule 13)
 	}
+	now := f.now()
+	f.vouch = vouching{waiting: make(map[repl.MemberID]bool), since: now, until: now + repl.Time(f.vouchWait()), spare: spare}
 	for _, m := range f.cfg.Downstreams {
 		f.vouch.waiting[m] = true
 	}
-	wait := f.cfg.VouchWait
-	if wait == 0 {
-		wait = vouchWait
-	}
-	f.vouch.until = f.now() + repl.Time(wait)
 }
 
 // awaiting reports whether nothing is captured yet, because a partner may prove

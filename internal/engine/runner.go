@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,8 +97,8 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 
 // run is the parent of every goroutine of the folder.
 func (r *Runner) run(ctx context.Context) {
+	defer r.lastNews() // whoever is woken by it finds that the folder has ended
 	defer close(r.ended)
-	defer r.lastNews()
 	var work sync.WaitGroup
 	work.Go(func() { r.pump(ctx) })
 	r.err = r.loop(ctx, &work)
@@ -290,6 +292,19 @@ func (r *Runner) SetMembers(ctx context.Context, list []Member) error {
 	return r.between(ctx, func(f *Folder) { MembersAre{list}.apply(f) })
 }
 
+// SetPartners tells which partners the directory has, and how contents come from them.
+// The sessions of those that are none any more are let go; the new ones' are given
+// by SetUpstream afterwards.
+func (r *Runner) SetPartners(ctx context.Context, p PartnersAre) error {
+	return r.between(ctx, func(f *Folder) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		maps.DeleteFunc(r.sessions, func(m repl.MemberID, _ Upstream) bool { return !slices.Contains(p.Upstreams, m) })
+		maps.DeleteFunc(r.asked, func(m repl.MemberID, _ *wire.DiffRequest) bool { return !slices.Contains(p.Downstreams, m) })
+		p.apply(f)
+	})
+}
+
 // Cover takes what a partner has heard that members cover, and returns what this
 // member has to say.
 func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Statement, error) {
@@ -302,6 +317,16 @@ func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Stat
 		return nil, err
 	}
 	return <-c, nil
+}
+
+// Compare answers a partner's slow sync, or takes its word that this member lags
+// below its own vector.
+func (r *Runner) Compare(ctx context.Context, m repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	if req.Behind {
+		r.post(ctx, Behind{m})
+		return &wire.CompareReply{}, nil
+	}
+	return r.Served.Compare(ctx, req)
 }
 
 // lastNews wakes whoever waits for news of a folder that has ended: the one that

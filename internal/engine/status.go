@@ -24,6 +24,8 @@ type Stats struct {
 	Fenced       uint64 // updates of authoritative restores
 	Held         uint64 // times that an originator was held (rule 27)
 	Rejected     uint64 // updates answered by ours, because they were rejected
+	Compared     uint64 // slow syncs
+	Differed     uint64 // records that they found to differ
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	conflicts    uint64 // versions kept that lost one
@@ -63,6 +65,7 @@ type LinkStatus struct {
 	Similar uint64         // of them, those that other files held
 	// Originator is the partner's own; zero where it has not said.
 	Originator version.Originator
+	SlowSync   repl.Time // when the last slow sync with it ended; 0: there was none
 }
 
 // Status is a picture of the folder after a step.
@@ -138,7 +141,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator, SlowSync: l.slowSync}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

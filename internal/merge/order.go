@@ -96,7 +96,7 @@ func (a *arranger) link() {
 	left := make(map[repl.Place]int)              // places that are left, their names folded
 	removed := make(map[repl.UID]int)             // directories whose UID is no longer one on disk, or on record
 	owner := make(map[repl.UID]int)               // the change of a record whose object another change takes over
-	fresh, moves := make(map[repl.UID]int), false // merged directories that had no live record; one moves, with all that is in it
+	fresh, moves := make(map[repl.UID]int), false // merged directories that had no live record, and dead ones that had none; one moves, with all that is in it
 	for i := range a.changes {
 		c := &a.changes[i]
 		if c.Update.Type == repl.Directory && !c.To.IsZero() {
@@ -112,7 +112,7 @@ func (a *arranger) link() {
 		if inside(c) && c.Was.Type == repl.Directory {
 			removed[c.Was.UID] = i
 		}
-		if !c.Update.Heir.IsZero() && !c.Was.Present {
+		if !c.Update.Heir.IsZero() && !c.Was.Present || c.Update.Type == repl.Directory && !c.Update.Present && c.Was.GVSN.IsZero() {
 			fresh[c.Update.UID] = i
 		}
 		if c.From.IsZero() && c.To.IsZero() && a.d.load(c.Update.UID).taken {

@@ -36,10 +36,12 @@ type Cluster struct {
 	suspect  *Member         // it was put back, and may not know yet
 	cut      map[[2]int]bool // links that are down, lower index first
 	deaf     map[[2]int]bool // who does not hear whom
+	apart    map[[2]int]bool // who does not ask whom, by the domain
 	still    bool            // users have gone home
 	script   bool            // users do only what a test lets them do
 	faulty   bool            // streams are cut in the middle
 	restores bool            // operators restore trees
+	rewired  bool            // members become and cease to be partners
 	restored bool            // servers are put back to images of before
 	alone    bool            // only the first member has users
 	names    []string        // what users call things
@@ -56,7 +58,12 @@ type Cluster struct {
 	out  map[repl.MemberID]version.Originator // the databases that the directory has put out
 	// buried are the tombstones that were collected somewhere, by object.
 	buried map[repl.UID]repl.Update
-	Count  Counters
+	// rotten are objects whose record rotted somewhere, the last one at rotAt.
+	rotten map[repl.UID]bool
+	rotAt  repl.Time
+	// rotUnread says that a record tells a content that is not on its disk.
+	rotUnread bool
+	Count     Counters
 }
 
 // Member is one server of the cluster.
@@ -71,14 +78,16 @@ type Member struct {
 	folder *engine.Folder
 	served *engine.Served
 	cfg    engine.Config
-	tasks  []task
-	events []engine.Event
-	up     map[repl.MemberID]bool
-	found  map[string]string // findings raised, by code and object
-	token  uint64
-	born   repl.Time  // when it started last
-	open   []openFile // of users
-	images []image
+	// partners are those of the topology.
+	partners []repl.MemberID
+	tasks    []task
+	events   []engine.Event
+	up       map[repl.MemberID]bool
+	found    map[string]string // findings raised, by code and object
+	token    uint64
+	born     repl.Time  // when it started last
+	open     []openFile // of users
+	images   []image
 	// revived are versions first known of this member since it was put back.
 	revived []version.GVSN
 	had     map[repl.UID]repl.Update // on record, as last seen
@@ -90,7 +99,9 @@ type Member struct {
 	held            map[version.Originator]uint64
 	trips, rejected uint64
 	fenced          uint64        // counted already
+	differed        uint64        // counted already
 	running         engine.Action // nil: none
+	ran             engine.Action // the last one
 	fast            time.Duration // by how much its clock runs ahead
 	losing          bool          // its session is lost
 	mounts          []string      // directories that something is mounted over
@@ -108,6 +119,7 @@ type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
 	lost   bool      // a question of a session that is lost
+	heard  bool      // a question that waits, by whom it asks
 }
 
 // crashed unwinds a member that loses power in the middle of an action.
@@ -130,8 +142,8 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 // New makes a cluster of n members; the first is the primary.
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
-		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), names: names,
-		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update),
+		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), apart: make(map[[2]int]bool), names: names,
+		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update), rotten: make(map[repl.UID]bool),
 	}
 	c.shadow.init()
 	c.law = newLaw()
@@ -151,10 +163,10 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		}
 		for j := range n {
 			if i != j && connected(i, j) {
-				m.cfg.Upstreams = append(m.cfg.Upstreams, repl.MemberID{byte(j + 1)})
-				m.cfg.Downstreams = append(m.cfg.Downstreams, repl.MemberID{byte(j + 1)})
+				m.partners = append(m.partners, repl.MemberID{byte(j + 1)})
 			}
 		}
+		m.cfg.Upstreams, m.cfg.Downstreams = m.partners, m.partners
 		m.disk = disk.New(c.rnd.Uint64(), m.now)
 		m.kv = store.NewMemory()
 		c.members = append(c.members, m)
@@ -240,7 +252,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
-	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
+	m.held, m.trips, m.rejected, m.fenced, m.differed = nil, 0, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return m.remedy(err)
@@ -326,6 +338,7 @@ func (c *Cluster) reachable(a, b *Member) bool {
 func (m *Member) runTask(i int) {
 	t := m.tasks[i]
 	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
+	m.ran = t.action
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
@@ -373,8 +386,13 @@ func (m *Member) waits(t *task) bool {
 	if ask.Over(m.c.now + repl.Time(m.fast)) {
 		return false
 	}
-	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
-		return false // a question is answered after ten seconds, news or not: the partner gave its records up
+	own := up.env.Store.State().Originator
+	if !t.heard && !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
+		t.heard = true // when it came: it tells the partner that it was put back
+		up.events = append(up.events, engine.Heard{Member: m.id, Vector: ask.Request.Vector})
+	}
+	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && (known == nil || !up.env.Store.Vector().Covers(known)) {
+		return false // a question is answered after ten seconds, news or not: the partner gave its records up, or the session is another
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"opendfs/internal/engine"
 	"opendfs/internal/journal"
@@ -27,7 +28,7 @@ func (m *Member) upstream(id repl.MemberID) engine.Upstream {
 type session struct{ from, to *Member }
 
 func (s session) call(work func() error) error {
-	if !s.from.c.reachable(s.from, s.to) {
+	if !s.from.c.reachable(s.from, s.to) || !slices.Contains(s.to.cfg.Downstreams, s.from.id) {
 		return errLost
 	}
 	err := errLost
@@ -75,6 +76,21 @@ func (s session) Cover(_ context.Context, _ repl.FolderID, heard []repl.Statemen
 		return err
 	})
 	return theirs, err
+}
+
+func (s session) Compare(ctx context.Context, req wire.CompareRequest) (reply wire.CompareReply, err error) {
+	err = s.call(func() error {
+		if req.Behind {
+			s.to.events = append(s.to.events, engine.Behind{Member: s.from.id})
+			return nil
+		}
+		r, err := s.to.served.Compare(ctx, &req)
+		if err == nil {
+			reply = *r
+		}
+		return err
+	})
+	return reply, err
 }
 
 func (s session) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {

@@ -48,6 +48,8 @@ const (
 	MaxMembers   = 1024     // statements in a CoverRequest or CoverReply
 	MaxCovers    = 64 << 10 // the vector of one of them
 	MaxCover     = 4 << 20  // all of them
+	MaxRuns      = 256      // runs in a CompareReply
+	MaxEntries   = 4096     // entries in a CompareReply
 	// FrameCost is what each Content frame costs of the credit beside its body.
 	FrameCost = 512
 
@@ -85,6 +87,8 @@ const (
 	TypeRdcReply       Type = 25
 	TypeCoverRequest   Type = 26
 	TypeCoverReply     Type = 27
+	TypeCompareRequest Type = 28
+	TypeCompareReply   Type = 29
 	TypeJoinRequest    Type = 30
 	TypeJoinReply      Type = 31
 )
@@ -123,6 +127,8 @@ var kinds = map[Type]kind{
 	TypeRdcReply:       {"RdcReply", rdc.MaxReply + small, 0, func() Message { return new(RdcReply) }},
 	TypeCoverRequest:   {"CoverRequest", MaxCover + small, 0, func() Message { return new(CoverRequest) }},
 	TypeCoverReply:     {"CoverReply", MaxCover + small, 0, func() Message { return new(CoverReply) }},
+	TypeCompareRequest: {"CompareRequest", small, 0, func() Message { return new(CompareRequest) }},
+	TypeCompareReply:   {"CompareReply", maxVector + 512<<10, 0, func() Message { return new(CompareReply) }},
 	TypeJoinRequest:    {"JoinRequest", 64 << 10, 0, func() Message { return new(JoinRequest) }},
 	TypeJoinReply:      {"JoinReply", MaxDirectory + 256<<10, 0, func() Message { return new(JoinReply) }},
 }

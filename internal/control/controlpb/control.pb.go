@@ -628,6 +628,118 @@ func (x *RestoreReply) GetUpdates() int64 {
 	return 0
 }
 
+type AdoptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Membership    string                 `protobuf:"bytes,1,opt,name=membership,proto3" json:"membership,omitempty"` // GROUP/FOLDER@SERVER
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptRequest) Reset() {
+	*x = AdoptRequest{}
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptRequest) ProtoMessage() {}
+
+func (x *AdoptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptRequest.ProtoReflect.Descriptor instead.
+func (*AdoptRequest) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AdoptRequest) GetMembership() string {
+	if x != nil {
+		return x.Membership
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type AdoptReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Membership    string                 `protobuf:"bytes,1,opt,name=membership,proto3" json:"membership,omitempty"` // GROUP/FOLDER@SERVER
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`             // of the tree
+	Was           string                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`               // why the folder did not run
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptReply) Reset() {
+	*x = AdoptReply{}
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptReply) ProtoMessage() {}
+
+func (x *AdoptReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptReply.ProtoReflect.Descriptor instead.
+func (*AdoptReply) Descriptor() ([]byte, []int) {
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AdoptReply) GetMembership() string {
+	if x != nil {
+		return x.Membership
+	}
+	return ""
+}
+
+func (x *AdoptReply) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *AdoptReply) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
 type HeldListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"` // GROUP/FOLDER; empty: all
@@ -637,7 +749,7 @@ type HeldListRequest struct {
 
 func (x *HeldListRequest) Reset() {
 	*x = HeldListRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +761,7 @@ func (x *HeldListRequest) String() string {
 func (*HeldListRequest) ProtoMessage() {}
 
 func (x *HeldListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[9]
+	mi := &file_control_controlpb_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +774,7 @@ func (x *HeldListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldListRequest.ProtoReflect.Descriptor instead.
 func (*HeldListRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{9}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeldListRequest) GetFolder() string {
@@ -681,7 +793,7 @@ type HeldListReply struct {
 
 func (x *HeldListReply) Reset() {
 	*x = HeldListReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +805,7 @@ func (x *HeldListReply) String() string {
 func (*HeldListReply) ProtoMessage() {}
 
 func (x *HeldListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[10]
+	mi := &file_control_controlpb_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +818,7 @@ func (x *HeldListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldListReply.ProtoReflect.Descriptor instead.
 func (*HeldListReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{10}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeldListReply) GetHeld() []*Held {
@@ -727,7 +839,7 @@ type HeldDecideRequest struct {
 
 func (x *HeldDecideRequest) Reset() {
 	*x = HeldDecideRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +851,7 @@ func (x *HeldDecideRequest) String() string {
 func (*HeldDecideRequest) ProtoMessage() {}
 
 func (x *HeldDecideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[11]
+	mi := &file_control_controlpb_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +864,7 @@ func (x *HeldDecideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldDecideRequest.ProtoReflect.Descriptor instead.
 func (*HeldDecideRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{11}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HeldDecideRequest) GetFolder() string {
@@ -796,7 +908,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +920,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[12]
+	mi := &file_control_controlpb_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +933,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{12}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Held) GetFolder() string {
@@ -937,6 +1049,9 @@ type Folder struct {
 	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
 	Floor                 string                 `protobuf:"bytes,39,opt,name=floor,proto3" json:"floor,omitempty"`                                                                 // up to where tombstones were collected; in the form of vector
 	Collected             uint64                 `protobuf:"varint,40,opt,name=collected,proto3" json:"collected,omitempty"`                                                        // tombstones collected since start
+	SlowSyncs             uint64                 `protobuf:"varint,42,opt,name=slow_syncs,json=slowSyncs,proto3" json:"slow_syncs,omitempty"`                                       // comparisons with partners below equal vectors since start
+	Differed              uint64                 `protobuf:"varint,43,opt,name=differed,proto3" json:"differed,omitempty"`                                                          // records that they found to differ
+	SlowSync              string                 `protobuf:"bytes,44,opt,name=slow_sync,json=slowSync,proto3" json:"slow_sync,omitempty"`                                           // when every partner was compared with last; empty: not yet, or never
 	Evicted               []string               `protobuf:"bytes,41,rep,name=evicted,proto3" json:"evicted,omitempty"`                                                             // members that are not waited for until they have started anew
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -944,7 +1059,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1071,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[13]
+	mi := &file_control_controlpb_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1084,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{13}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Folder) GetName() string {
@@ -1252,6 +1367,27 @@ func (x *Folder) GetCollected() uint64 {
 	return 0
 }
 
+func (x *Folder) GetSlowSyncs() uint64 {
+	if x != nil {
+		return x.SlowSyncs
+	}
+	return 0
+}
+
+func (x *Folder) GetDiffered() uint64 {
+	if x != nil {
+		return x.Differed
+	}
+	return 0
+}
+
+func (x *Folder) GetSlowSync() string {
+	if x != nil {
+		return x.SlowSync
+	}
+	return ""
+}
+
 func (x *Folder) GetEvicted() []string {
 	if x != nil {
 		return x.Evicted
@@ -1270,7 +1406,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1418,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[14]
+	mi := &file_control_controlpb_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1431,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{14}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Backlog) GetUpdates() int64 {
@@ -1327,13 +1463,14 @@ type Link struct {
 	RdcSavedBytes         uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content from it since start that did not have to come
 	SimilaritySavedBytes  uint64                 `protobuf:"varint,11,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
 	CompressionSavedBytes uint64                 `protobuf:"varint,12,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from it since start, by packing
+	SlowSync              string                 `protobuf:"bytes,13,opt,name=slow_sync,json=slowSync,proto3" json:"slow_sync,omitempty"`                                           // in: when records were compared with its last
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1482,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[15]
+	mi := &file_control_controlpb_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1495,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{15}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Link) GetServer() string {
@@ -1445,6 +1582,13 @@ func (x *Link) GetCompressionSavedBytes() uint64 {
 	return 0
 }
 
+func (x *Link) GetSlowSync() string {
+	if x != nil {
+		return x.SlowSync
+	}
+	return ""
+}
+
 // Partner is one server that this member has or wants a session with.
 type Partner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1463,7 +1607,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1619,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[16]
+	mi := &file_control_controlpb_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1632,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{16}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Partner) GetServer() string {
@@ -1569,7 +1713,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1725,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[17]
+	mi := &file_control_controlpb_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1738,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{17}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Finding) GetCode() string {
@@ -1657,7 +1801,7 @@ type Overflow struct {
 
 func (x *Overflow) Reset() {
 	*x = Overflow{}
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1813,7 @@ func (x *Overflow) String() string {
 func (*Overflow) ProtoMessage() {}
 
 func (x *Overflow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[18]
+	mi := &file_control_controlpb_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1826,7 @@ func (x *Overflow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overflow.ProtoReflect.Descriptor instead.
 func (*Overflow) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{18}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Overflow) GetCode() string {
@@ -1713,7 +1857,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1869,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[19]
+	mi := &file_control_controlpb_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1882,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{19}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Database) GetDiskBytes() uint64 {
@@ -1792,7 +1936,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1948,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[20]
+	mi := &file_control_controlpb_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1961,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{20}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WaitRequest) GetFolder() string {
@@ -1837,7 +1981,7 @@ type WaitReply struct {
 
 func (x *WaitReply) Reset() {
 	*x = WaitReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1993,7 @@ func (x *WaitReply) String() string {
 func (*WaitReply) ProtoMessage() {}
 
 func (x *WaitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[21]
+	mi := &file_control_controlpb_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +2006,7 @@ func (x *WaitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitReply.ProtoReflect.Descriptor instead.
 func (*WaitReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{21}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WaitReply) GetDone() bool {
@@ -1895,7 +2039,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2051,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[22]
+	mi := &file_control_controlpb_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2064,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{22}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Waiting) GetFolder() string {
@@ -1984,7 +2128,7 @@ type BacklogRequest struct {
 
 func (x *BacklogRequest) Reset() {
 	*x = BacklogRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2140,7 @@ func (x *BacklogRequest) String() string {
 func (*BacklogRequest) ProtoMessage() {}
 
 func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[23]
+	mi := &file_control_controlpb_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2153,7 @@ func (x *BacklogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogRequest.ProtoReflect.Descriptor instead.
 func (*BacklogRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{23}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BacklogRequest) GetFolder() string {
@@ -2049,7 +2193,7 @@ type BacklogReply struct {
 
 func (x *BacklogReply) Reset() {
 	*x = BacklogReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2205,7 @@ func (x *BacklogReply) String() string {
 func (*BacklogReply) ProtoMessage() {}
 
 func (x *BacklogReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[24]
+	mi := &file_control_controlpb_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2218,7 @@ func (x *BacklogReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogReply.ProtoReflect.Descriptor instead.
 func (*BacklogReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{24}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BacklogReply) GetLists() []*BacklogList {
@@ -2100,7 +2244,7 @@ type BacklogList struct {
 
 func (x *BacklogList) Reset() {
 	*x = BacklogList{}
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2256,7 @@ func (x *BacklogList) String() string {
 func (*BacklogList) ProtoMessage() {}
 
 func (x *BacklogList) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[25]
+	mi := &file_control_controlpb_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2269,7 @@ func (x *BacklogList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogList.ProtoReflect.Descriptor instead.
 func (*BacklogList) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{25}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BacklogList) GetFolder() string {
@@ -2197,7 +2341,7 @@ type UpdateLine struct {
 
 func (x *UpdateLine) Reset() {
 	*x = UpdateLine{}
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2353,7 @@ func (x *UpdateLine) String() string {
 func (*UpdateLine) ProtoMessage() {}
 
 func (x *UpdateLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[26]
+	mi := &file_control_controlpb_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2366,7 @@ func (x *UpdateLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateLine.ProtoReflect.Descriptor instead.
 func (*UpdateLine) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{26}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateLine) GetPath() string {
@@ -2312,7 +2456,7 @@ type QueueRequest struct {
 
 func (x *QueueRequest) Reset() {
 	*x = QueueRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2468,7 @@ func (x *QueueRequest) String() string {
 func (*QueueRequest) ProtoMessage() {}
 
 func (x *QueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[27]
+	mi := &file_control_controlpb_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2481,7 @@ func (x *QueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueRequest.ProtoReflect.Descriptor instead.
 func (*QueueRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{27}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *QueueRequest) GetDirection() string {
@@ -2364,7 +2508,7 @@ type QueueReply struct {
 
 func (x *QueueReply) Reset() {
 	*x = QueueReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2520,7 @@ func (x *QueueReply) String() string {
 func (*QueueReply) ProtoMessage() {}
 
 func (x *QueueReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[28]
+	mi := &file_control_controlpb_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2533,7 @@ func (x *QueueReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueReply.ProtoReflect.Descriptor instead.
 func (*QueueReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{28}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *QueueReply) GetUpdates() []*UpdateLine {
@@ -2419,7 +2563,7 @@ type QueueTotal struct {
 
 func (x *QueueTotal) Reset() {
 	*x = QueueTotal{}
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2575,7 @@ func (x *QueueTotal) String() string {
 func (*QueueTotal) ProtoMessage() {}
 
 func (x *QueueTotal) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[29]
+	mi := &file_control_controlpb_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2588,7 @@ func (x *QueueTotal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTotal.ProtoReflect.Descriptor instead.
 func (*QueueTotal) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{29}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *QueueTotal) GetFolder() string {
@@ -2491,7 +2635,7 @@ type RecordRequest struct {
 
 func (x *RecordRequest) Reset() {
 	*x = RecordRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2647,7 @@ func (x *RecordRequest) String() string {
 func (*RecordRequest) ProtoMessage() {}
 
 func (x *RecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[30]
+	mi := &file_control_controlpb_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2660,7 @@ func (x *RecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
 func (*RecordRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{30}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RecordRequest) GetPath() []byte {
@@ -2535,7 +2679,7 @@ type RecordReply struct {
 
 func (x *RecordReply) Reset() {
 	*x = RecordReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2691,7 @@ func (x *RecordReply) String() string {
 func (*RecordReply) ProtoMessage() {}
 
 func (x *RecordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[31]
+	mi := &file_control_controlpb_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2704,7 @@ func (x *RecordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordReply.ProtoReflect.Descriptor instead.
 func (*RecordReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{31}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecordReply) GetRecord() *IDRecord {
@@ -2605,7 +2749,7 @@ type IDRecord struct {
 
 func (x *IDRecord) Reset() {
 	*x = IDRecord{}
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2761,7 @@ func (x *IDRecord) String() string {
 func (*IDRecord) ProtoMessage() {}
 
 func (x *IDRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[32]
+	mi := &file_control_controlpb_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2774,7 @@ func (x *IDRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDRecord.ProtoReflect.Descriptor instead.
 func (*IDRecord) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{32}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IDRecord) GetReplicatedFolder() string {
@@ -2817,7 +2961,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2973,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[33]
+	mi := &file_control_controlpb_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2986,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{33}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainRequest) GetPath() []byte {
@@ -2864,7 +3008,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3020,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[34]
+	mi := &file_control_controlpb_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3033,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{34}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainReply) GetObject() string {
@@ -2932,7 +3076,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3088,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[35]
+	mi := &file_control_controlpb_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3101,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{35}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Step) GetName() string {
@@ -2995,7 +3139,7 @@ type KeptSelection struct {
 
 func (x *KeptSelection) Reset() {
 	*x = KeptSelection{}
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3151,7 @@ func (x *KeptSelection) String() string {
 func (*KeptSelection) ProtoMessage() {}
 
 func (x *KeptSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[36]
+	mi := &file_control_controlpb_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3164,7 @@ func (x *KeptSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptSelection.ProtoReflect.Descriptor instead.
 func (*KeptSelection) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{36}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *KeptSelection) GetFolder() string {
@@ -3081,7 +3225,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3237,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[37]
+	mi := &file_control_controlpb_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3250,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{37}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Kept) GetPath() []byte {
@@ -3217,7 +3361,7 @@ type PreservedListRequest struct {
 
 func (x *PreservedListRequest) Reset() {
 	*x = PreservedListRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3229,7 +3373,7 @@ func (x *PreservedListRequest) String() string {
 func (*PreservedListRequest) ProtoMessage() {}
 
 func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[38]
+	mi := &file_control_controlpb_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3242,7 +3386,7 @@ func (x *PreservedListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListRequest.ProtoReflect.Descriptor instead.
 func (*PreservedListRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{38}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PreservedListRequest) GetSelection() *KeptSelection {
@@ -3273,7 +3417,7 @@ type PreservedListReply struct {
 
 func (x *PreservedListReply) Reset() {
 	*x = PreservedListReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[39]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3429,7 @@ func (x *PreservedListReply) String() string {
 func (*PreservedListReply) ProtoMessage() {}
 
 func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[39]
+	mi := &file_control_controlpb_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3442,7 @@ func (x *PreservedListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedListReply.ProtoReflect.Descriptor instead.
 func (*PreservedListReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{39}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PreservedListReply) GetObjects() []*Kept {
@@ -3355,7 +3499,7 @@ type PreservedRestoreRequest struct {
 
 func (x *PreservedRestoreRequest) Reset() {
 	*x = PreservedRestoreRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[40]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3511,7 @@ func (x *PreservedRestoreRequest) String() string {
 func (*PreservedRestoreRequest) ProtoMessage() {}
 
 func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[40]
+	mi := &file_control_controlpb_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3524,7 @@ func (x *PreservedRestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreRequest.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{40}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PreservedRestoreRequest) GetSelection() *KeptSelection {
@@ -3424,7 +3568,7 @@ type PreservedRestoreReply struct {
 
 func (x *PreservedRestoreReply) Reset() {
 	*x = PreservedRestoreReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[41]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3580,7 @@ func (x *PreservedRestoreReply) String() string {
 func (*PreservedRestoreReply) ProtoMessage() {}
 
 func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[41]
+	mi := &file_control_controlpb_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3593,7 @@ func (x *PreservedRestoreReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedRestoreReply.ProtoReflect.Descriptor instead.
 func (*PreservedRestoreReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{41}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PreservedRestoreReply) GetRestored() []*Restored {
@@ -3500,7 +3644,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_control_controlpb_control_proto_msgTypes[42]
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3656,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[42]
+	mi := &file_control_controlpb_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3669,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{42}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Restored) GetPath() []byte {
@@ -3566,7 +3710,7 @@ type PreservedPurgeRequest struct {
 
 func (x *PreservedPurgeRequest) Reset() {
 	*x = PreservedPurgeRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +3722,7 @@ func (x *PreservedPurgeRequest) String() string {
 func (*PreservedPurgeRequest) ProtoMessage() {}
 
 func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[43]
+	mi := &file_control_controlpb_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +3735,7 @@ func (x *PreservedPurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeRequest.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{43}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PreservedPurgeRequest) GetSelection() *KeptSelection {
@@ -3619,7 +3763,7 @@ type PreservedPurgeReply struct {
 
 func (x *PreservedPurgeReply) Reset() {
 	*x = PreservedPurgeReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3775,7 @@ func (x *PreservedPurgeReply) String() string {
 func (*PreservedPurgeReply) ProtoMessage() {}
 
 func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[44]
+	mi := &file_control_controlpb_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3788,7 @@ func (x *PreservedPurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreservedPurgeReply.ProtoReflect.Descriptor instead.
 func (*PreservedPurgeReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{44}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PreservedPurgeReply) GetCount() int64 {
@@ -3680,7 +3824,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3836,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[45]
+	mi := &file_control_controlpb_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3849,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{45}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ApplyRequest) GetDocument() []byte {
@@ -3749,7 +3893,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +3905,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[46]
+	mi := &file_control_controlpb_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +3918,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{46}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ApplyReply) GetChanges() []string {
@@ -3823,7 +3967,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +3979,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[47]
+	mi := &file_control_controlpb_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +3992,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{47}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *InviteRequest) GetServer() string {
@@ -3884,7 +4028,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4040,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[48]
+	mi := &file_control_controlpb_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4053,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{48}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *InviteReply) GetToken() string {
@@ -3949,7 +4093,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4105,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[49]
+	mi := &file_control_controlpb_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4118,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{49}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PromoteRequest) GetForce() bool {
@@ -3995,7 +4139,7 @@ type PromoteReply struct {
 
 func (x *PromoteReply) Reset() {
 	*x = PromoteReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4007,7 +4151,7 @@ func (x *PromoteReply) String() string {
 func (*PromoteReply) ProtoMessage() {}
 
 func (x *PromoteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[50]
+	mi := &file_control_controlpb_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4020,7 +4164,7 @@ func (x *PromoteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteReply.ProtoReflect.Descriptor instead.
 func (*PromoteReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{50}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PromoteReply) GetTerm() uint64 {
@@ -4053,7 +4197,7 @@ type CaExportRequest struct {
 
 func (x *CaExportRequest) Reset() {
 	*x = CaExportRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4209,7 @@ func (x *CaExportRequest) String() string {
 func (*CaExportRequest) ProtoMessage() {}
 
 func (x *CaExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[51]
+	mi := &file_control_controlpb_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4222,7 @@ func (x *CaExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaExportRequest.ProtoReflect.Descriptor instead.
 func (*CaExportRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{51}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CaExportRequest) GetPassphrase() []byte {
@@ -4097,7 +4241,7 @@ type CaExportReply struct {
 
 func (x *CaExportReply) Reset() {
 	*x = CaExportReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	mi := &file_control_controlpb_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4253,7 @@ func (x *CaExportReply) String() string {
 func (*CaExportReply) ProtoMessage() {}
 
 func (x *CaExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[52]
+	mi := &file_control_controlpb_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4266,7 @@ func (x *CaExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaExportReply.ProtoReflect.Descriptor instead.
 func (*CaExportReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{52}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CaExportReply) GetText() []byte {
@@ -4142,7 +4286,7 @@ type CaImportRequest struct {
 
 func (x *CaImportRequest) Reset() {
 	*x = CaImportRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[53]
+	mi := &file_control_controlpb_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4298,7 @@ func (x *CaImportRequest) String() string {
 func (*CaImportRequest) ProtoMessage() {}
 
 func (x *CaImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[53]
+	mi := &file_control_controlpb_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4311,7 @@ func (x *CaImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaImportRequest.ProtoReflect.Descriptor instead.
 func (*CaImportRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{53}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CaImportRequest) GetText() []byte {
@@ -4193,7 +4337,7 @@ type CaImportReply struct {
 
 func (x *CaImportReply) Reset() {
 	*x = CaImportReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[54]
+	mi := &file_control_controlpb_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4349,7 @@ func (x *CaImportReply) String() string {
 func (*CaImportReply) ProtoMessage() {}
 
 func (x *CaImportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[54]
+	mi := &file_control_controlpb_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4362,7 @@ func (x *CaImportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaImportReply.ProtoReflect.Descriptor instead.
 func (*CaImportReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{54}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CaImportReply) GetDomain() string {
@@ -4238,7 +4382,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_control_controlpb_control_proto_msgTypes[55]
+	mi := &file_control_controlpb_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4394,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[55]
+	mi := &file_control_controlpb_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4407,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{55}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventsRequest) GetLimit() int64 {
@@ -4289,7 +4433,7 @@ type EventsReply struct {
 
 func (x *EventsReply) Reset() {
 	*x = EventsReply{}
-	mi := &file_control_controlpb_control_proto_msgTypes[56]
+	mi := &file_control_controlpb_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4445,7 @@ func (x *EventsReply) String() string {
 func (*EventsReply) ProtoMessage() {}
 
 func (x *EventsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[56]
+	mi := &file_control_controlpb_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +4458,7 @@ func (x *EventsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsReply.ProtoReflect.Descriptor instead.
 func (*EventsReply) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{56}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EventsReply) GetEvents() []*Event {
@@ -4342,7 +4486,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_controlpb_control_proto_msgTypes[57]
+	mi := &file_control_controlpb_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4498,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[57]
+	mi := &file_control_controlpb_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4511,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{57}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Event) GetNumber() uint64 {
@@ -4447,7 +4591,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_control_controlpb_control_proto_msgTypes[58]
+	mi := &file_control_controlpb_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4603,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[58]
+	mi := &file_control_controlpb_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4616,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{58}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Edit) GetOp() string {
@@ -4521,7 +4665,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_control_controlpb_control_proto_msgTypes[59]
+	mi := &file_control_controlpb_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +4677,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_controlpb_control_proto_msgTypes[59]
+	mi := &file_control_controlpb_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +4690,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_control_controlpb_control_proto_rawDescGZIP(), []int{59}
+	return file_control_controlpb_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ErrorInfo) GetHint() string {
@@ -4614,7 +4758,19 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x04from\x18\x02 \x01(\tR\x04from\"@\n" +
 	"\fRestoreReply\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x18\n" +
-	"\aupdates\x18\x02 \x01(\x03R\aupdates\")\n" +
+	"\aupdates\x18\x02 \x01(\x03R\aupdates\"G\n" +
+	"\fAdoptRequest\x12\x1e\n" +
+	"\n" +
+	"membership\x18\x01 \x01(\tR\n" +
+	"membership\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"R\n" +
+	"\n" +
+	"AdoptReply\x12\x1e\n" +
+	"\n" +
+	"membership\x18\x01 \x01(\tR\n" +
+	"membership\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
+	"\x03was\x18\x03 \x01(\tR\x03was\")\n" +
 	"\x0fHeldListRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\"9\n" +
 	"\rHeldListReply\x12(\n" +
@@ -4636,8 +4792,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\adeleted\x18\b \x01(\x03R\adeleted\x12\x12\n" +
 	"\x04live\x18\t \x01(\x03R\x04live\x12\x18\n" +
 	"\aupdates\x18\n" +
-	" \x01(\x04R\aupdates\"\xba\n" +
-	"\n" +
+	" \x01(\x04R\aupdates\"\x92\v\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4686,11 +4841,15 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x16similarity_saved_bytes\x18% \x01(\x04R\x14similaritySavedBytes\x126\n" +
 	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\x12\x14\n" +
 	"\x05floor\x18' \x01(\tR\x05floor\x12\x1c\n" +
-	"\tcollected\x18( \x01(\x04R\tcollected\x12\x18\n" +
+	"\tcollected\x18( \x01(\x04R\tcollected\x12\x1d\n" +
+	"\n" +
+	"slow_syncs\x18* \x01(\x04R\tslowSyncs\x12\x1a\n" +
+	"\bdiffered\x18+ \x01(\x04R\bdiffered\x12\x1b\n" +
+	"\tslow_sync\x18, \x01(\tR\bslowSync\x12\x18\n" +
 	"\aevicted\x18) \x03(\tR\aevicted\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x9e\x03\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xbb\x03\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -4704,7 +4863,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x0frdc_saved_bytes\x18\n" +
 	" \x01(\x04R\rrdcSavedBytes\x124\n" +
 	"\x16similarity_saved_bytes\x18\v \x01(\x04R\x14similaritySavedBytes\x126\n" +
-	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\"\xe9\x01\n" +
+	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\x12\x1b\n" +
+	"\tslow_sync\x18\r \x01(\tR\bslowSync\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
@@ -4962,7 +5122,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x05after\x18\x05 \x01(\tR\x05after\"5\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04hint\x18\x01 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05usage\x18\x02 \x01(\bR\x05usage2\xe7\v\n" +
+	"\x05usage\x18\x02 \x01(\bR\x05usage2\xaa\f\n" +
 	"\aControl\x12D\n" +
 	"\x06Status\x12\x1d.dfs.control.v1.StatusRequest\x1a\x1b.dfs.control.v1.StatusReply\x12@\n" +
 	"\x04Wait\x12\x1b.dfs.control.v1.WaitRequest\x1a\x19.dfs.control.v1.WaitReply0\x01\x12G\n" +
@@ -4981,7 +5141,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x06Events\x12\x1d.dfs.control.v1.EventsRequest\x1a\x1b.dfs.control.v1.EventsReply\x12D\n" +
 	"\x06Domain\x12\x1d.dfs.control.v1.DomainRequest\x1a\x1b.dfs.control.v1.DomainReply\x12A\n" +
 	"\x05Order\x12\x1c.dfs.control.v1.OrderRequest\x1a\x1a.dfs.control.v1.OrderReply\x12G\n" +
-	"\aRestore\x12\x1e.dfs.control.v1.RestoreRequest\x1a\x1c.dfs.control.v1.RestoreReply\x12J\n" +
+	"\aRestore\x12\x1e.dfs.control.v1.RestoreRequest\x1a\x1c.dfs.control.v1.RestoreReply\x12A\n" +
+	"\x05Adopt\x12\x1c.dfs.control.v1.AdoptRequest\x1a\x1a.dfs.control.v1.AdoptReply\x12J\n" +
 	"\bHeldList\x12\x1f.dfs.control.v1.HeldListRequest\x1a\x1d.dfs.control.v1.HeldListReply\x12N\n" +
 	"\n" +
 	"HeldDecide\x12!.dfs.control.v1.HeldDecideRequest\x1a\x1d.dfs.control.v1.HeldListReplyB$Z\"opendfs/internal/control/controlpbb\x06proto3"
@@ -4998,7 +5159,7 @@ func file_control_controlpb_control_proto_rawDescGZIP() []byte {
 	return file_control_controlpb_control_proto_rawDescData
 }
 
-var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_control_controlpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_control_controlpb_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: dfs.control.v1.StatusRequest
 	(*StatusReply)(nil),             // 1: dfs.control.v1.StatusReply
@@ -5009,134 +5170,138 @@ var file_control_controlpb_control_proto_goTypes = []any{
 	(*OrderReply)(nil),              // 6: dfs.control.v1.OrderReply
 	(*RestoreRequest)(nil),          // 7: dfs.control.v1.RestoreRequest
 	(*RestoreReply)(nil),            // 8: dfs.control.v1.RestoreReply
-	(*HeldListRequest)(nil),         // 9: dfs.control.v1.HeldListRequest
-	(*HeldListReply)(nil),           // 10: dfs.control.v1.HeldListReply
-	(*HeldDecideRequest)(nil),       // 11: dfs.control.v1.HeldDecideRequest
-	(*Held)(nil),                    // 12: dfs.control.v1.Held
-	(*Folder)(nil),                  // 13: dfs.control.v1.Folder
-	(*Backlog)(nil),                 // 14: dfs.control.v1.Backlog
-	(*Link)(nil),                    // 15: dfs.control.v1.Link
-	(*Partner)(nil),                 // 16: dfs.control.v1.Partner
-	(*Finding)(nil),                 // 17: dfs.control.v1.Finding
-	(*Overflow)(nil),                // 18: dfs.control.v1.Overflow
-	(*Database)(nil),                // 19: dfs.control.v1.Database
-	(*WaitRequest)(nil),             // 20: dfs.control.v1.WaitRequest
-	(*WaitReply)(nil),               // 21: dfs.control.v1.WaitReply
-	(*Waiting)(nil),                 // 22: dfs.control.v1.Waiting
-	(*BacklogRequest)(nil),          // 23: dfs.control.v1.BacklogRequest
-	(*BacklogReply)(nil),            // 24: dfs.control.v1.BacklogReply
-	(*BacklogList)(nil),             // 25: dfs.control.v1.BacklogList
-	(*UpdateLine)(nil),              // 26: dfs.control.v1.UpdateLine
-	(*QueueRequest)(nil),            // 27: dfs.control.v1.QueueRequest
-	(*QueueReply)(nil),              // 28: dfs.control.v1.QueueReply
-	(*QueueTotal)(nil),              // 29: dfs.control.v1.QueueTotal
-	(*RecordRequest)(nil),           // 30: dfs.control.v1.RecordRequest
-	(*RecordReply)(nil),             // 31: dfs.control.v1.RecordReply
-	(*IDRecord)(nil),                // 32: dfs.control.v1.IDRecord
-	(*ExplainRequest)(nil),          // 33: dfs.control.v1.ExplainRequest
-	(*ExplainReply)(nil),            // 34: dfs.control.v1.ExplainReply
-	(*Step)(nil),                    // 35: dfs.control.v1.Step
-	(*KeptSelection)(nil),           // 36: dfs.control.v1.KeptSelection
-	(*Kept)(nil),                    // 37: dfs.control.v1.Kept
-	(*PreservedListRequest)(nil),    // 38: dfs.control.v1.PreservedListRequest
-	(*PreservedListReply)(nil),      // 39: dfs.control.v1.PreservedListReply
-	(*PreservedRestoreRequest)(nil), // 40: dfs.control.v1.PreservedRestoreRequest
-	(*PreservedRestoreReply)(nil),   // 41: dfs.control.v1.PreservedRestoreReply
-	(*Restored)(nil),                // 42: dfs.control.v1.Restored
-	(*PreservedPurgeRequest)(nil),   // 43: dfs.control.v1.PreservedPurgeRequest
-	(*PreservedPurgeReply)(nil),     // 44: dfs.control.v1.PreservedPurgeReply
-	(*ApplyRequest)(nil),            // 45: dfs.control.v1.ApplyRequest
-	(*ApplyReply)(nil),              // 46: dfs.control.v1.ApplyReply
-	(*InviteRequest)(nil),           // 47: dfs.control.v1.InviteRequest
-	(*InviteReply)(nil),             // 48: dfs.control.v1.InviteReply
-	(*PromoteRequest)(nil),          // 49: dfs.control.v1.PromoteRequest
-	(*PromoteReply)(nil),            // 50: dfs.control.v1.PromoteReply
-	(*CaExportRequest)(nil),         // 51: dfs.control.v1.CaExportRequest
-	(*CaExportReply)(nil),           // 52: dfs.control.v1.CaExportReply
-	(*CaImportRequest)(nil),         // 53: dfs.control.v1.CaImportRequest
-	(*CaImportReply)(nil),           // 54: dfs.control.v1.CaImportReply
-	(*EventsRequest)(nil),           // 55: dfs.control.v1.EventsRequest
-	(*EventsReply)(nil),             // 56: dfs.control.v1.EventsReply
-	(*Event)(nil),                   // 57: dfs.control.v1.Event
-	(*Edit)(nil),                    // 58: dfs.control.v1.Edit
-	(*ErrorInfo)(nil),               // 59: dfs.control.v1.ErrorInfo
+	(*AdoptRequest)(nil),            // 9: dfs.control.v1.AdoptRequest
+	(*AdoptReply)(nil),              // 10: dfs.control.v1.AdoptReply
+	(*HeldListRequest)(nil),         // 11: dfs.control.v1.HeldListRequest
+	(*HeldListReply)(nil),           // 12: dfs.control.v1.HeldListReply
+	(*HeldDecideRequest)(nil),       // 13: dfs.control.v1.HeldDecideRequest
+	(*Held)(nil),                    // 14: dfs.control.v1.Held
+	(*Folder)(nil),                  // 15: dfs.control.v1.Folder
+	(*Backlog)(nil),                 // 16: dfs.control.v1.Backlog
+	(*Link)(nil),                    // 17: dfs.control.v1.Link
+	(*Partner)(nil),                 // 18: dfs.control.v1.Partner
+	(*Finding)(nil),                 // 19: dfs.control.v1.Finding
+	(*Overflow)(nil),                // 20: dfs.control.v1.Overflow
+	(*Database)(nil),                // 21: dfs.control.v1.Database
+	(*WaitRequest)(nil),             // 22: dfs.control.v1.WaitRequest
+	(*WaitReply)(nil),               // 23: dfs.control.v1.WaitReply
+	(*Waiting)(nil),                 // 24: dfs.control.v1.Waiting
+	(*BacklogRequest)(nil),          // 25: dfs.control.v1.BacklogRequest
+	(*BacklogReply)(nil),            // 26: dfs.control.v1.BacklogReply
+	(*BacklogList)(nil),             // 27: dfs.control.v1.BacklogList
+	(*UpdateLine)(nil),              // 28: dfs.control.v1.UpdateLine
+	(*QueueRequest)(nil),            // 29: dfs.control.v1.QueueRequest
+	(*QueueReply)(nil),              // 30: dfs.control.v1.QueueReply
+	(*QueueTotal)(nil),              // 31: dfs.control.v1.QueueTotal
+	(*RecordRequest)(nil),           // 32: dfs.control.v1.RecordRequest
+	(*RecordReply)(nil),             // 33: dfs.control.v1.RecordReply
+	(*IDRecord)(nil),                // 34: dfs.control.v1.IDRecord
+	(*ExplainRequest)(nil),          // 35: dfs.control.v1.ExplainRequest
+	(*ExplainReply)(nil),            // 36: dfs.control.v1.ExplainReply
+	(*Step)(nil),                    // 37: dfs.control.v1.Step
+	(*KeptSelection)(nil),           // 38: dfs.control.v1.KeptSelection
+	(*Kept)(nil),                    // 39: dfs.control.v1.Kept
+	(*PreservedListRequest)(nil),    // 40: dfs.control.v1.PreservedListRequest
+	(*PreservedListReply)(nil),      // 41: dfs.control.v1.PreservedListReply
+	(*PreservedRestoreRequest)(nil), // 42: dfs.control.v1.PreservedRestoreRequest
+	(*PreservedRestoreReply)(nil),   // 43: dfs.control.v1.PreservedRestoreReply
+	(*Restored)(nil),                // 44: dfs.control.v1.Restored
+	(*PreservedPurgeRequest)(nil),   // 45: dfs.control.v1.PreservedPurgeRequest
+	(*PreservedPurgeReply)(nil),     // 46: dfs.control.v1.PreservedPurgeReply
+	(*ApplyRequest)(nil),            // 47: dfs.control.v1.ApplyRequest
+	(*ApplyReply)(nil),              // 48: dfs.control.v1.ApplyReply
+	(*InviteRequest)(nil),           // 49: dfs.control.v1.InviteRequest
+	(*InviteReply)(nil),             // 50: dfs.control.v1.InviteReply
+	(*PromoteRequest)(nil),          // 51: dfs.control.v1.PromoteRequest
+	(*PromoteReply)(nil),            // 52: dfs.control.v1.PromoteReply
+	(*CaExportRequest)(nil),         // 53: dfs.control.v1.CaExportRequest
+	(*CaExportReply)(nil),           // 54: dfs.control.v1.CaExportReply
+	(*CaImportRequest)(nil),         // 55: dfs.control.v1.CaImportRequest
+	(*CaImportReply)(nil),           // 56: dfs.control.v1.CaImportReply
+	(*EventsRequest)(nil),           // 57: dfs.control.v1.EventsRequest
+	(*EventsReply)(nil),             // 58: dfs.control.v1.EventsReply
+	(*Event)(nil),                   // 59: dfs.control.v1.Event
+	(*Edit)(nil),                    // 60: dfs.control.v1.Edit
+	(*ErrorInfo)(nil),               // 61: dfs.control.v1.ErrorInfo
 }
 var file_control_controlpb_control_proto_depIdxs = []int32{
-	13, // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
-	16, // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
-	17, // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
-	18, // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
-	19, // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
+	15, // 0: dfs.control.v1.StatusReply.folders:type_name -> dfs.control.v1.Folder
+	18, // 1: dfs.control.v1.StatusReply.partners:type_name -> dfs.control.v1.Partner
+	19, // 2: dfs.control.v1.StatusReply.findings:type_name -> dfs.control.v1.Finding
+	20, // 3: dfs.control.v1.StatusReply.overflow:type_name -> dfs.control.v1.Overflow
+	21, // 4: dfs.control.v1.StatusReply.database:type_name -> dfs.control.v1.Database
 	2,  // 5: dfs.control.v1.StatusReply.orders:type_name -> dfs.control.v1.StandingOrder
 	2,  // 6: dfs.control.v1.OrderReply.orders:type_name -> dfs.control.v1.StandingOrder
-	12, // 7: dfs.control.v1.HeldListReply.held:type_name -> dfs.control.v1.Held
-	14, // 8: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
-	14, // 9: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
-	15, // 10: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
-	26, // 11: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
-	14, // 12: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
-	22, // 13: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
-	14, // 14: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
-	14, // 15: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
-	25, // 16: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
-	14, // 17: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
-	26, // 18: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
-	26, // 19: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
-	29, // 20: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
-	14, // 21: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
-	32, // 22: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
-	35, // 23: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
-	17, // 24: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
-	36, // 25: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	37, // 26: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
-	36, // 27: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	42, // 28: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
-	42, // 29: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
-	36, // 30: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
-	57, // 31: dfs.control.v1.EventsReply.events:type_name -> dfs.control.v1.Event
-	58, // 32: dfs.control.v1.Event.edits:type_name -> dfs.control.v1.Edit
+	14, // 7: dfs.control.v1.HeldListReply.held:type_name -> dfs.control.v1.Held
+	16, // 8: dfs.control.v1.Folder.in:type_name -> dfs.control.v1.Backlog
+	16, // 9: dfs.control.v1.Folder.out:type_name -> dfs.control.v1.Backlog
+	17, // 10: dfs.control.v1.Folder.links:type_name -> dfs.control.v1.Link
+	28, // 11: dfs.control.v1.Folder.recent:type_name -> dfs.control.v1.UpdateLine
+	16, // 12: dfs.control.v1.Link.backlog:type_name -> dfs.control.v1.Backlog
+	24, // 13: dfs.control.v1.WaitReply.waiting:type_name -> dfs.control.v1.Waiting
+	16, // 14: dfs.control.v1.Waiting.in:type_name -> dfs.control.v1.Backlog
+	16, // 15: dfs.control.v1.Waiting.out:type_name -> dfs.control.v1.Backlog
+	27, // 16: dfs.control.v1.BacklogReply.lists:type_name -> dfs.control.v1.BacklogList
+	16, // 17: dfs.control.v1.BacklogList.total:type_name -> dfs.control.v1.Backlog
+	28, // 18: dfs.control.v1.BacklogList.updates:type_name -> dfs.control.v1.UpdateLine
+	28, // 19: dfs.control.v1.QueueReply.updates:type_name -> dfs.control.v1.UpdateLine
+	31, // 20: dfs.control.v1.QueueReply.totals:type_name -> dfs.control.v1.QueueTotal
+	16, // 21: dfs.control.v1.QueueTotal.total:type_name -> dfs.control.v1.Backlog
+	34, // 22: dfs.control.v1.RecordReply.record:type_name -> dfs.control.v1.IDRecord
+	37, // 23: dfs.control.v1.ExplainReply.steps:type_name -> dfs.control.v1.Step
+	19, // 24: dfs.control.v1.ExplainReply.findings:type_name -> dfs.control.v1.Finding
+	38, // 25: dfs.control.v1.PreservedListRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	39, // 26: dfs.control.v1.PreservedListReply.objects:type_name -> dfs.control.v1.Kept
+	38, // 27: dfs.control.v1.PreservedRestoreRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	44, // 28: dfs.control.v1.PreservedRestoreReply.restored:type_name -> dfs.control.v1.Restored
+	44, // 29: dfs.control.v1.PreservedRestoreReply.refused:type_name -> dfs.control.v1.Restored
+	38, // 30: dfs.control.v1.PreservedPurgeRequest.selection:type_name -> dfs.control.v1.KeptSelection
+	59, // 31: dfs.control.v1.EventsReply.events:type_name -> dfs.control.v1.Event
+	60, // 32: dfs.control.v1.Event.edits:type_name -> dfs.control.v1.Edit
 	0,  // 33: dfs.control.v1.Control.Status:input_type -> dfs.control.v1.StatusRequest
-	20, // 34: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
-	23, // 35: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
-	27, // 36: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
-	30, // 37: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
-	33, // 38: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
-	38, // 39: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
-	40, // 40: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
-	43, // 41: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
-	45, // 42: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
-	47, // 43: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
-	49, // 44: dfs.control.v1.Control.Promote:input_type -> dfs.control.v1.PromoteRequest
-	51, // 45: dfs.control.v1.Control.CaExport:input_type -> dfs.control.v1.CaExportRequest
-	53, // 46: dfs.control.v1.Control.CaImport:input_type -> dfs.control.v1.CaImportRequest
-	55, // 47: dfs.control.v1.Control.Events:input_type -> dfs.control.v1.EventsRequest
+	22, // 34: dfs.control.v1.Control.Wait:input_type -> dfs.control.v1.WaitRequest
+	25, // 35: dfs.control.v1.Control.Backlog:input_type -> dfs.control.v1.BacklogRequest
+	29, // 36: dfs.control.v1.Control.Queue:input_type -> dfs.control.v1.QueueRequest
+	32, // 37: dfs.control.v1.Control.Record:input_type -> dfs.control.v1.RecordRequest
+	35, // 38: dfs.control.v1.Control.Explain:input_type -> dfs.control.v1.ExplainRequest
+	40, // 39: dfs.control.v1.Control.PreservedList:input_type -> dfs.control.v1.PreservedListRequest
+	42, // 40: dfs.control.v1.Control.PreservedRestore:input_type -> dfs.control.v1.PreservedRestoreRequest
+	45, // 41: dfs.control.v1.Control.PreservedPurge:input_type -> dfs.control.v1.PreservedPurgeRequest
+	47, // 42: dfs.control.v1.Control.Apply:input_type -> dfs.control.v1.ApplyRequest
+	49, // 43: dfs.control.v1.Control.Invite:input_type -> dfs.control.v1.InviteRequest
+	51, // 44: dfs.control.v1.Control.Promote:input_type -> dfs.control.v1.PromoteRequest
+	53, // 45: dfs.control.v1.Control.CaExport:input_type -> dfs.control.v1.CaExportRequest
+	55, // 46: dfs.control.v1.Control.CaImport:input_type -> dfs.control.v1.CaImportRequest
+	57, // 47: dfs.control.v1.Control.Events:input_type -> dfs.control.v1.EventsRequest
 	3,  // 48: dfs.control.v1.Control.Domain:input_type -> dfs.control.v1.DomainRequest
 	5,  // 49: dfs.control.v1.Control.Order:input_type -> dfs.control.v1.OrderRequest
 	7,  // 50: dfs.control.v1.Control.Restore:input_type -> dfs.control.v1.RestoreRequest
-	9,  // 51: dfs.control.v1.Control.HeldList:input_type -> dfs.control.v1.HeldListRequest
-	11, // 52: dfs.control.v1.Control.HeldDecide:input_type -> dfs.control.v1.HeldDecideRequest
-	1,  // 53: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
-	21, // 54: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
-	24, // 55: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
-	28, // 56: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
-	31, // 57: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
-	34, // 58: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
-	39, // 59: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
-	41, // 60: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
-	44, // 61: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
-	46, // 62: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
-	48, // 63: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
-	50, // 64: dfs.control.v1.Control.Promote:output_type -> dfs.control.v1.PromoteReply
-	52, // 65: dfs.control.v1.Control.CaExport:output_type -> dfs.control.v1.CaExportReply
-	54, // 66: dfs.control.v1.Control.CaImport:output_type -> dfs.control.v1.CaImportReply
-	56, // 67: dfs.control.v1.Control.Events:output_type -> dfs.control.v1.EventsReply
-	4,  // 68: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
-	6,  // 69: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
-	8,  // 70: dfs.control.v1.Control.Restore:output_type -> dfs.control.v1.RestoreReply
-	10, // 71: dfs.control.v1.Control.HeldList:output_type -> dfs.control.v1.HeldListReply
-	10, // 72: dfs.control.v1.Control.HeldDecide:output_type -> dfs.control.v1.HeldListReply
-	53, // [53:73] is the sub-list for method output_type
-	33, // [33:53] is the sub-list for method input_type
+	9,  // 51: dfs.control.v1.Control.Adopt:input_type -> dfs.control.v1.AdoptRequest
+	11, // 52: dfs.control.v1.Control.HeldList:input_type -> dfs.control.v1.HeldListRequest
+	13, // 53: dfs.control.v1.Control.HeldDecide:input_type -> dfs.control.v1.HeldDecideRequest
+	1,  // 54: dfs.control.v1.Control.Status:output_type -> dfs.control.v1.StatusReply
+	23, // 55: dfs.control.v1.Control.Wait:output_type -> dfs.control.v1.WaitReply
+	26, // 56: dfs.control.v1.Control.Backlog:output_type -> dfs.control.v1.BacklogReply
+	30, // 57: dfs.control.v1.Control.Queue:output_type -> dfs.control.v1.QueueReply
+	33, // 58: dfs.control.v1.Control.Record:output_type -> dfs.control.v1.RecordReply
+	36, // 59: dfs.control.v1.Control.Explain:output_type -> dfs.control.v1.ExplainReply
+	41, // 60: dfs.control.v1.Control.PreservedList:output_type -> dfs.control.v1.PreservedListReply
+	43, // 61: dfs.control.v1.Control.PreservedRestore:output_type -> dfs.control.v1.PreservedRestoreReply
+	46, // 62: dfs.control.v1.Control.PreservedPurge:output_type -> dfs.control.v1.PreservedPurgeReply
+	48, // 63: dfs.control.v1.Control.Apply:output_type -> dfs.control.v1.ApplyReply
+	50, // 64: dfs.control.v1.Control.Invite:output_type -> dfs.control.v1.InviteReply
+	52, // 65: dfs.control.v1.Control.Promote:output_type -> dfs.control.v1.PromoteReply
+	54, // 66: dfs.control.v1.Control.CaExport:output_type -> dfs.control.v1.CaExportReply
+	56, // 67: dfs.control.v1.Control.CaImport:output_type -> dfs.control.v1.CaImportReply
+	58, // 68: dfs.control.v1.Control.Events:output_type -> dfs.control.v1.EventsReply
+	4,  // 69: dfs.control.v1.Control.Domain:output_type -> dfs.control.v1.DomainReply
+	6,  // 70: dfs.control.v1.Control.Order:output_type -> dfs.control.v1.OrderReply
+	8,  // 71: dfs.control.v1.Control.Restore:output_type -> dfs.control.v1.RestoreReply
+	10, // 72: dfs.control.v1.Control.Adopt:output_type -> dfs.control.v1.AdoptReply
+	12, // 73: dfs.control.v1.Control.HeldList:output_type -> dfs.control.v1.HeldListReply
+	12, // 74: dfs.control.v1.Control.HeldDecide:output_type -> dfs.control.v1.HeldListReply
+	54, // [54:75] is the sub-list for method output_type
+	33, // [33:54] is the sub-list for method input_type
 	33, // [33:33] is the sub-list for extension type_name
 	33, // [33:33] is the sub-list for extension extendee
 	0,  // [0:33] is the sub-list for field type_name
@@ -5153,7 +5318,7 @@ func file_control_controlpb_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_controlpb_control_proto_rawDesc), len(file_control_controlpb_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,7 +55,7 @@ func near(p, q string) bool {
 func (a Act) meets(b Act) bool {
 	for _, p := range [...]string{a.Path, a.To} {
 		for _, q := range [...]string{b.Path, b.To} {
-			if p != "" && q != "" && near(p, q) {
+			if p != "" && q != "" && near(strings.ToLower(p), strings.ToLower(q)) {
 				return true
 			}
 		}
@@ -95,9 +95,11 @@ func (a Act) renamed(image map[string]string) Act {
 // maxDepth bounds how deep users go.
 const maxDepth = 3
 
-// acts lists everything that a user can do in a tree with a few names.
+// acts lists everything that a user can do in a tree with a few names. Of a name
+// that is spelt in two ways a directory has one at a time, as for SMB's clients.
 func (t *tree) acts(names []string) []Act {
 	var files, dirs, all, free []string
+	var out []Act
 	dirs = []string{"."}
 	for i := 1; i < len(t.objects); i++ {
 		path := t.path(int16(i))
@@ -113,15 +115,21 @@ func (t *tree) acts(names []string) []Act {
 	}
 	for _, d := range dirs {
 		for _, n := range names {
-			if p := join(d, n); t.find(p) == gone && strings.Count(p, "/") < maxDepth {
+			p := join(d, n)
+			if strings.Count(p, "/") >= maxDepth {
+				continue
+			}
+			switch there := t.spelt(t.find(d), n, Law{Fold: true}); {
+			case there == gone:
 				free = append(free, p)
+			case t.objects[there].name != n:
+				out = append(out, Act{Rename, t.path(there), p})
 			}
 		}
 	}
 	slices.Sort(all)
 	slices.Sort(files)
 	slices.Sort(free)
-	var out []Act
 	for _, p := range free {
 		out = append(out, Act{Create, p, ""}, Act{Mkdir, p, ""})
 		for _, q := range all {

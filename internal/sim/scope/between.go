@@ -136,6 +136,11 @@ func (s *Story) End(way *Way) error {
 	for i, n := range way.First {
 		members[i] = s.Members[n]
 	}
+	for _, m := range members {
+		if m.seen != nil {
+			m.seen.Again += m.again
+		}
+	}
 	err := Rest(members, way)
 	if err == nil && want != "" {
 		err = unconcerned(want, members)

@@ -32,7 +32,7 @@ func (m *Member) sound() error {
 		}
 		dir := m.canonical(r.Parent)
 		for j := range m.recs[:i] {
-			if o := &m.recs[j]; o.Name == r.Name && m.in(o, dir) {
+			if o := &m.recs[j]; m.law.same(o.Name, r.Name) && m.in(o, dir) {
 				return fmt.Errorf("%s and %s at one place", show(&o.Update), show(&r.Update))
 			}
 		}

@@ -9,6 +9,7 @@ import (
 // Scope is a tree that members begin with, and the names they use.
 type Scope struct {
 	Names []string
+	Law   Law
 	// Files and Dirs are what the tree begins with, directories first.
 	Dirs, Files []string
 	// Alike lists renamings of names under which the tree is the same: of
@@ -19,6 +20,7 @@ type Scope struct {
 // Start makes a member that has the scope's tree on record.
 func (s *Scope) Start() (*Member, error) {
 	m := newMember(0, Clock{Base: 1})
+	m.law = s.Law
 	for _, d := range s.Dirs {
 		m.hands(Act{Mkdir, d, ""})
 	}

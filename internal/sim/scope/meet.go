@@ -104,7 +104,7 @@ const maxRounds = 8
 func (p *pull) take(batch []repl.Update) error {
 	for round := 0; ; round++ {
 		plan, err := merge.Decide(p.Member, batch, p.from.vector, merge.Options{
-			Folder: folderID, Asked: p.asked, Vector: p.vector, Own: p.own,
+			Folder: folderID, Asked: p.asked, Vector: p.vector, Own: p.own, Fold: p.law.Fold, Morph: p.law.Morph,
 		})
 		if err != nil {
 			return err
@@ -215,6 +215,9 @@ func (p *pull) carryOut(plan *repl.Plan) error {
 		}
 		if p.seen != nil {
 			p.seen.Verdicts[c.Verdict]++
+			if c.Was.Present && c.From.Dir == c.To.Dir && c.From.Name != c.To.Name && p.law.same(c.From.Name, c.To.Name) {
+				p.seen.Respelt++
+			}
 		}
 		if err := p.install(c); err != nil {
 			return fmt.Errorf("%c carries out %s: %w", p.name, showChange(c), err)
@@ -360,7 +363,7 @@ func (p *pull) lay(c *repl.Change, u *repl.Update) (int16, error) {
 	if !ok || p.canonical(c.To.Dir) != c.To.Dir {
 		return n, fmt.Errorf("no directory %s", short(c.To.Dir))
 	}
-	if there := t.child(dir, c.To.Name); there != gone && there != n {
+	if there := t.spelt(dir, c.To.Name, p.law); there != gone && there != n {
 		return n, fmt.Errorf("the place is taken")
 	}
 	if n == gone {

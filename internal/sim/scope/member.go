@@ -17,6 +17,7 @@ import (
 // Member is one server: a tree, the records of it, and what its user did.
 type Member struct {
 	doer
+	law    Law
 	name   byte
 	own    version.Originator
 	last   uint64 // version
@@ -27,13 +28,23 @@ type Member struct {
 	tree   tree
 	kept   contents // promised: of a conflict
 	minted int      // to settle something
+	again  int      // deleted objects that came back under their names
 	seen   *Seen    // counts, if not nil
 	log    *[]string
+}
+
+// Law is what the members' folder is told.
+type Law struct {
+	Fold  bool // names that fold to the same are one
+	Morph bool // of two directories of one name both stay
+	Again bool // a name that is made again is the deleted object
 }
 
 // Seen counts what histories have led to.
 type Seen struct {
 	Verdicts [repl.Verdicts]int
+	Respelt  int // objects that got another spelling of their names from a partner
+	Again    int // deleted objects that came back under their names
 }
 
 func newMember(n int, clock Clock) *Member {
@@ -109,11 +120,27 @@ func (m *Member) in(r *repl.Record, dir repl.UID) bool {
 // At returns the live record at a place.
 func (m *Member) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	for i := range m.recs {
-		if r := &m.recs[i]; r.Name == name && m.in(r, dir) {
+		if r := &m.recs[i]; m.law.same(r.Name, name) && m.in(r, dir) {
 			return *r, true, nil
 		}
 	}
 	return repl.Record{}, false, nil
+}
+
+// same reports whether names are one.
+func (l Law) same(a, b string) bool { return a == b || l.Fold && filter.Fold(a) == filter.Fold(b) }
+
+// graves lists the deleted objects of a place that may come back to life.
+func (m *Member) graves(dir repl.UID, name string) ([]repl.Record, error) {
+	var out []repl.Record
+	dir = m.canonical(dir)
+	for i := range m.recs {
+		r := &m.recs[i]
+		if !r.Present && !r.NameConflict && !r.Parent.IsZero() && m.law.same(r.Name, name) && m.canonical(r.Parent) == dir {
+			out = append(out, *r)
+		}
+	}
+	return out, nil
 }
 
 // Named calls fn with what At returns of each of some names.
@@ -237,7 +264,7 @@ func (m *Member) Walk() error { return m.capture(capture.Work{Dir: rootUID, All:
 
 // capture looks at names and at all that comes of it, as the engine does.
 func (m *Member) capture(works ...capture.Work) error {
-	deps := capture.Deps{Volume: disk{t: &m.tree}, Records: m, Filter: noFilter, Root: rootUID, Now: func() repl.Time { return m.clock.now(m.acts) }}
+	deps := capture.Deps{Volume: disk{t: &m.tree}, Records: m, Filter: noFilter, Fold: m.law.Fold, Root: rootUID, Now: func() repl.Time { return m.clock.now(m.acts) }}
 	var missing []repl.UID
 	var later []capture.Work
 	for round := 0; len(works) > 0 || len(missing) > 0 || len(later) > 0; round++ {
@@ -359,6 +386,13 @@ func (m *Member) overtaken(group []capture.Draft) string {
 
 // store mints the updates of a group of drafts.
 func (m *Member) store(group []capture.Draft) {
+	if m.law.Again {
+		n, err := capture.Reanimate(group, 0, m.graves)
+		if err != nil {
+			panic(err) // graves returns none
+		}
+		m.again += n
+	}
 	for i := range group {
 		d := &group[i]
 		u := d.Update

@@ -16,6 +16,10 @@
 // them wherever the tree allows. Of acts that have nothing to do with each other
 // one order is tried, of names and members that only differ by name one choice.
 //
+// Folders (Law): names that are told apart byte by byte, or folded; directories of
+// one name that are merged, or of which one is renamed; deleted objects that come
+// back to life when their name is made again, or do not.
+//
 // Apart (Apart): members act without hearing of each other, then meet. Between
 // (Between): between any two acts a member may hear all, or the beginning of all,
 // that another one has.

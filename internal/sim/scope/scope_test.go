@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"opendfs/internal/repl"
 )
 
 // one returns how much of a scope is tried: one in so many cases. SCOPE=all
@@ -61,12 +63,15 @@ func (a *tally) add(s *Seen) {
 	for i, n := range s.Verdicts {
 		a.seen.Verdicts[i] += n
 	}
+	a.seen.Respelt += s.Respelt
+	a.seen.Again += s.Again
 }
 
 func (a *tally) print(t *testing.T, what string) {
 	t.Helper()
 	all := total.Add(a.cases.Load())
-	t.Logf("%s: %d cases in %.1f s; %d in all", what, a.cases.Load(), time.Since(a.begun).Seconds(), all)
+	t.Logf("%s: %d cases in %.1f s (morphed %d, respelt %d, made again %d); %d in all", what, a.cases.Load(), time.Since(a.begun).Seconds(),
+		a.seen.Verdicts[repl.VerdictMorphed], a.seen.Respelt, a.seen.Again, all)
 	if a.cases.Load() == 0 {
 		t.Error("nothing was tried")
 	}
@@ -95,6 +100,12 @@ func each(t *testing.T, n int, sum *tally, fn func(i int, seen *Seen) string) {
 	wg.Wait()
 }
 
+// lawful is a scope in a folder that is told something.
+func (s Scope) lawful(law Law) *Scope {
+	s.Law = law
+	return &s
+}
+
 // clocks are how the clocks of members stand to each other.
 var clocks = []struct {
 	name string
@@ -113,6 +124,9 @@ var (
 		Alike: []map[string]string{{"a": "b", "b": "a"}, {"c": "d", "d": "c"}, {"a": "b", "b": "a", "c": "d", "d": "c"}},
 	}
 )
+
+// respelt is a tree of two names, of which one is spelt in two ways.
+var respelt = Scope{Names: []string{"a", "A", "b"}, Dirs: []string{"b"}, Files: []string{"a", "b/a"}}
 
 // apart is a set of cases: histories of so many acts at most of each member,
 // every combination.
@@ -164,6 +178,9 @@ func (p apart) run(t *testing.T) {
 			return ""
 		})
 		sum.print(t, clock.name)
+		if law := p.scope.Law; law.Morph && sum.seen.Verdicts[repl.VerdictMorphed] == 0 || law.Fold && sum.seen.Respelt == 0 || law.Again && sum.seen.Again == 0 {
+			t.Errorf("%+v: not seen at work", law)
+		}
 		if t.Failed() {
 			return
 		}
@@ -186,6 +203,9 @@ func (p apart) meet(start *Member, of []*History, n int, sum *tally, seen *Seen)
 	tried := p.ways
 	if tried == 0 || os.Getenv("SCOPE") == "all" && tried > 1 {
 		tried = len(ways)
+	}
+	for _, h := range of {
+		seen.Again += h.Member.again
 	}
 	for k := range min(tried, len(ways)) {
 		way := &ways[(n+k)%len(ways)]
@@ -226,17 +246,57 @@ func TestApartThreeMembers(t *testing.T) {
 	apart{scope: &narrow, depths: []int{2, 2, 2}, in: 9973, ways: 1}.run(t)
 }
 
+// TestApartFolded: names that fold to the same are one; two members, up to two
+// acts each.
+func TestApartFolded(t *testing.T) {
+	apart{scope: respelt.lawful(Law{Fold: true}), depths: []int{2, 2}, in: 5, ways: 1}.run(t)
+	apart{scope: respelt.lawful(Law{Fold: true}), depths: []int{1, 1, 1}, in: 3, ways: 1}.run(t)
+}
+
+// TestApartMorphed: of two directories of one name both stay.
+func TestApartMorphed(t *testing.T) {
+	apart{scope: narrow.lawful(Law{Morph: true}), depths: []int{2, 2}, in: 3, ways: 1}.run(t)
+	apart{scope: narrow.lawful(Law{Morph: true}), depths: []int{1, 1, 1}, in: 1, ways: 1}.run(t)
+}
+
+// TestApartMadeAgain: a name that is made again is the deleted object.
+func TestApartMadeAgain(t *testing.T) {
+	apart{scope: narrow.lawful(Law{Again: true}), depths: []int{2, 2}, in: 3, ways: 1}.run(t)
+	apart{scope: narrow.lawful(Law{Again: true}), depths: []int{3, 2}, in: 127, ways: 1}.run(t)
+	apart{scope: narrow.lawful(Law{Again: true}), depths: []int{2, 1, 1}, in: 97, ways: 1}.run(t)
+}
+
+// TestApartAllAtOnce: all of that.
+func TestApartAllAtOnce(t *testing.T) {
+	apart{scope: respelt.lawful(Law{Fold: true, Morph: true, Again: true}), depths: []int{2, 2}, in: 7, ways: 1}.run(t)
+}
+
 // TestBetween: two members hear of each other, or begin to, between any two of
 // three acts.
-func TestBetween(t *testing.T) {
-	start, err := narrow.Start()
+func TestBetween(t *testing.T) { between(t, &narrow, 7) }
+
+// TestBetweenMadeAgain: the same, where a name that is made again is the deleted
+// object and of two directories of one name both stay.
+func TestBetweenMadeAgain(t *testing.T) {
+	between(t, narrow.lawful(Law{Morph: true, Again: true}), 31)
+}
+
+// TestBetweenFolded: the same, where names fold.
+func TestBetweenFolded(t *testing.T) {
+	between(t, respelt.lawful(Law{Fold: true, Again: true}), 97)
+}
+
+// between tries stories of three acts, one of so many.
+func between(t *testing.T, scope *Scope, in int) {
+	t.Helper()
+	start, err := scope.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, clock := range clocks {
 		sum := tally{begun: time.Now()}
-		first := start.tree.acts(narrow.Names)
-		in := one(7)
+		first := start.tree.acts(scope.Names)
+		in := one(in)
 		each(t, len(first), &sum, func(i int, seen *Seen) string {
 			n, at := 0, -1
 			keep := func(depth int) bool {
@@ -255,7 +315,7 @@ func TestBetween(t *testing.T) {
 				m.seen = seen
 			}
 			ways := Ways(2, 4)
-			err := Between(s, narrow.Names, 3, keep, func(s *Story) error {
+			err := Between(s, scope.Names, 3, keep, func(s *Story) error {
 				sum.cases.Add(1)
 				return s.End(&ways[n/in%len(ways)])
 			})

@@ -52,6 +52,16 @@ func (t *tree) tick() repl.Time {
 	return t.clock
 }
 
+// spelt is what lies at a name, or at another spelling of it.
+func (t *tree) spelt(dir int16, name string, law Law) int16 {
+	for i := 1; i < len(t.objects); i++ {
+		if o := &t.objects[i]; o.parent == dir && law.same(o.name, name) {
+			return int16(i)
+		}
+	}
+	return gone
+}
+
 func (t *tree) child(dir int16, name string) int16 {
 	for i := 1; i < len(t.objects); i++ {
 		if o := &t.objects[i]; o.parent == dir && o.name == name {

@@ -80,6 +80,8 @@ const (
 	ControlOrderProcedure = "/dfs.control.v1.Control/Order"
 	// ControlRestoreProcedure is the fully-qualified name of the Control's Restore RPC.
 	ControlRestoreProcedure = "/dfs.control.v1.Control/Restore"
+	// ControlAdoptProcedure is the fully-qualified name of the Control's Adopt RPC.
+	ControlAdoptProcedure = "/dfs.control.v1.Control/Adopt"
 	// ControlHeldListProcedure is the fully-qualified name of the Control's HeldList RPC.
 	ControlHeldListProcedure = "/dfs.control.v1.Control/HeldList"
 	// ControlHeldDecideProcedure is the fully-qualified name of the Control's HeldDecide RPC.
@@ -127,6 +129,8 @@ type ControlClient interface {
 	// Restore makes what this server has win on purpose, or gives it up for another
 	// server's.
 	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
+	// Adopt takes the tree at a membership's path of this server for its own.
+	Adopt(context.Context, *connect.Request[controlpb.AdoptRequest]) (*connect.Response[controlpb.AdoptReply], error)
 	// HeldList lists what the breakers of this server's folders hold.
 	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
 	// HeldDecide releases or rejects it.
@@ -252,6 +256,12 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Restore")),
 			connect.WithClientOptions(opts...),
 		),
+		adopt: connect.NewClient[controlpb.AdoptRequest, controlpb.AdoptReply](
+			httpClient,
+			baseURL+ControlAdoptProcedure,
+			connect.WithSchema(controlMethods.ByName("Adopt")),
+			connect.WithClientOptions(opts...),
+		),
 		heldList: connect.NewClient[controlpb.HeldListRequest, controlpb.HeldListReply](
 			httpClient,
 			baseURL+ControlHeldListProcedure,
@@ -287,6 +297,7 @@ type controlClient struct {
 	domain           *connect.Client[controlpb.DomainRequest, controlpb.DomainReply]
 	order            *connect.Client[controlpb.OrderRequest, controlpb.OrderReply]
 	restore          *connect.Client[controlpb.RestoreRequest, controlpb.RestoreReply]
+	adopt            *connect.Client[controlpb.AdoptRequest, controlpb.AdoptReply]
 	heldList         *connect.Client[controlpb.HeldListRequest, controlpb.HeldListReply]
 	heldDecide       *connect.Client[controlpb.HeldDecideRequest, controlpb.HeldListReply]
 }
@@ -381,6 +392,11 @@ func (c *controlClient) Restore(ctx context.Context, req *connect.Request[contro
 	return c.restore.CallUnary(ctx, req)
 }
 
+// Adopt calls dfs.control.v1.Control.Adopt.
+func (c *controlClient) Adopt(ctx context.Context, req *connect.Request[controlpb.AdoptRequest]) (*connect.Response[controlpb.AdoptReply], error) {
+	return c.adopt.CallUnary(ctx, req)
+}
+
 // HeldList calls dfs.control.v1.Control.HeldList.
 func (c *controlClient) HeldList(ctx context.Context, req *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
 	return c.heldList.CallUnary(ctx, req)
@@ -432,6 +448,8 @@ type ControlHandler interface {
 	// Restore makes what this server has win on purpose, or gives it up for another
 	// server's.
 	Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error)
+	// Adopt takes the tree at a membership's path of this server for its own.
+	Adopt(context.Context, *connect.Request[controlpb.AdoptRequest]) (*connect.Response[controlpb.AdoptReply], error)
 	// HeldList lists what the breakers of this server's folders hold.
 	HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error)
 	// HeldDecide releases or rejects it.
@@ -553,6 +571,12 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Restore")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlAdoptHandler := connect.NewUnaryHandler(
+		ControlAdoptProcedure,
+		svc.Adopt,
+		connect.WithSchema(controlMethods.ByName("Adopt")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlHeldListHandler := connect.NewUnaryHandler(
 		ControlHeldListProcedure,
 		svc.HeldList,
@@ -603,6 +627,8 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 			controlOrderHandler.ServeHTTP(w, r)
 		case ControlRestoreProcedure:
 			controlRestoreHandler.ServeHTTP(w, r)
+		case ControlAdoptProcedure:
+			controlAdoptHandler.ServeHTTP(w, r)
 		case ControlHeldListProcedure:
 			controlHeldListHandler.ServeHTTP(w, r)
 		case ControlHeldDecideProcedure:
@@ -686,6 +712,10 @@ func (UnimplementedControlHandler) Order(context.Context, *connect.Request[contr
 
 func (UnimplementedControlHandler) Restore(context.Context, *connect.Request[controlpb.RestoreRequest]) (*connect.Response[controlpb.RestoreReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Restore is not implemented"))
+}
+
+func (UnimplementedControlHandler) Adopt(context.Context, *connect.Request[controlpb.AdoptRequest]) (*connect.Response[controlpb.AdoptReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dfs.control.v1.Control.Adopt is not implemented"))
 }
 
 func (UnimplementedControlHandler) HeldList(context.Context, *connect.Request[controlpb.HeldListRequest]) (*connect.Response[controlpb.HeldListReply], error) {
