@@ -253,6 +253,23 @@ func (a *admin) change(ctx context.Context, what string, f func(d *directory.Dom
 	}
 }
 
+// fits says what keeps a newcomer's addresses out of the domain, while its invitation
+// is still good.
+func (a *admin) fits(n pki.Newcomer) error {
+	doc := a.domain()
+	d := doc.Domain.Clone()
+	s := d.Server(directory.UUID(n.ID))
+	if n.Kind == pki.KindAdmin || s == nil {
+		return nil // accept says so
+	}
+	addresses, _, err := parseAddresses(n.Addresses, nil)
+	if err == nil {
+		s.Addresses = addresses
+		_, err = doc.With(d)
+	}
+	return err
+}
+
 // accept takes a newcomer's addresses into the domain and returns the signed
 // copy that it then has.
 func (a *admin) accept(ctx context.Context, n pki.Newcomer) ([]byte, error) {
@@ -263,16 +280,12 @@ func (a *admin) accept(ctx context.Context, n pki.Newcomer) ([]byte, error) {
 		a.record(ctx, event{Who: "admin:" + n.Name, From: "invitation", What: "join", Object: "admin " + n.Name})
 		return a.dir.Signed(), nil
 	}
-	var addresses []string
-	for _, s := range n.Addresses {
-		p, err := directory.ParseAddress(s)
-		if err != nil {
-			return nil, wire.Errorf(wire.CodeProtocol, "%v", err)
-		}
-		addresses = append(addresses, p)
+	addresses, _, err := parseAddresses(n.Addresses, nil)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeProtocol, "%v", err)
 	}
 	ctx = joiner(ctx, n.Subject)
-	err := a.change(ctx, "join", func(d *directory.Domain) (bool, error) {
+	err = a.change(ctx, "join", func(d *directory.Domain) (bool, error) {
 		s := d.Server(directory.UUID(n.ID))
 		if s == nil {
 			return false, pki.ErrUnknownServer

@@ -74,7 +74,7 @@ func editText(d *controlpb.Edit) string {
 	switch {
 	case d.Before != "" && d.After != "":
 		return head + ": " + d.Before + " -> " + d.After
-	case d.Before+d.After != "":
+	case d.Before+d.After != "" && d.Before+d.After != "none": // of what was made with nothing to tell
 		return head + ": " + d.Before + d.After
 	}
 	return head

@@ -62,7 +62,8 @@ func (e evictor) change(ctx context.Context, what string, member repl.MemberID, 
 	object := g.Name + "/" + f.Name + "@" + s.Name
 	_, err = e.admin.updateAs(ctx, event{Who: "opendfs", From: "this server", What: what, Object: object}, d.Generation, next)
 	var copied *directory.NotMasterError
-	if errors.As(err, &copied) {
+	var away *directory.AwayError
+	if errors.As(err, &copied) || errors.As(err, &away) && !away.Here {
 		return nil
 	}
 	if err != nil {

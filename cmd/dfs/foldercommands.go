@@ -25,13 +25,14 @@ type folderView struct {
 	Rest              string   `json:"rest"`
 	CaptureBusy       string   `json:"captureBusy"`
 	TombstoneLifetime string   `json:"tombstoneLifetime"`
+	SlowSync          string   `json:"slowSync"`
 	Members           []string `json:"members"`
 }
 
 func viewFolder(g *directory.Group, f *directory.Folder) folderView {
 	v := folderView{
 		Name: g.Name + "/" + f.Name, ID: f.ID.String(), Files: orEmpty(f.Filters.Files), Directories: orEmpty(f.Filters.Directories), Case: f.Case.String(), DirectoryConflict: f.DirectoryConflict.String(), Breaker: f.Breaker.String(),
-		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime),
+		Rest: directory.FormatDuration(f.Rest), CaptureBusy: directory.FormatDuration(f.CaptureBusy), TombstoneLifetime: directory.FormatDuration(f.TombstoneLifetime), SlowSync: directory.FormatDuration(f.SlowSync),
 		Owners: f.Owners.String(), Attributes: orEmpty(f.Attributes), Members: []string{},
 	}
 	for _, m := range f.Members {
@@ -90,7 +91,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 	return view{value: fv, rows: [][]string{
 		{"Folder", fv.Name}, {"Id", fv.ID}, {"File filters", orDash(strings.Join(fv.Files, ", "))}, {"Directory filters", orDash(strings.Join(fv.Directories, ", "))},
 		{"Case", fv.Case}, {"Directory conflict", fv.DirectoryConflict}, {"Breaker", fv.Breaker}, {"Owners", fv.Owners}, {"Attributes", orDash(strings.Join(fv.Attributes, ", "))},
-		{"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Members", orDash(strings.Join(fv.Members, ", "))},
+		{"Rest", fv.Rest}, {"Capture busy", fv.CaptureBusy}, {"Tombstone lifetime", fv.TombstoneLifetime}, {"Slow sync", fv.SlowSync}, {"Members", orDash(strings.Join(fv.Members, ", "))},
 	}}, nil
 }
 
@@ -98,6 +99,7 @@ func showFolder(d *directory.Domain, args []string) (view, error) {
 type folderFlags struct {
 	files, directories         []string
 	caseRule, rest, busy, life string
+	slow                       string
 	clash, owners, breaker     string
 	attributes                 []string
 }
@@ -113,6 +115,7 @@ func (f *folderFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.rest, "rest", "", "how long an open file is at rest before it is captured: 60s")
 	c.Flags().StringVar(&f.busy, "capture-busy", "", "how often a file that never rests is captured: 5m, 0s for never")
 	c.Flags().StringVar(&f.life, "tombstone-lifetime", "", "how long a deletion is remembered: 60d")
+	c.Flags().StringVar(&f.slow, "slow-sync", "", "how often records are compared below equal vectors: 7d, 0s for never")
 	for flag, words := range map[string][]string{
 		"case": {"sensitive", "insensitive"}, "directory-conflict": {"merge", "morph"}, "owners": {"numeric", "name", "none"}, "attributes": directory.Attributes(),
 	} {
@@ -153,7 +156,7 @@ func (f *folderFlags) set(c *cobra.Command, to *directory.Folder) error {
 	for _, d := range []struct {
 		flag, text string
 		to         *time.Duration
-	}{{"rest", f.rest, &to.Rest}, {"capture-busy", f.busy, &to.CaptureBusy}, {"tombstone-lifetime", f.life, &to.TombstoneLifetime}} {
+	}{{"rest", f.rest, &to.Rest}, {"capture-busy", f.busy, &to.CaptureBusy}, {"tombstone-lifetime", f.life, &to.TombstoneLifetime}, {"slow-sync", f.slow, &to.SlowSync}} {
 		if !given(d.flag) {
 			continue
 		}

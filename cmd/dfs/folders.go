@@ -86,7 +86,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []wanted, off []d
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
 				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
-				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime, SlowSync: v.Folder.SlowSync,
 				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
 				Breaker:      breakerOf(v.Folder),
 				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,

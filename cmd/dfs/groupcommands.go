@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"opendfs/internal/directory"
 
@@ -99,7 +100,7 @@ type topologyFlags struct {
 }
 
 func (f *topologyFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.topology, "topology", "", "full-mesh, hub-and-spoke, or connections (as listed by `dfs connection`)")
+	c.Flags().StringVar(&f.topology, "topology", "", "full-mesh, hub-and-spoke, or connections, as dfs connection lists them")
 	c.Flags().StringSliceVar(&f.hubs, "hub", nil, "a hub; makes the topology hub-and-spoke")
 }
 
@@ -161,13 +162,14 @@ func createGroup() editor {
 
 func setGroup() editor {
 	f := &topologyFlags{}
-	name, life := "", ""
+	name, life, slow := "", "", ""
 	return editor{
 		use: "set GROUP", short: "change a group's topology, name or the memory of its folders", example: "  dfs group set projects --topology hub-and-spoke --hub hub", args: one("GROUP"), complete: first(groupNames),
 		flags: func(c *cobra.Command) {
 			f.add(c)
 			c.Flags().StringVar(&name, "name", "", "another name; it keeps its identity")
 			c.Flags().StringVar(&life, "tombstone-lifetime", "", "how long deletions are remembered in all folders of the group: 60d")
+			c.Flags().StringVar(&slow, "slow-sync", "", "how often members compare their records, in all folders of the group: 7d, 0s for never")
 		},
 		change: func(c *cobra.Command, d *directory.Domain, args []string) error {
 			g, err := findGroup(d, args[0])
@@ -190,13 +192,22 @@ func setGroup() editor {
 				}
 				g.Name = name
 			}
-			if c.Flags().Changed("tombstone-lifetime") {
-				v, err := directory.ParseDuration(life)
+			for _, of := range []struct {
+				flag, text string
+				to         func(*directory.Folder) *time.Duration
+			}{
+				{"tombstone-lifetime", life, func(f *directory.Folder) *time.Duration { return &f.TombstoneLifetime }},
+				{"slow-sync", slow, func(f *directory.Folder) *time.Duration { return &f.SlowSync }},
+			} {
+				if !c.Flags().Changed(of.flag) {
+					continue
+				}
+				v, err := directory.ParseDuration(of.text)
 				if err != nil {
-					return badSetting("tombstone-lifetime", err)
+					return badSetting(of.flag, err)
 				}
 				for _, folder := range g.Folders {
-					folder.TombstoneLifetime = v
+					*of.to(folder) = v
 				}
 			}
 			return f.set(d, g)

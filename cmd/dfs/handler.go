@@ -40,6 +40,13 @@ func (h *handler) runner(folder repl.FolderID) (*engine.Runner, *keeper, error) 
 	if !h.informed(context.Background(), false) {
 		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the member has just started and asks for the newest domain first")
 	}
+	if r != nil {
+		select {
+		case <-r.Ended(): // it has no news any more: who waits for some would ask it without end
+			r = nil
+		default:
+		}
+	}
 	if r == nil {
 		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the folder does not run here at present")
 	}
@@ -160,6 +167,15 @@ func (h *handler) Cover(ctx context.Context, _ repl.MemberID, folder repl.Folder
 		return nil, err
 	}
 	return r.Cover(ctx, heard)
+}
+
+// Compare is that of peer.Handler.
+func (h *handler) Compare(ctx context.Context, partner repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	r, _, err := h.runner(req.Folder)
+	if err != nil {
+		return nil, err
+	}
+	return r.Compare(ctx, partner, req)
 }
 
 // Status is that of peer.Handler.

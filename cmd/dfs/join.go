@@ -12,6 +12,7 @@ import (
 	"opendfs/internal/control"
 	"opendfs/internal/directory"
 	"opendfs/internal/pki"
+	"opendfs/internal/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -107,6 +108,9 @@ func joinProblem(err error, t pki.Token) error {
 		if errors.Is(err, reason) {
 			return err // says what to do itself
 		}
+	}
+	if e, ok := errors.AsType[*wire.Error](err); ok && (e.Code == wire.CodeProtocol || e.Code == wire.CodeClock) {
+		return control.Hint(err, "nothing was changed, and the invitation is still good")
 	}
 	return control.Hint(err, fmt.Sprintf("`dfs serve` must run on the server that invited, and %s must be reachable from here (port, firewall, name resolution)", strings.Join(t.Addresses, " or ")))
 }

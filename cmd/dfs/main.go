@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // schedules in local time, wherever the system has no zones
@@ -91,7 +92,15 @@ func report(errs io.Writer, command string, err error) int {
 	if f == nil && hint == "" {
 		hint = fmt.Sprintf("`%s --help` tells what it takes", command)
 	}
-	fmt.Fprintf(errs, "dfs: %s\n", err)
+	text := err.Error()
+	if n, ok := errors.AsType[*strconv.NumError](err); ok { // of a flag, in Go's words
+		want := "write a whole number"
+		if n.Func == "ParseBool" {
+			want = "write true or false"
+		}
+		text = strings.Replace(text, n.Error(), want, 1)
+	}
+	fmt.Fprintf(errs, "dfs: %s\n", text)
 	if hint != "" {
 		fmt.Fprintf(errs, "hint: %s\n", hint)
 	}

@@ -150,6 +150,13 @@ func (m *member) follow(ctx context.Context, d *directory.Domain) {
 	m.home.follow(ctx, d)
 }
 
+// sent counts what a session has sent a partner towards the rates that it grants.
+func (m *member) sent(partner repl.MemberID, folder repl.FolderID, n int) {
+	if s := m.serving.Load(); s != nil {
+		s.Charge(partner, folder, n)
+	}
+}
+
 // shutOut closes what servers have open here whose identity is none of the domain's
 // any more.
 func (m *member) shutOut(peers *runningPeers, d *directory.Domain) {

@@ -67,10 +67,11 @@ func orderCommand(o *options, verb, short, long, example string) *cobra.Command 
 			if o.json {
 				return printJSON(c.OutOrStdout(), r)
 			}
-			printOrders(c.OutOrStdout(), r.Orders)
 			if len(r.Orders) == 0 {
 				fmt.Fprintln(c.OutOrStdout(), "No order holds; schedules count.")
+				return nil
 			}
+			printOrders(c.OutOrStdout(), r.Orders)
 			return nil
 		}),
 	}

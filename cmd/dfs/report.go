@@ -179,14 +179,16 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Captured, f.Installed, f.InstalledBytes = s.Stats.Captured, s.Stats.Installed, s.Stats.Bytes
 	f.Conflicts, f.Open, f.RdcSavedBytes, f.SimilaritySavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved, s.Stats.Similar
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
-	f.Vector, f.Floor, f.Collected, f.Evicted = s.Vector.String(), s.Floor.String(), s.Stats.Collected, s.Evicted
+	f.Vector, f.Floor, f.Collected, f.Evicted = s.Vector.Minus(s.Retired).String(), s.Floor.String(), s.Stats.Collected, s.Evicted
+	f.Retired = int64(len(s.Retired))
+	f.SlowSyncs, f.Differed = s.Stats.Compared, s.Stats.Differed
 }
 
 // reportLinks describes the folder's connections. In is the union of what all
 // upstreams have and this member lacks, out the largest of the downstreams'.
 func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder, s *engine.Status, records *store.Folder) error {
 	known := make(version.Vector)
-	for _, id := range k.partners().Upstreams {
+	for i, id := range k.partners().Upstreams {
 		l := s.Links[id]
 		lacks := l.Known.Minus(s.Vector)
 		known = known.Union(lacks)
@@ -196,6 +198,9 @@ func (m *member) reportLinks(d *directory.Domain, k *keeper, f *controlpb.Folder
 		}
 		win := m.windows.windowOf(k.Folder, id)
 		link.Window, link.WindowUntil = win.String(), timeText(win.until)
+		if link.SlowSync = replTime(l.SlowSync); i == 0 || link.SlowSync < f.SlowSync {
+			f.SlowSync = link.SlowSync
+		}
 		if one := m.partners.one(id); one != nil && one.current() != nil {
 			link.Connected, link.Heard = true, timeText(time.Now()) // a session that is silent ends by itself
 		} else if one != nil {

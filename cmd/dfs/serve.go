@@ -153,6 +153,7 @@ func newMember(state *stateDir, log *slog.Logger) (*member, error) {
 	}
 	link := peer.Config{
 		Identity: admin.id, Revoked: m.revoked, Product: programVersion(), Generation: m.generation, Meter: peer.NewMeter(), Log: log.With("part", "peer"),
+		Sent: m.sent,
 	}
 	m.partners = &partners{
 		config: link, admin: admin, find: m.find, log: log, linked: m.folders.linked, list: make(map[repl.MemberID]*partner),
@@ -182,7 +183,7 @@ func (a *admin) door(log *slog.Logger) *pki.Door {
 	if ca == nil {
 		return nil
 	}
-	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
+	return &pki.Door{Authority: ca, Invitations: a.invites, Accept: a.accept, Fits: a.fits, Known: a.known, Roles: a.roles, Now: time.Now, Log: log}
 }
 
 // faces are where a member is reached: by partners, by this machine's commands

@@ -117,6 +117,10 @@ func TestWrongWords(t *testing.T) {
 	hub := initialised(t)
 	hub.refused(exitUsage, `dfs status takes no argument, and was given "extra"`, "status", "extra")
 	hub.refused(exitUsage, `unknown command "frob"`, "server", "frob")
+	hub.refused(exitUsage, `"maybe" for "--rdc" flag: write true or false`, "connection", "set", "projects", "hub->branch", "--rdc=maybe")
+	if out := hub.must("group", "create", "--help"); !strings.Contains(out, "--topology string") {
+		t.Errorf("help of a flag:\n%s", out)
+	}
 	hub.refused(exitUsage, `queue "sideways": it is inbound or outbound`, "queue", "sideways")
 	hub.refused(exitUsage, "dfs queue wants inbound or outbound", "queue")
 	hub.refused(exitFailed, "user:jim has not got any role", "ungrant", "user:jim")
@@ -273,4 +277,17 @@ func put(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A join with an address that cannot be is told why, and does not cost the invitation.
+func TestJoinWithTheAddressOfAnother(t *testing.T) {
+	hub, branch := initialised(t), newSite(t, "branch")
+	hub.serve()
+	token := strings.TrimSpace(hub.must("invite", "branch"))
+	branch.refused(exitFailed, "give each server its own address or port", "join", token, "--address", hub.address)
+	branch.refused(exitFailed, "the invitation is still good", "join", token, "--address", hub.address)
+	if _, err := os.Stat(branch.state); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a refused join left a state directory: %v", err)
+	}
+	branch.must("join", token, "--address", branch.address)
 }

@@ -171,7 +171,10 @@ func printStatus(w io.Writer, s *controlpb.StatusReply, now time.Time) {
 		printFolders(w, s.Folders, now)
 		printLinks(w, s.Folders, now)
 	}
-	printOrders(w, s.Orders)
+	if len(s.Orders) > 0 {
+		fmt.Fprintln(w)
+		printOrders(w, s.Orders)
+	}
 	printFindings(w, s.Findings, now)
 	for _, o := range s.Overflow {
 		fmt.Fprintf(w, "  … %s: raised %s times more for other objects\n", o.Code, thousands(int64(o.Refused)))
@@ -295,10 +298,7 @@ func windowText(window, until string, now time.Time) string {
 
 // printOrders lists the standing orders.
 func printOrders(w io.Writer, list []*controlpb.StandingOrder) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "\nORDERS")
+	fmt.Fprintln(w, "ORDERS")
 	for _, o := range list {
 		until := "until `dfs resume " + orAll(o.Object) + "`"
 		if o.Until != "" {

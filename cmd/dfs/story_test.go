@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,21 +269,7 @@ func TestDatabaseBreaksWhileRunning(t *testing.T) {
 	file := filepath.Join(hub.state, "domain.yaml")
 	put(t, file, read(t, file)+"\ngroups: {g: {folders: {f: {members: {hub: {path: "+hub.folder+", primary: true}}}}}}\n")
 	hub.write("file", "content")
-	state, err := holdState(hub.state, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := newMember(state, newLog(hub.log, slog.LevelInfo))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := openFaces(m, serveOptions{metrics: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- m.run(ctx, f) }()
+	m, stop := inside(hub)
 	hub.must("status", "--wait", "--timeout", "20s")
 	m.damaged(fmt.Errorf("read row: %w", store.ErrCorrupt))
 	hub.eventually("has moved the database aside", func() bool {
@@ -294,14 +281,36 @@ func TestDatabaseBreaksWhileRunning(t *testing.T) {
 	if out := hub.must("explain", "g/f:later"); !strings.Contains(out, "In order") {
 		t.Errorf("explain after the rebuild:\n%s", out)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("member ended: %v", err)
+	stop()
+}
+
+// inside starts the member of a site whose insides a test looks at.
+func inside(s *site) (m *member, stop func()) {
+	s.t.Helper()
+	state, err := holdState(s.state, false)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	f.close()
-	if err := state.Close(); err != nil {
-		t.Error(err)
+	if m, err = newMember(state, newLog(s.log, slog.LevelInfo)); err != nil {
+		s.t.Fatal(err)
 	}
+	f, err := openFaces(m, serveOptions{metrics: "127.0.0.1:0"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.run(ctx, f) }()
+	return m, sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			s.t.Errorf("member ended: %v", err)
+		}
+		f.close()
+		if err := state.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
 }
 
 // A root that is not there is a finding, and nothing else; when it is back the

@@ -84,6 +84,17 @@ func (u upstream) Cover(ctx context.Context, folder repl.FolderID, heard []repl.
 	return u.s.Cover(ctx, folder, heard)
 }
 
+// Compare is that of engine.Upstream.
+func (u upstream) Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error) {
+	ctx, done := u.within(ctx)
+	defer done()
+	r, err := u.s.Compare(ctx, &req)
+	if err != nil {
+		return wire.CompareReply{}, err
+	}
+	return *r, nil
+}
+
 // Content is that of fetch.Upstream.
 func (u upstream) Content(ctx context.Context, folder repl.FolderID, items []wire.ContentItem, sink func(i int, head *wire.Head, r io.Reader) error) error {
 	ctx, done := u.within(ctx)

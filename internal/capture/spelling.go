@@ -90,13 +90,18 @@ func (l *look) unreplicated(at string, isDir bool) (bool, error) {
 	for above, rest := ".", at; ; {
 		name, below, more := strings.Cut(rest, "/")
 		s, err := l.directoryAt(above) // by its identity: its name may tell of another
-		if err != nil || s == nil {
+		if err != nil {
 			return false, err
 		}
-		is, err := l.isSecond(s, name)
-		l.leave(s)
-		if err != nil || is || !more {
-			return is, err
+		if s != nil { // else it is new, and what is below it may not be
+			is, err := l.isSecond(s, name)
+			l.leave(s)
+			if err != nil || is {
+				return is, err
+			}
+		}
+		if !more {
+			return false, nil
 		}
 		above, rest = path.Join(above, name), below
 	}

@@ -291,7 +291,7 @@ func (d *differ) folders(group string, o, n *Group) {
 		func(name string, o, n *Folder) {
 			object := prefix + name
 			if o.Name == "" { // new: only what is not a default is worth a line
-				o = &Folder{Filters: Filters{Files: DefaultFileFilter()}, Rest: DefaultRest, TombstoneLifetime: DefaultTombstoneLifetime}
+				o = &Folder{Filters: Filters{Files: DefaultFileFilter()}, Rest: DefaultRest, TombstoneLifetime: DefaultTombstoneLifetime, SlowSync: DefaultSlowSync}
 			}
 			d.set(object, "file filter", strings.Join(o.Filters.Files, ", "), strings.Join(n.Filters.Files, ", "))
 			d.set(object, "directory filter", strings.Join(o.Filters.Directories, ", "), strings.Join(n.Filters.Directories, ", "))
@@ -303,6 +303,7 @@ func (d *differ) folders(group string, o, n *Group) {
 			d.set(object, "rest", FormatDuration(o.Rest), FormatDuration(n.Rest))
 			d.set(object, "capture-busy", FormatDuration(o.CaptureBusy), FormatDuration(n.CaptureBusy))
 			d.set(object, "tombstone-lifetime", FormatDuration(o.TombstoneLifetime), FormatDuration(n.TombstoneLifetime))
+			d.set(object, "slow-sync", FormatDuration(o.SlowSync), FormatDuration(n.SlowSync))
 			d.members(group+"/"+name, o, n)
 		})
 }

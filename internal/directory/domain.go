@@ -20,6 +20,7 @@ const MaxSize = 16 << 20
 const (
 	DefaultRest              = 60 * time.Second
 	DefaultTombstoneLifetime = 60 * day
+	DefaultSlowSync          = 7 * day
 	DefaultStagingQuota      = 4 * GiB
 	DefaultMinSize           = 64 * KiB
 	LeastMinSize             = 16 * KiB // of Transfer.MinSize: below, asking costs more than sending
@@ -295,7 +296,10 @@ type Folder struct {
 	CaptureBusy time.Duration
 	// TombstoneLifetime is how long a deletion is remembered at least.
 	TombstoneLifetime time.Duration
-	Members           []*Membership
+	// SlowSync is how often members compare their records below equal vectors; 0 is
+	// never.
+	SlowSync time.Duration
+	Members  []*Membership
 }
 
 // Membership is one server's part in a folder. Make one with NewMembership to
@@ -326,6 +330,7 @@ func NewFolder(name string) *Folder {
 		Filters:           Filters{Files: DefaultFileFilter()},
 		Rest:              DefaultRest,
 		TombstoneLifetime: DefaultTombstoneLifetime,
+		SlowSync:          DefaultSlowSync,
 	}
 }
 

@@ -253,6 +253,9 @@ func canonicalFolder(f *Folder) *node {
 	if f.TombstoneLifetime != DefaultTombstoneLifetime {
 		b.put("tombstone-lifetime", word(FormatDuration(f.TombstoneLifetime)))
 	}
+	if f.SlowSync != DefaultSlowSync {
+		b.put("slow-sync", word(FormatDuration(f.SlowSync)))
+	}
 	if len(f.Members) > 0 {
 		list := block()
 		for _, m := range f.Members {

@@ -106,6 +106,7 @@ func TestAllValuesAreRead(t *testing.T) {
 	branch.StagingQuota = 8 * GiB
 	docs.Members = []*Membership{branch, hub}
 	media.Case, media.Rest, media.CaptureBusy, media.TombstoneLifetime = CaseInsensitive, 5*time.Minute, time.Hour, 90*24*time.Hour
+	media.SlowSync = 0
 	media.DirectoryConflict = DirectoryMorph
 	media.Breaker = BreakerOff
 	media.Owners, media.Attributes = OwnersByName, []string{AttributeCapability, AttributeSELinux}

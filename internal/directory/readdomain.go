@@ -258,6 +258,7 @@ func (r *reader) folder(name string, n *node, p string) *Folder {
 		"rest":               r.duration(&f.Rest, time.Millisecond, day, false),
 		"capture-busy":       r.duration(&f.CaptureBusy, time.Second, 30*day, true),
 		"tombstone-lifetime": r.duration(&f.TombstoneLifetime, time.Hour, maxLifetime, false),
+		"slow-sync":          r.duration(&f.SlowSync, time.Hour, 365*day, true),
 		"members": func(n *node, p string) {
 			r.names(n, p, "member", func(name string, n *node, p string) { f.Members = append(f.Members, r.membership(name, n, p)) })
 		},

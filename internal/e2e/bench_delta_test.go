@@ -65,6 +65,7 @@ func benchDelta(t *testing.T, row string, insert bool) {
 			h := p.net.hosts[1]
 			before := h.wireBytes()
 			theirs = append(theirs, p.rsync("--no-whole-file"))
+			t.Logf("%.2f s", theirs[run])
 			wireTheirs = append(wireTheirs, float64(h.wireBytes()-before)/1e6)
 		})
 		t.Run(fmt.Sprintf("dfs %d", run), func(t *testing.T) {

@@ -24,7 +24,10 @@ func TestBenchFirstSync(t *testing.T) {
 	files := countFiles(t, tree)
 	var theirs, build, sync, wire []float64
 	for run := range benchRuns {
-		t.Run(fmt.Sprintf("rsync %d", run), func(t *testing.T) { theirs = append(theirs, rsyncFirstSync(t, tree)) })
+		t.Run(fmt.Sprintf("rsync %d", run), func(t *testing.T) {
+			theirs = append(theirs, rsyncFirstSync(t, tree))
+			t.Logf("%.2f s", theirs[run])
+		})
 		t.Run(fmt.Sprintf("dfs %d", run), func(t *testing.T) {
 			b, s, w := firstSync(t, tree)
 			build, sync, wire = append(build, b), append(sync, s), append(wire, w)
@@ -106,7 +109,7 @@ func firstSync(t *testing.T, tree string) (build, sync, wire float64) {
 		c.apply()
 		a.normal(5 * time.Minute)
 	})
-	before := b.host.wireBytes()
+	before, cpu := b.host.wireBytes(), a.cpu()
 	c.enabled[1] = true
 	sync = timed(func() {
 		c.apply()
@@ -116,7 +119,7 @@ func firstSync(t *testing.T, tree string) (build, sync, wire float64) {
 	if said := rsyncDifference(t, a.root, b.root); said != "" {
 		t.Errorf("the trees differ after the first sync:\n%s", shorten(said, 20))
 	}
-	t.Logf("build %.2f s, first sync %.2f s, %.0f MB on the wire", build, sync, wire)
+	t.Logf("build %.2f s, first sync %.2f s (%.2f and %.2f s of processor), %.0f MB on the wire", build, sync, a.cpu()-cpu, b.cpu(), wire)
 	return build, sync, wire
 }
 

@@ -21,13 +21,19 @@ func newMany(t *testing.T, members int) []*member {
 	dir := filepath.Join(workDir(t), "many")
 	newImage(t, "ext4", dir+".img", dir, 16*gib)
 	var list []*member
+	given := make(map[string]bool)
 	for i := range members {
 		name := "hub"
 		if i > 0 {
 			name = fmt.Sprintf("m%03d", i)
 		}
 		base := filepath.Join(dir, name)
-		m := newMember(t, name, nil, freePort(t), filepath.Join(base, "srv", "docs"), filepath.Join(base, "var", "dfs"))
+		address := freePort(t)
+		for given[address] { // it is free as long as nobody serves
+			address = freePort(t)
+		}
+		given[address] = true
+		m := newMember(t, name, nil, address, filepath.Join(base, "srv", "docs"), filepath.Join(base, "var", "dfs"))
 		m.options = []string{"--metrics", "off"}
 		list = append(list, m)
 	}
@@ -225,11 +231,32 @@ func TestSoakManyMembers(t *testing.T) {
 		t.Skip("SKIPPED: only by `make soak`: many daemons")
 	}
 	members := 256
+	allow(t, "/proc/sys/fs/fanotify/max_user_groups", 2*members) // each daemon has one
 	list := newMany(t, members)
 	paths, took := normalFolders(t, list, 1, 1, 5*time.Minute)
 	t.Logf("%d members are Normal after %v", members, took)
 	t.Logf("a file is everywhere after %v", everywhere(t, list, paths, "file"))
 	t.Logf("the hub has %d MB, a branch %d MB", list[0].memory()>>20, list[1].memory()>>20)
+}
+
+// allow raises a limit of the kernel to least, for this test.
+func allow(t *testing.T, file string, least int) {
+	t.Helper()
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(before))); err == nil && n >= least {
+		return
+	}
+	if err := os.WriteFile(file, []byte(strconv.Itoa(least)), 0); err != nil {
+		t.Skipf("SKIPPED: %s cannot be raised to %d: %v", file, least, err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(file, before, 0); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // memory is what a daemon has of memory that is its own.

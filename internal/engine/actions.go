@@ -27,6 +27,8 @@ type Upstream interface {
 	// Cover tells what members are known to cover, and returns what the partner
 	// has heard.
 	Cover(ctx context.Context, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare returns runs of the partner's records, or records one by one.
+	Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error)
 	fetch.Upstream
 }
 
@@ -126,10 +128,11 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
-	link  *link
-	own   version.Originator // under which this member was when it was asked
-	life  context.Context    // ends when it is to wait no longer
-	again context.CancelFunc
+	link    *link
+	retired *Retired           // what the vector may leave out; nil: nothing
+	own     version.Originator // under which this member was when it was asked
+	life    context.Context    // ends when it is to wait no longer
+	again   context.CancelFunc
 }
 
 // Over reports whether it is to wait for news no longer.
@@ -157,7 +160,8 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	}
 	defer cancel()
 	defer context.AfterFunc(a.life, cancel)()
-	page, err := up.Diff(limited, a.Request)
+	page, err := up.Diff(limited, a.short())
+	err = errors.Join(err, a.whole(&page))
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited
 	}
@@ -170,6 +174,7 @@ type AskRecords struct {
 	Folder  repl.FolderID
 	UIDs    []repl.UID
 	link    *link
+	of      *diff
 	waiting []repl.Update
 	round   int
 }
@@ -179,7 +184,7 @@ func (*AskRecords) Class() Class { return ClassAsk }
 
 // Run posts the records.
 func (a *AskRecords) Run(ctx Context, post func(Event)) {
-	ev := recordsAsked{link: a.link, waiting: a.waiting, round: a.round, err: errNoSession}
+	ev := recordsAsked{link: a.link, of: a.of, waiting: a.waiting, round: a.round, err: errNoSession}
 	if up := ctx.Upstream(a.Member); up != nil {
 		ev.reply, ev.err = up.Records(ctx, a.Folder, a.UIDs)
 	}
@@ -282,6 +287,9 @@ type Install struct {
 	cfg   *Config
 }
 
+// setters is how many goroutines set metadata: more wait for one journal.
+const setters = 2
+
 // Class says that it changes the tree.
 func (*Install) Class() Class { return ClassInstall }
 
@@ -289,7 +297,7 @@ func (*Install) Class() Class { return ClassInstall }
 // the moves durable and posts the outcomes (rule 14).
 func (a *Install) Run(ctx Context, post func(Event)) {
 	b := &install.Batch{
-		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(),
+		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(), Workers: min(ctx.Workers, setters),
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},

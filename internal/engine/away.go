@@ -27,7 +27,8 @@ type Directory interface {
 const awayGrace = 2
 
 // watchAway tells of members that are not heard of, and has those evicted that
-// are not for the tombstones' life: their tombstones cannot be waited for.
+// are not for the tombstones' life: their tombstones cannot be waited for. Who was
+// put out himself, as any of his databases, evicts nobody: it was he who was away.
 func (f *Folder) watchAway() {
 	life := repl.Time(f.cfg.TombstoneLifetime)
 	if life <= 0 || f.phase != store.PhaseNormal || len(f.cfg.Members) == 0 {
@@ -44,13 +45,16 @@ func (f *Folder) watchAway() {
 		return
 	}
 	f.awayAt = now + min(part, repl.Time(stateEvery))
-	heard := 1
+	heard, judged := 1, false
 	for i := range f.cfg.Members {
-		if m := &f.cfg.Members[i]; m.ID != f.cfg.Self && now-f.covers[m.ID].Heard <= life/2 {
+		switch m := &f.cfg.Members[i]; {
+		case m.ID == f.cfg.Self:
+			judged = !m.Evicted.IsZero() // till the others have taken this one in again
+		case now-f.covers[m.ID].Heard <= life/2:
 			heard++
 		}
 	}
-	most := 2*heard >= len(f.cfg.Members)
+	most := 2*heard >= len(f.cfg.Members) && !judged
 	for i := range f.cfg.Members {
 		m := &f.cfg.Members[i]
 		if m.ID == f.cfg.Self {

@@ -171,7 +171,14 @@ func (f *Folder) setWake() {
 	for _, g := range f.gone {
 		sooner(g.after)
 	}
+	comparing := f.mayCompare()
+	if c := f.compare; comparing && c != nil && !c.busy {
+		sooner(c.at)
+	}
 	for _, l := range f.links {
+		if comparing && l.up && l.compared && f.compare == nil {
+			sooner(l.compareAt)
+		}
 		if l.up && !l.asking {
 			sooner(l.notBefore)
 		}

@@ -52,11 +52,14 @@ type Config struct {
 	// it captures anything; 0: 3 s. RemarkAfter is how often the marker is written
 	// anew while something changes; 0: 15 min.
 	VouchWait, RemarkAfter time.Duration
-	Rest                   time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta               int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
-	Reserve                uint64          // free bytes below which no content is brought here
-	Upstreams              []repl.MemberID // whom this member asks
-	Downstreams            []repl.MemberID // who may ask this member
+	// SlowSync is how often records are compared with each partner's below equal
+	// vectors; 0: never.
+	SlowSync    time.Duration
+	Rest        time.Duration   // how long an open file must be at rest before it is captured
+	MinDelta    int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve     uint64          // free bytes below which no content is brought here
+	Upstreams   []repl.MemberID // whom this member asks
+	Downstreams []repl.MemberID // who may ask this member
 
 	// Transfers say how contents are brought from upstreams, where that is not as
 	// the zero Transfer says.
@@ -144,6 +147,7 @@ type Folder struct {
 
 	dirty   dirty
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
+	looks   int                 // how many there may be
 	gone    []goneMark
 	raised  map[spot]capture.Raised                 // by names that were looked at
 	long    map[repl.UID]string                     // findings of names that this disk cannot hold
@@ -205,7 +209,10 @@ type Folder struct {
 	surveying  bool
 	collectAt  repl.Time // when the next one begins
 	awayAt     repl.Time // when members are looked for that are away
-	watched    repl.Time // for how long this member has run without a break
+	compare    *comparing
+	retired    *Retired
+	unsure     map[repl.UID]bool // whose records a partner has otherwise, until they are looked at
+	watched    repl.Time         // for how long this member has run without a break
 	watchedTo  repl.Time
 	stats      Stats
 	token      uint64 // of the last journal batch
@@ -217,15 +224,16 @@ type Folder struct {
 func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
 	f := &Folder{
 		cfg: cfg, st: st, now: now, mint: now, find: find,
-		looking: make(map[repl.UID]uint64),
-		later:   make(map[spot]laterName),
-		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
+		looking: make(map[repl.UID]uint64), looks: maxLooks,
+		later:  make(map[spot]laterName),
+		raised: make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector),
 		waits:   make(map[repl.UID]string),
 		lacks:   make(map[version.GVSN]bool),
+		unsure:  make(map[repl.UID]bool),
 		seconds: make(map[repl.Place]map[string]bool),
 		touches: new(touches),
 		waves:   make(map[version.Originator]*wave), holds: st.State().Holds,
@@ -233,7 +241,8 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 	f.dirty.init()
 	f.flight.init(st)
 	for _, m := range cfg.Upstreams {
-		f.links[m] = &link{member: m, transfer: cfg.Transfers[m]}
+		f.links[m] = f.newLink(m)
+		f.links[m].transfer = cfg.Transfers[m]
 	}
 	f.tellHolds()
 	return f
@@ -276,6 +285,7 @@ func (f *Folder) schedule() {
 	f.startRemarking()
 	f.startStating()
 	f.startCollecting()
+	f.startComparing()
 	f.watchAway()
 	f.setWake()
 }

@@ -48,12 +48,18 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	stale     bool      // it has refused a diff: this member does not cover its floor
+	unready   bool      // it was not Normal itself when it was asked last
 	stating   bool      // a State is on its way
 	stateAt   repl.Time // when it is told next what members cover
 	saved     uint64    // bytes of content that did not have to come
 	similar   uint64    // of them, those that other files held
 	// originator is the partner's own, zero as long as it has not said.
 	originator version.Originator
+	retired    uint64    // the digest of what it has retired; 0: nothing, or it has not said
+	slowSync   repl.Time // when the last slow sync with it ended
+	compareAt  repl.Time // when the next one begins; 0: see Folder.compareAt
+	behindAt   repl.Time // when it may ask for one again
+	differing  int       // how many found something, one after another
 }
 
 // diff is one exchange: the partner's snapshot, and what of it is not committed
@@ -74,6 +80,7 @@ type diff struct {
 	records map[repl.UID]bool // asked for by UID
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
 	barred  map[repl.UID]bool // objects of which the partner has nothing but that
+	apart   bool              // it is of a slow sync: nothing is joined
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -86,7 +93,7 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
-		l.stateAt, l.stale = 0, false
+		l.stateAt, l.stale, l.unready, l.retired = 0, false, false, 0
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -94,7 +101,9 @@ func (e LinkUp) apply(f *Folder) {
 
 func (e LinkDown) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
-		l.up, l.idle = false, false
+		if l.up, l.idle = false, false; f.compare != nil && f.compare.of == l {
+			f.compare = nil
+		}
 	}
 }
 
@@ -131,6 +140,9 @@ func (f *Folder) startAsking() {
 			ask.Request.Except = f.notOurs(ask)
 		}
 		ask.own = f.st.State().Originator
+		if r := f.retired; r != nil && r.Digest != 0 && r.Digest == l.retired && ask.Request.Vector.Covers(r.Vector) {
+			ask.retired = r
+		}
 		ask.life, ask.again = context.WithCancel(context.Background())
 		l.asking, l.ask = true, ask
 		f.do(ask)
@@ -208,6 +220,10 @@ func (e asked) apply(f *Folder) {
 			f.stale(l)
 			return
 		}
+		if l.retired != 0 && errors.Is(e.err, &wire.Error{Code: wire.CodeRetired}) {
+			l.retired = 0 // it is asked again, whole
+			return
+		}
 		f.delay(l)
 		return
 	}
@@ -220,13 +236,13 @@ func (e asked) apply(f *Folder) {
 	}
 	d := l.diff
 	d.cursor, d.paged, d.since = e.page.Cursor, !e.page.More, f.now()
-	f.decide(l, f.lengthen(l, &e.page), 0)
+	f.decide(l, d, f.lengthen(l, &e.page), 0)
 	f.settleDiff(l)
 }
 
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
-	if page.Phase != wire.PhaseNormal {
+	if l.unready = page.Phase != wire.PhaseNormal; l.unready {
 		l.known = nil // it was another database's, or of the past
 		if f.phase == store.PhaseInitialSync {
 			f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
@@ -245,14 +261,13 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool), onHold: make(version.Vector), barred: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
-	l.known, l.originator = page.Vector, page.Originator
+	l.known, l.originator, l.retired = page.Vector, page.Originator, page.Retired
 	f.heard(l.member, page.Vector)
 	return true
 }
 
 // decide makes the verdict on updates of a partner and starts what follows.
-func (f *Folder) decide(l *link, updates []repl.Update, round int) {
-	d := l.diff
+func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 	free := updates[:0]
 	for i := range updates {
 		if uid := updates[i].UID; f.flight.holds(uid) {
@@ -262,14 +277,14 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
-		return
-	}
 	uids := make([]repl.UID, len(free))
 	for i := range free {
 		uids[i] = free[i].UID
 	}
 	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{
@@ -288,17 +303,19 @@ func (f *Folder) decide(l *link, updates []repl.Update, round int) {
 	need := slices.DeleteFunc(plan.Need, func(uid repl.UID) bool { return f.flight.holds(uid) || d.barred[uid] }) // the answer could not be heard
 	switch {
 	case len(need) > 0 && round < maxRounds && l.up:
-		l.asking = true
+		l.asking = l.asking || !d.apart
 		d.outstanding += len(plan.Waiting)
 		for _, uid := range need {
 			d.records[uid] = true
 		}
-		f.do(&AskRecords{Member: l.member, link: l, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
+		f.do(&AskRecords{Member: l.member, link: l, of: d, Folder: f.cfg.Folder, UIDs: need, waiting: plan.Waiting, round: round + 1})
 	case asks && len(need) == 0, !asks && len(plan.Parked) == 0 && len(plan.Waiting) > 0: // for what is on its way
 		f.missAll(d, plan.Waiting)
 	default:
 		f.missAll(d, plan.Waiting)
-		f.parked(l, &plan)
+		if !d.apart {
+			f.parked(l, &plan)
+		}
 	}
 	f.yield(plan.Changes)
 	f.launch(l, d, plan.Changes)
@@ -332,6 +349,7 @@ func (f *Folder) parked(l *link, plan *repl.Plan) {
 // recordsAsked brings records asked for by UID.
 type recordsAsked struct {
 	link    *link
+	of      *diff
 	waiting []repl.Update
 	reply   wire.RecordsReply
 	round   int
@@ -339,14 +357,17 @@ type recordsAsked struct {
 }
 
 func (e recordsAsked) apply(f *Folder) {
-	l := e.link
-	if f.links[l.member] != l || l.diff == nil {
+	l, d := e.link, e.of
+	if f.links[l.member] != l || l.diff != d && !d.apart {
 		return
 	}
-	l.asking = false
-	d := l.diff
+	l.asking = l.asking && d.apart
 	d.outstanding -= len(e.waiting)
-	if e.err != nil {
+	switch {
+	case e.err != nil && d.apart:
+		f.missAll(d, e.waiting)
+		return
+	case e.err != nil:
 		f.missAll(d, e.waiting)
 		f.endDiff(l, false)
 		f.delay(l)
@@ -354,8 +375,10 @@ func (e recordsAsked) apply(f *Folder) {
 	}
 	// The answers are of a later snapshot than the diff's: what they cover
 	// counts as known to the partner, but only the diff's own vector is joined.
-	f.decide(l, append(e.reply.Updates, e.waiting...), e.round)
-	f.settleDiff(l)
+	f.decide(l, d, append(e.reply.Updates, e.waiting...), e.round)
+	if !d.apart {
+		f.settleDiff(l)
+	}
 }
 
 // settleDiff ends a diff when nothing of it is on its way.

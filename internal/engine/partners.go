@@ -23,7 +23,7 @@ func (e PartnersAre) apply(f *Folder) {
 	}
 	for _, m := range e.Upstreams {
 		if f.links[m] == nil {
-			f.links[m] = &link{member: m}
+			f.links[m] = f.newLink(m)
 		}
 		f.links[m].transfer = e.Transfers[m]
 	}
@@ -36,6 +36,17 @@ func (e PartnersAre) apply(f *Folder) {
 	}
 }
 
+// newLink is what is known of an upstream that is new, or known from before a start.
+func (f *Folder) newLink(m repl.MemberID) *link {
+	l := &link{member: m}
+	for _, c := range f.st.State().Compared {
+		if c.Partner == m {
+			l.slowSync = c.At
+		}
+	}
+	return l
+}
+
 // leave ends the exchange with an upstream that is none any more. What it brought
 // and is under way is carried out; nothing of a diff that has not ended is joined. A
 // link that comes back is another one, so that late answers are nobody's.
@@ -45,8 +56,11 @@ func (f *Folder) leave(l *link) {
 	if l.ask != nil {
 		l.ask.again()
 	}
+	if f.compare != nil && f.compare.of == l {
+		f.compare = nil
+	}
 	object := f.cfg.Name + " from " + l.member.String()
-	for _, code := range []finding.Code{finding.ParkedUpdate, finding.PartnerStale, finding.PartnerBadMessage} {
+	for _, code := range []finding.Code{finding.ParkedUpdate, finding.PartnerStale, finding.PartnerBadMessage, finding.RecordsDiffer} {
 		f.find.Clear(code, object)
 	}
 }

@@ -97,8 +97,8 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 
 // run is the parent of every goroutine of the folder.
 func (r *Runner) run(ctx context.Context) {
+	defer r.lastNews() // whoever is woken by it finds that the folder has ended
 	defer close(r.ended)
-	defer r.lastNews()
 	var work sync.WaitGroup
 	work.Go(func() { r.pump(ctx) })
 	r.err = r.loop(ctx, &work)
@@ -214,6 +214,7 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.beat.Store(time.Now().UnixNano())
 	actions, changed := r.folder.Step(ev)
 	r.Served.SetPhase(r.folder.Phase())
+	r.Served.SetRetired(r.folder.Retired())
 	if now := r.folder.standing(); now != r.last {
 		r.last = now
 		r.moves.Add(1)
@@ -278,6 +279,9 @@ func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) 
 // that is held back for news is answered several times; it says what the partner
 // knew when it was asked, and counts once.
 func (r *Runner) Heard(ctx context.Context, m repl.MemberID, req *wire.DiffRequest) {
+	if r.Served.Whole(req) != nil {
+		return // it is refused
+	}
 	r.mu.Lock()
 	again := r.asked[m] == req
 	r.asked[m] = req
@@ -317,6 +321,16 @@ func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Stat
 		return nil, err
 	}
 	return <-c, nil
+}
+
+// Compare answers a partner's slow sync, or takes its word that this member lags
+// below its own vector.
+func (r *Runner) Compare(ctx context.Context, m repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	if req.Behind {
+		r.post(ctx, Behind{m})
+		return &wire.CompareReply{}, nil
+	}
+	return r.Served.Compare(ctx, req)
 }
 
 // lastNews wakes whoever waits for news of a folder that has ended: the one that

@@ -62,6 +62,14 @@ func (d direct) Cover(ctx context.Context, _ repl.FolderID, heard []repl.Stateme
 	return d.r.Cover(ctx, heard)
 }
 
+func (d direct) Compare(ctx context.Context, req wire.CompareRequest) (wire.CompareReply, error) {
+	reply, err := d.r.Compare(ctx, member(2), &req)
+	if err != nil {
+		return wire.CompareReply{}, err
+	}
+	return *reply, nil
+}
+
 func (d direct) Content(ctx context.Context, _ repl.FolderID, items []wire.ContentItem, sink func(int, *wire.Head, io.Reader) error) error {
 	for i := range items {
 		c, status := d.r.Served.Content(ctx, &items[i])

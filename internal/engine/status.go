@@ -24,6 +24,8 @@ type Stats struct {
 	Fenced       uint64 // updates of authoritative restores
 	Held         uint64 // times that an originator was held (rule 27)
 	Rejected     uint64 // updates answered by ours, because they were rejected
+	Compared     uint64 // slow syncs
+	Differed     uint64 // records that they found to differ
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	conflicts    uint64 // versions kept that lost one
@@ -63,6 +65,7 @@ type LinkStatus struct {
 	Similar uint64         // of them, those that other files held
 	// Originator is the partner's own; zero where it has not said.
 	Originator version.Originator
+	SlowSync   repl.Time // when the last slow sync with it ended; 0: there was none
 }
 
 // Status is a picture of the folder after a step.
@@ -76,6 +79,7 @@ type Status struct {
 	Open      int // files that users have open for writing, and that are not at rest
 	InFlight  int // changes that plans under way hold
 	Vector    version.Vector
+	Retired   version.Vector // of Vector, originators that were given up and that all cover
 	Floor     version.Vector // up to where tombstones were collected
 	Evicted   []string       // servers that are not waited for
 	Links     map[repl.MemberID]LinkStatus
@@ -119,6 +123,9 @@ func (f *Folder) Status() Status {
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
 	}
+	if f.retired != nil {
+		s.Retired = f.retired.Vector
+	}
 	for i := range f.cfg.Members {
 		if m := &f.cfg.Members[i]; f.out(m) {
 			s.Evicted = append(s.Evicted, m.Server)
@@ -138,7 +145,7 @@ func (f *Folder) Status() Status {
 		s.Dirty += len(f.gone) + 1
 	}
 	for m, l := range f.links {
-		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator}
+		ls := LinkStatus{Up: l.up, Idle: l.idle, Known: l.known, Held: l.held, Delayed: l.up && l.notBefore > f.now(), Saved: l.saved, Similar: l.similar, Originator: l.originator, SlowSync: l.slowSync}
 		if l.diff != nil {
 			ls.Pending = l.diff.outstanding
 		}

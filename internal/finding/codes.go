@@ -64,5 +64,6 @@ const (
 	MemberEvicted            Code = "member-evicted"
 	MemberStale              Code = "member-stale"
 	PartnerStale             Code = "partner-stale"
+	RecordsDiffer            Code = "records-differ"
 	HeldOriginator           Code = "held-originator"
 )

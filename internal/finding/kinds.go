@@ -384,6 +384,12 @@ var kinds = []Kind{
 		"The partner does not know deletions that this member has forgotten, so nothing is taken from it until it does.",
 	},
 	{
+		RecordsDiffer, Warning,
+		"records differed from a partner's where both know the same versions",
+		"Nothing if it goes: the law of conflicts mends what can be mended, and the next comparison, seconds later, clears this. If it stays, take the tree of the server that is right with `dfs folder restore --from SERVER GROUP/FOLDER` on the other, and test the memory and the disk of both.",
+		"A slow sync, once a week, compares the records of two members below equal version vectors, which cannot show a record that was lost or altered in a database. What the partner has greater is installed; what it lacks it is told of, or it is made new; of two contents of one version the one that does not win is kept in the conflict store. Nothing is removed for being unknown to the partner.",
+	},
+	{
 		HeldOriginator, Error,
 		"a mass change of one member is held back",
 		"Look at `dfs held list`; if it was meant run `dfs held release`, if not `dfs held reject`.",

@@ -100,9 +100,10 @@ func (d *decider) conflict(w, l *entry) (done, merged bool) {
 
 // passed reports whether one of two objects at a place is known to have left it:
 // whoever made the later of two versions of one originator had seen the earlier
-// one, and had one object at the place. What became of the other is on its way.
+// one, and had one object at the place. What became of the other is on its way, or was lost from
+// the records of its maker: if that is this member, it is settled here.
 func (d *decider) passed(a, b *entry) bool {
-	return !a.mint && !b.mint && a.now.GVSN.Originator == b.now.GVSN.Originator &&
+	return !a.mint && !b.mint && a.now.GVSN.Originator != d.opts.Own && a.now.GVSN.Originator == b.now.GVSN.Originator &&
 		a.now.Parent == b.now.Parent && a.now.Name == b.now.Name && d.withhold("", a, b)
 }
 

@@ -86,7 +86,7 @@ func (d *dialer) greet(ctx context.Context, raw net.Conn, role wire.Role) (*link
 		}
 		return nil, pki.Explain(err)
 	}
-	l := &link{conn: c, cfg: &d.cfg}
+	l := &link{conn: c, cfg: &d.cfg, to: d.expected, bill: newBill(raw)}
 	l.start()
 	return l, nil
 }

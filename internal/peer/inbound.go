@@ -286,6 +286,10 @@ func (in *inbound) answerer(m wire.Message) (answerer, counter, int64) {
 			heard, err := h.Cover(ctx, in.partner, m.Folder, m.Statements)
 			return &wire.CoverReply{Statements: heard}, err
 		}), false)
+	case *wire.CompareRequest:
+		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
+			return h.Compare(ctx, in.partner, m)
+		}), false)
 	case *wire.StatusRequest:
 		return counted(in.forFolder(m.Folder, func(ctx context.Context) (wire.Message, error) {
 			return h.Status(ctx, in.partner, m.Folder)

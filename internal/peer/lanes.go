@@ -81,6 +81,27 @@ func (b *partnerBounds) chargeOpening(n int) {
 	}
 }
 
+// Charge counts n bytes that this member has sent a partner and that are no answers
+// of this server: what it asks, and what TCP acknowledges of what comes. It does not
+// wait for anything, so content does. Without a folder they are of each group.
+func (s *Server) Charge(partner repl.MemberID, folder repl.FolderID, n int) {
+	b := s.bounds(partner)
+	if s.cfg.Limit != nil {
+		s.cfg.Limit.p.charge(n)
+	}
+	if s.cfg.Group == nil || repl.GUID(folder).IsZero() {
+		b.chargeOpening(n)
+		return
+	}
+	group := s.cfg.Group(folder)
+	b.mu.Lock()
+	p := b.lanes[group]
+	b.mu.Unlock()
+	if p != nil {
+		p.charge(n)
+	}
+}
+
 // pacers are what frames of a folder have to pass. A group that has no rate yet
 // gets its lane all the same, so that a later one holds for streams under way.
 func (in *inbound) pacers(folder repl.FolderID) pacers {
@@ -108,20 +129,29 @@ func (in *inbound) pacers(folder repl.FolderID) pacers {
 }
 
 // pacersOf are those of a request's answer. Content waits for itself.
-func (in *inbound) pacersOf(m wire.Message) pacers {
+func (in *inbound) pacersOf(m wire.Message) pacers { return in.pacers(folderOf(m)) }
+
+// folderOf is the folder that a request names, zero if none.
+func folderOf(m wire.Message) repl.FolderID {
 	switch m := m.(type) {
 	case *wire.DiffRequest:
-		return in.pacers(m.Folder)
+		return m.Folder
 	case *wire.RecordsRequest:
-		return in.pacers(m.Folder)
+		return m.Folder
+	case *wire.RdcRequest:
+		return m.Folder
+	case *wire.ContentRequest:
+		return m.Folder
 	case *wire.BarrierRequest:
-		return in.pacers(m.Folder)
+		return m.Folder
 	case *wire.CoverRequest:
-		return in.pacers(m.Folder)
+		return m.Folder
+	case *wire.CompareRequest:
+		return m.Folder
 	case *wire.StatusRequest:
-		return in.pacers(m.Folder)
+		return m.Folder
 	}
-	return in.pacers(repl.FolderID{})
+	return repl.FolderID{}
 }
 
 // answer sends the one frame of an answer. What fits into a frame of the rate

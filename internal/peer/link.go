@@ -17,7 +17,9 @@ import (
 // never blocks on those who wait for answers.
 type link struct {
 	*conn
-	cfg *Config
+	cfg  *Config
+	to   repl.MemberID
+	bill *bill
 	// life ends with the connection; err is set then.
 	life context.Context
 	die  context.CancelFunc
@@ -27,9 +29,15 @@ type link struct {
 	busy int
 
 	mu      sync.Mutex
-	streams map[uint32]receiver // requests without their final frame
-	last    uint32              // the newest stream
-	err     error               // why the connection ended; set once
+	streams map[uint32]asked // requests without their final frame
+	last    uint32           // the newest stream
+	err     error            // why the connection ended; set once
+}
+
+// asked is a request and the folder that it is about, zero if it is about none.
+type asked struct {
+	receiver
+	folder repl.FolderID
 }
 
 // receiver is one request that waits for frames.
@@ -44,7 +52,7 @@ type receiver interface {
 // start begins reading and pinging. The caller calls stop once.
 func (l *link) start() {
 	l.life, l.die = context.WithCancel(context.Background())
-	l.streams = make(map[uint32]receiver)
+	l.streams = make(map[uint32]asked)
 	l.wg.Go(l.readAll)
 	l.wg.Go(l.pingAll)
 }
@@ -106,10 +114,11 @@ func (l *link) take(f *wire.Frame) error {
 		delete(l.streams, f.Stream)
 	}
 	l.mu.Unlock()
+	l.account(r.folder)
 	switch {
-	case r == nil && !issued:
+	case r.receiver == nil && !issued:
 		return wire.Errorf(wire.CodeProtocol, "%v for stream %d, which was never asked for", f.Type, f.Stream)
-	case r == nil: // of a request that was cancelled
+	case r.receiver == nil: // of a request that was cancelled
 		f.Release()
 		return nil
 	case f.Type == wire.TypeError:
@@ -175,7 +184,7 @@ func (l *link) open(req wire.Message, r receiver) (uint32, error) {
 	}
 	l.last++
 	id := l.last
-	l.streams[id] = r
+	l.streams[id] = asked{r, folderOf(req)}
 	l.mu.Unlock()
 	if err := l.send(req, id, true, nil); err != nil {
 		l.mu.Lock()
@@ -184,7 +193,18 @@ func (l *link) open(req wire.Message, r receiver) (uint32, error) {
 		l.mu.Unlock()
 		return 0, errors.Join(silent(err, l.cfg.Timing.Dead), ended)
 	}
+	l.account(folderOf(req))
 	return id, nil
+}
+
+// account tells what the connection has sent since it was told last, for a folder.
+func (l *link) account(folder repl.FolderID) {
+	if l.cfg.Sent == nil {
+		return
+	}
+	if n := l.bill.since(time.Now()); n > 0 {
+		l.cfg.Sent(l.to, folder, n)
+	}
 }
 
 // cancel forgets a request and tells the other side, without waiting for it.

@@ -181,12 +181,61 @@ func TestPace(t *testing.T) {
 	<-s.Done() // a group without an id breaks the protocol
 }
 
+// What a session sends beside answers is told as TCP counts it, by folder, and what is
+// told to a server takes of the rate that its partner has granted.
+func TestWhatASessionSendsIsCharged(t *testing.T) {
+	w := pacedWorld(t)
+	w.shelf.content = func(_ context.Context, item wire.ContentItem) (ContentSource, wire.Status) {
+		return source(random(2_000_000), item.Offset), wire.StatusOK
+	}
+	var mu sync.Mutex
+	told := make(map[repl.FolderID]int)
+	w.branch.Sent = func(partner repl.MemberID, folder repl.FolderID, n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if partner != hubID || n <= 0 {
+			t.Errorf("%d bytes to %v", n, partner)
+		}
+		told[folder] += n
+	}
+	s := w.dial()
+	if err := s.Content(t.Context(), docs, items(1), drain); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	// A handshake and a request at least, and far less than what came.
+	if n := told[docs]; n < 1000 || n > 500_000 {
+		t.Errorf("%d bytes were told to have been sent, %v", n, told)
+	}
+	mu.Unlock()
+	const rate = 4_000_000
+	if err := s.Pace(repl.GUID{7}, rate); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Status(t.Context(), docs); err != nil { // the rate is there
+		t.Fatal(err)
+	}
+	w.server.Charge(brID, docs, rate/8/2)
+	began := time.Now()
+	if err := s.Content(t.Context(), docs, items(1)[:1], func(_ Delivery, r io.Reader) error {
+		_, err := r.Read(make([]byte, 1))
+		return errors.Join(err, errEnough)
+	}); !errors.Is(err, errEnough) {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 400*time.Millisecond {
+		t.Errorf("content comes after %v, although half a second of its rate is spent", took)
+	}
+}
+
+var errEnough = errors.New("enough was read")
+
 // ethIPv4 is ETH_P_IP in network order.
 const ethIPv4 = 0x0008
 
-// sniff records what comes by the loopback interface from a port, as the
-// interface counts it.
-func sniff(b testing.TB, port int) (stop func() []passed) {
+// sniff records what comes by the loopback interface between ports, as the interface
+// counts it.
+func sniff(b testing.TB, wanted func(from, to int) bool) (stop func() []passed) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, ethIPv4)
 	if err != nil {
 		b.Skipf("needs root to see the interface: %v", err)
@@ -218,7 +267,7 @@ func sniff(b testing.TB, port int) (stop func() []passed) {
 			if err != nil {
 				return
 			}
-			if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype == unix.PACKET_HOST && head[23] == unix.IPPROTO_TCP && int(head[34])<<8|int(head[35]) == port {
+			if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype == unix.PACKET_HOST && head[23] == unix.IPPROTO_TCP && wanted(int(head[34])<<8|int(head[35]), int(head[36])<<8|int(head[37])) {
 				list = append(list, passed{stamp(control[:m]), n})
 			}
 		}
@@ -252,17 +301,13 @@ func BenchmarkPace(b *testing.B) {
 		b.Run(fmt.Sprintf("kbps=%d", rate/1000), func(b *testing.B) {
 			w := pacedWorld(b)
 			serveEndless(w, 1<<40)
-			_, text, _ := strings.Cut(w.address, ":")
-			port, err := strconv.Atoi(text)
-			if err != nil {
-				b.Fatal(err)
-			}
+			port := portOf(b, w.address)
 			s := w.dial()
 			if err := s.Pace(repl.GUID{7}, uint64(rate)); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				stop := sniff(b, port)
+				stop := sniff(b, func(from, _ int) bool { return from == port })
 				ctx, cancel := context.WithTimeout(b.Context(), time.Duration(seconds)*time.Second)
 				var wg sync.WaitGroup
 				for range 8 {
@@ -278,6 +323,92 @@ func BenchmarkPace(b *testing.B) {
 				b.ReportMetric(most*100, "%most/1s")
 				b.ReportMetric(least*100, "%least/10s")
 				b.ReportMetric(float64(len(list)), "packets")
+			}
+		})
+	}
+}
+
+func portOf(t testing.TB, address string) int {
+	t.Helper()
+	_, text, _ := strings.Cut(address, ":")
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// bothWays makes a hub and a branch that serve and ask each other, each way at a rate
+// in bits per second, counted or not, and returns the sessions of branch and hub, and
+// the ports of hub and branch.
+func bothWays(t testing.TB, down, up uint64, counted bool) (branch, hub *Session, hubPort, branchPort int) {
+	t.Helper()
+	w := pacedWorld(t)
+	serveEndless(w, 1<<40)
+	cfg := ServerConfig{
+		Config: w.branch, Listen: []string{"127.0.0.1:0"}, Handler: w.shelf, Group: func(repl.FolderID) repl.GUID { return repl.GUID{7} },
+		Authorize: func(_ repl.FolderID, m repl.MemberID) bool { return m == hubID },
+	}
+	back, err := Listen(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- back.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	if counted {
+		w.branch.Sent, w.hub.Sent = back.Charge, w.server.Charge
+	}
+	branch = w.dial()
+	if hub, err = Dial(t.Context(), w.hub, brID, back.Addresses()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hub.Close)
+	if err := errors.Join(branch.Pace(repl.GUID{7}, down), hub.Pace(repl.GUID{7}, up)); err != nil {
+		t.Fatal(err)
+	}
+	return branch, hub, portOf(t, w.address), portOf(t, back.Addresses()[0])
+}
+
+// BenchmarkPaceBothWays measures at the interface all that goes each way between two
+// members that send each other as much as they may: contents, and what the other way
+// needs of questions, credit and TCP's acknowledgements. PACE=seconds, 12 by default;
+// UNCOUNTED=1 leaves those out of the rates.
+func BenchmarkPaceBothWays(b *testing.B) {
+	seconds := 12
+	if v, err := strconv.Atoi(os.Getenv("PACE")); err == nil {
+		seconds = v
+	}
+	for _, rates := range [][2]int{{512_000, 512_000}, {512_000, 8_000_000}, {8_000_000, 8_000_000}, {256_000_000, 256_000_000}} {
+		b.Run(fmt.Sprintf("kbps=%d,%d", rates[0]/1000, rates[1]/1000), func(b *testing.B) {
+			branch, hub, hubPort, branchPort := bothWays(b, uint64(rates[0]), uint64(rates[1]), os.Getenv("UNCOUNTED") == "")
+			for b.Loop() {
+				stopDown := sniff(b, func(from, to int) bool { return from == hubPort || to == branchPort })
+				stopUp := sniff(b, func(from, to int) bool { return from == branchPort || to == hubPort })
+				ctx, cancel := context.WithTimeout(b.Context(), time.Duration(seconds)*time.Second)
+				var wg sync.WaitGroup
+				for _, s := range []*Session{branch, hub} {
+					for range 4 {
+						wg.Go(func() { _ = s.Content(ctx, docs, items(1), drain) })
+					}
+				}
+				wg.Wait()
+				cancel()
+				for i, list := range [][]passed{stopDown(), stopUp()} {
+					for len(list) > 0 && list[0].n < leastFrame/2 { // before the first content
+						list = list[1:]
+					}
+					most, least := shares(list, rates[i]/8)
+					way := []string{"down", "up"}[i]
+					b.ReportMetric(most*100, "%"+way+"-most/1s")
+					b.ReportMetric(least*100, "%"+way+"-least/10s")
+				}
 			}
 		})
 	}

@@ -114,6 +114,10 @@ type Config struct {
 	Now func() time.Time
 	// Meter counts bytes; nil: nobody asks.
 	Meter *Meter
+	// Sent is told of bytes that a session has sent a partner, as they are at the
+	// interface, now and then while something moves; for which folder, zero if that is
+	// not known. It must not block. Nil: nobody asks.
+	Sent func(partner repl.MemberID, folder repl.FolderID, n int)
 	// Log gets what no caller is told; nil: slog.Default.
 	Log    *slog.Logger
 	Timing Timing
@@ -172,6 +176,8 @@ type Handler interface {
 	// Cover takes what a partner has heard that members of the folder cover, and
 	// returns what this member has.
 	Cover(ctx context.Context, partner repl.MemberID, folder repl.FolderID, heard []repl.Statement) ([]repl.Statement, error)
+	// Compare answers with runs of records, or with records one by one.
+	Compare(ctx context.Context, partner repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error)
 	// Status says how this member stands with the folder.
 	Status(ctx context.Context, partner repl.MemberID, folder repl.FolderID) (*wire.StatusReply, error)
 	// Directory returns the signed domain file if it is newer than the one

@@ -147,6 +147,11 @@ func (s *Session) Cover(ctx context.Context, folder repl.FolderID, heard []repl.
 	return r.Statements, nil
 }
 
+// Compare asks for runs of records, or for records one by one, to compare them.
+func (s *Session) Compare(ctx context.Context, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	return question[*wire.CompareReply](ctx, s, req)
+}
+
 // Status asks how the other side stands with a folder.
 func (s *Session) Status(ctx context.Context, folder repl.FolderID) (*wire.StatusReply, error) {
 	return question[*wire.StatusReply](ctx, s, &wire.StatusRequest{Folder: folder})

@@ -53,6 +53,10 @@ func TestQuestionsAreAnswered(t *testing.T) {
 		if told, err := s.Cover(ctx, docs, heard); err != nil || len(told) != 0 { // that of who asks would come back
 			t.Errorf("cover %+v, %v", told, err)
 		}
+		last := repl.UID(gvsn(9))
+		if runs, err := s.Compare(ctx, &wire.CompareRequest{Folder: docs, Through: last}); err != nil || len(runs.Runs) != 1 || runs.Runs[0].Last != last || !runs.More {
+			t.Errorf("compared %+v, %v", runs, err)
+		}
 		if st, err := s.Status(ctx, docs); err != nil || st.Pending != 7 || st.Phase != wire.PhaseNormal {
 			t.Errorf("status %+v, %v", st, err)
 		}

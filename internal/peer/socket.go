@@ -43,6 +43,27 @@ func tuneConn(c net.Conn, dead time.Duration, receive, send int) error {
 	return tune(raw, dead, receive, send)
 }
 
+// outgoing returns what TCP has sent on a connection so far: bytes, and packets, of
+// acknowledgements and of what was sent again too; ok is false where it does not say.
+// The numbers of packets begin anew past 2^32.
+func outgoing(c net.Conn) (bytes uint64, packets uint32, ok bool) {
+	t, is := c.(syscall.Conn)
+	if !is {
+		return 0, 0, false
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		var info *unix.TCPInfo
+		if info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			bytes, packets = info.Bytes_sent, info.Segs_out
+		}
+	})
+	return bytes, packets, cerr == nil && err == nil
+}
+
 // segment returns how many bytes TCP sends in a packet of a connection.
 func segment(c net.Conn) int {
 	t, ok := c.(syscall.Conn)

@@ -135,6 +135,10 @@ func (s *shelf) Cover(_ context.Context, partner repl.MemberID, _ repl.FolderID,
 	return nil, nil
 }
 
+func (s *shelf) Compare(_ context.Context, _ repl.MemberID, req *wire.CompareRequest) (*wire.CompareReply, error) {
+	return &wire.CompareReply{Runs: []wire.CompareRun{{Last: req.Through, Count: 7}}, More: true}, nil
+}
+
 func (s *shelf) Barrier(ctx context.Context, _ repl.MemberID, _ repl.FolderID) (version.Vector, error) {
 	if s.barrier != nil {
 		return s.barrier(ctx)

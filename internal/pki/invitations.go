@@ -139,7 +139,7 @@ func (l *Invitations) change(now time.Time, f func(*invitationList) error) error
 
 // consume checks a join request against its invitation and marks that used,
 // durably, before it returns. check is asked between the two.
-func (l *Invitations) consume(r *wire.JoinRequest, newcomer [32]byte, now time.Time, check func() error) (got invitation, err error) {
+func (l *Invitations) consume(r *wire.JoinRequest, newcomer [32]byte, now time.Time, check func(invitation) error) (got invitation, err error) {
 	id, usedBy := hex.EncodeToString(r.Invitation[:]), hex.EncodeToString(newcomer[:])
 	err = l.change(now, func(list *invitationList) error {
 		at := slices.IndexFunc(list.Invitations, func(i invitation) bool { return i.ID == id })
@@ -157,7 +157,7 @@ func (l *Invitations) consume(r *wire.JoinRequest, newcomer [32]byte, now time.T
 		case now.After(i.Expires):
 			return fmt.Errorf("invitation of server %q, expired at %s: %w", i.Server, i.Expires.Format(time.RFC3339), ErrTokenExpired)
 		}
-		if err := check(); err != nil {
+		if err := check(*i); err != nil {
 			return err
 		}
 		if i.UsedBy == "" {

@@ -25,6 +25,9 @@ type Door struct {
 	// signed copy that it then has. ErrUnknownServer says that the server is
 	// not in the domain any more; an address that cannot be is a *wire.Error.
 	Accept func(ctx context.Context, n Newcomer) ([]byte, error)
+	// Fits says, before its invitation is used, what keeps a newcomer out of the
+	// domain: it is told as it is. Nil: nobody asks.
+	Fits func(n Newcomer) error
 	// Roles gives the DNS names of what a member may do beside being one; nil:
 	// nothing.
 	Roles func(repl.MemberID) []string
@@ -124,17 +127,24 @@ func (d *Door) answer(ctx context.Context, r *wire.JoinRequest) (*wire.JoinReply
 	if err != nil {
 		return nil, Newcomer{}, wire.Errorf(wire.CodeProtocol, "%v", err)
 	}
-	i, err := d.Invitations.consume(r, fingerprint(csr.RawSubjectPublicKeyInfo), now, func() error {
-		return compareClocks(now, time.Unix(0, int64(r.Clock)), "the inviting server's", "this server's")
+	var n Newcomer
+	_, err = d.Invitations.consume(r, fingerprint(csr.RawSubjectPublicKeyInfo), now, func(i invitation) error {
+		id, err := repl.ParseGUID(i.ServerID)
+		if err != nil {
+			return err
+		}
+		n = Newcomer{Subject: invitee(i.Server, id), Addresses: r.Addresses}
+		if err := compareClocks(now, time.Unix(0, int64(r.Clock)), "the inviting server's", "this server's"); err != nil || d.Fits == nil {
+			return err
+		}
+		if err := d.Fits(n); err != nil {
+			return wire.Errorf(wire.CodeProtocol, "%v", err)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, Newcomer{}, err
 	}
-	id, err := repl.ParseGUID(i.ServerID)
-	if err != nil {
-		return nil, Newcomer{}, err
-	}
-	n := Newcomer{Subject: invitee(i.Server, id), Addresses: r.Addresses}
 	domain, err := d.Accept(ctx, n)
 	if err != nil {
 		return nil, n, err

@@ -58,7 +58,12 @@ type Cluster struct {
 	out  map[repl.MemberID]version.Originator // the databases that the directory has put out
 	// buried are the tombstones that were collected somewhere, by object.
 	buried map[repl.UID]repl.Update
-	Count  Counters
+	// rotten are objects whose record rotted somewhere, the last one at rotAt.
+	rotten map[repl.UID]bool
+	rotAt  repl.Time
+	// rotUnread says that a record tells a content that is not on its disk.
+	rotUnread bool
+	Count     Counters
 }
 
 // Member is one server of the cluster.
@@ -94,7 +99,9 @@ type Member struct {
 	held            map[version.Originator]uint64
 	trips, rejected uint64
 	fenced          uint64        // counted already
+	differed        uint64        // counted already
 	running         engine.Action // nil: none
+	ran             engine.Action // the last one
 	fast            time.Duration // by how much its clock runs ahead
 	losing          bool          // its session is lost
 	mounts          []string      // directories that something is mounted over
@@ -112,6 +119,7 @@ type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
 	lost   bool      // a question of a session that is lost
+	heard  bool      // a question that waits, by whom it asks
 }
 
 // crashed unwinds a member that loses power in the middle of an action.
@@ -135,7 +143,7 @@ func Hub(i, j int) bool { return i == 0 || j == 0 }
 func New(seed uint64, n int, connected Topology) *Cluster {
 	c := &Cluster{
 		rnd: rand.New(rand.NewPCG(seed, 0x0dfe)), now: 1_700_000_000_000_000_000, cut: make(map[[2]int]bool), deaf: make(map[[2]int]bool), apart: make(map[[2]int]bool), names: names,
-		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update),
+		out: make(map[repl.MemberID]version.Originator), buried: make(map[repl.UID]repl.Update), rotten: make(map[repl.UID]bool),
 	}
 	c.shadow.init()
 	c.law = newLaw()
@@ -244,7 +252,7 @@ func (m *Member) start() error {
 		m.c.Count.Intents++
 	}
 	m.counts, m.redecided, m.reanimated, m.collected = [repl.Verdicts]uint64{}, 0, 0, 0
-	m.held, m.trips, m.rejected, m.fenced = nil, 0, 0, 0
+	m.held, m.trips, m.rejected, m.fenced, m.differed = nil, 0, 0, 0, 0
 	folder, err := engine.Open(context.Background(), m.cfg, m.env, m, m.c)
 	if err != nil {
 		return m.remedy(err)
@@ -272,6 +280,7 @@ func (m *Member) step(ev engine.Event) {
 	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
+	m.served.SetRetired(m.folder.Retired())
 	if m.folder.Rebuild() {
 		return // stopped sees to it
 	}
@@ -330,6 +339,7 @@ func (c *Cluster) reachable(a, b *Member) bool {
 func (m *Member) runTask(i int) {
 	t := m.tasks[i]
 	m.tasks = append(m.tasks[:i:i], m.tasks[i+1:]...)
+	m.ran = t.action
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
@@ -378,11 +388,12 @@ func (m *Member) waits(t *task) bool {
 		return false
 	}
 	own := up.env.Store.State().Originator
-	if !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
-		return false // a question is heard when it comes: this one tells the partner that it was put back
+	if !t.heard && !up.env.Store.Vector().Covers(version.Vector{own: ask.Request.Vector[own]}) {
+		t.heard = true // when it came: it tells the partner that it was put back
+		up.events = append(up.events, engine.Heard{Member: m.id, Vector: ask.Request.Vector})
 	}
-	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && !up.env.Store.Vector().Covers(known) {
-		return false // a question is answered after ten seconds, news or not: the partner gave its records up
+	if known := m.folder.Status().Links[ask.Member].Known; m.c.now-t.asked > 10e9 && (known == nil || !up.env.Store.Vector().Covers(known)) {
+		return false // a question is answered after ten seconds, news or not: the partner gave its records up, or the session is another
 	}
 	return ask.Request.LeaveOut().Covers(up.env.Store.Vector())
 }

@@ -35,6 +35,10 @@ type Counters struct {
 	Rejected                                            int            // updates answered because they were rejected
 	Clamped                                             int            // times that a fast clock was not believed
 	Fenced, Replaced                                    int            // updates of authoritative restores, and trees given up for another's
+	Rots                                                [rots]int      // records that rotted, by how
+	Differed                                            int            // records that slow syncs found to differ
+	Retired                                             int            // vectors that left out retired originators
+	Compared                                            int            // slow syncs at rest, that found nothing
 	Rewired                                             int            // changes of who asks whom
 	Rules                                               [28]int
 }
@@ -49,6 +53,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
+		{&s.Differed, &o.Differed}, {&s.Compared, &o.Compared}, {&s.Retired, &o.Retired},
 		{&s.Rewired, &o.Rewired},
 	} {
 		*n.to += *n.from
@@ -58,6 +63,9 @@ func (s *Counters) Add(o *Counters) {
 	}
 	for i := range s.Images {
 		s.Images[i] += o.Images[i]
+	}
+	for i := range s.Rots {
+		s.Rots[i] += o.Rots[i]
 	}
 	for i := range s.Forms {
 		s.Forms[i] += o.Forms[i]
@@ -77,7 +85,8 @@ func (m *Member) tally() {
 	m.c.Count.Reanimated += int(stats.Reanimated - m.reanimated)
 	m.c.Count.Collected += int(stats.Collected - m.collected)
 	m.c.Count.Fenced += int(stats.Fenced - m.fenced)
-	m.fenced = stats.Fenced
+	m.c.Count.Differed += int(stats.Differed - m.differed)
+	m.fenced, m.differed = stats.Fenced, stats.Differed
 	m.counts, m.redecided, m.reanimated = stats.Verdicts, stats.Redecided, stats.Reanimated
 }
 
@@ -127,9 +136,16 @@ func (s *Counters) Table() []Row {
 		Row{"fault: user acts inside an install", s.BesideInstall},
 		Row{"fault: user writes by an old handle", s.OldHandles},
 		Row{"fault: start over unfinished installs", s.Intents},
+		Row{"fault: record lost in a database", s.Rots[rotLost]},
+		Row{"fault: record of the past", s.Rots[rotOld]},
+		Row{"fault: record with another content", s.Rots[rotContent]},
+		Row{"fault: record with another clock", s.Rots[rotClock]},
 		Row{"rule 1: versions that a vector came to cover", s.Rules[1]},
 		Row{"rule 3: versions met again and equal", s.Rules[3]},
 		Row{"rules 4 and 9: questions by UID", s.Asked},
+		Row{"rule 4: records that a slow sync found to differ", s.Differed},
+		Row{"rule 4: slow syncs at rest, which found nothing", s.Compared},
+		Row{"rule 3: vectors that left out retired originators", s.Retired},
 		Row{"rule 5: a greater version that had not seen the other", s.Rules[5]},
 		Row{"rule 6: updates made over another", s.Rules[6]},
 		Row{"rule 6: clocks that run ahead", s.Clamped},

@@ -77,6 +77,7 @@ func (m *Member) oneContent(u *repl.Update) {
 	}
 	was, ok := c.law.known[u.GVSN]
 	switch {
+	case ok && c.rotten[u.UID]:
 	case !ok:
 		c.law.known[u.GVSN] = *u
 		c.law.by[u.GVSN.Originator] = append(c.law.by[u.GVSN.Originator], u.GVSN)
@@ -110,7 +111,7 @@ func (m *Member) follows(u *repl.Update) {
 	if !ok || was.GVSN == u.GVSN {
 		return
 	}
-	if repl.Compare(u, &was) <= 0 {
+	if repl.Compare(u, &was) <= 0 && !c.rotten[u.UID] {
 		c.unlawful(m, u, "it is not greater than %s (rule 5)", c.describe(&was))
 	}
 	if u.CreateTime != was.CreateTime && !u.Parent.IsZero() || was.NameConflict && !u.NameConflict {
@@ -149,7 +150,7 @@ func (m *Member) ascends(u *repl.Update) {
 // version of it is known to be missing (rule 1).
 func (m *Member) notSmaller(g version.GVSN, now version.Vector) {
 	u, ok := m.c.law.known[g]
-	if !ok {
+	if !ok || m.c.rotten[u.UID] {
 		return // withdrawn
 	}
 	m.c.Count.Rules[1]++

@@ -35,13 +35,18 @@ type Plan struct {
 	Fast     bool // one member's clock runs far ahead
 	Restores bool // operators make trees win, or take others'
 	Breaker  bool // the breaker trips on a few files, and operators decide
+	Rot      bool // records rot in databases, and slow syncs find them
 	Rewired  bool // members become and cease to be partners
+	Mixed    bool // all of the above but the last two is drawn by the seed
 	Trace    bool // remember what happens
 }
 
 // Run plays a plan and returns what it counted, or the first thing that is
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
+	if p.Mixed {
+		p = mixed(p.Seed, p.Trace)
+	}
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	c.restores, c.rewired = p.Restores, p.Rewired
@@ -50,6 +55,9 @@ func Run(p Plan) (c *Cluster, err error) {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
 		}
 	}()
+	if p.Mixed {
+		c.tracef("%+v", p)
+	}
 	c.furnish(&p)
 	for _, m := range c.members {
 		m.disk.Journal = nil
@@ -70,6 +78,11 @@ func Run(p Plan) (c *Cluster, err error) {
 	}
 	if err := c.Rest(); err != nil {
 		return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+	}
+	if !p.Rot {
+		if err := c.compareSilently(); err != nil {
+			return c, fmt.Errorf("seed %d: %w", p.Seed, err)
+		}
 	}
 	return c, nil
 }
@@ -93,6 +106,11 @@ func (c *Cluster) furnish(p *Plan) {
 		m.cfg.Morph = p.Morph
 		if p.Breaker {
 			m.cfg.Breaker = smallBreaker
+		}
+	}
+	if p.Rot {
+		for _, m := range c.members {
+			m.cfg.SlowSync = slowSyncEvery
 		}
 	}
 	if p.Months {
@@ -119,6 +137,9 @@ func (c *Cluster) furnish(p *Plan) {
 	}
 }
 
+// slowSyncEvery is the week of a simulated cluster.
+const slowSyncEvery = 3 * time.Second
+
 // chance lets one thing happen.
 func (c *Cluster) chance(faults bool) error {
 	m := c.members[c.rnd.IntN(len(c.members))]
@@ -137,6 +158,9 @@ func (c *Cluster) chance(faults bool) error {
 	}
 	if m.cfg.Breaker.Percent > 0 && c.rnd.IntN(40) == 0 {
 		m.decideOn(c.rnd.IntN(2) == 0)
+	}
+	if m.cfg.SlowSync > 0 && c.rnd.IntN(200) == 0 {
+		return c.rotAtRest()
 	}
 	if c.restores && c.rnd.IntN(25) == 0 {
 		return c.restore(m)
@@ -330,10 +354,7 @@ func (c *Cluster) Rest() error {
 		return err
 	}
 	before := c.members[0].env.Store.Vector()
-	for _, m := range c.members {
-		m.token++
-		m.events = append(m.events, gap(m.token))
-	}
+	c.walkAll()
 	if err := c.settle(); err != nil {
 		return err
 	}
@@ -373,7 +394,21 @@ func (c *Cluster) heal() error {
 		}
 	}
 	c.connect()
+	if c.rotAt > 0 { // what lies on a disk and is on no record any more only a walk finds
+		if err := c.settle(); err != nil {
+			return err
+		}
+		c.walkAll()
+	}
 	return c.settle()
+}
+
+// walkAll has every tree walked.
+func (c *Cluster) walkAll() {
+	for _, m := range c.members {
+		m.token++
+		m.events = append(m.events, gap(m.token))
+	}
 }
 
 // settle runs everything until nothing happens any more.
@@ -383,11 +418,14 @@ func (c *Cluster) settle() error {
 		busy := false
 		for _, m := range c.members {
 			for n := 0; ; n++ {
-				ticks := len(m.events) > 0 && m.events[0] == engine.Event(engine.Tick{})
-				if !m.deliver() && !m.runSome() {
-					break
+				idle := m.idles()
+				if !m.deliver() {
+					if !m.runSome() {
+						break
+					}
+					idle = slowSync(m.ran)
 				}
-				if busy = busy || !ticks; n > maxBusy {
+				if busy = busy || !idle; n > maxBusy {
 					return fmt.Errorf("m%d never stands still", m.index)
 				}
 			}
@@ -443,6 +481,9 @@ func (c *Cluster) unsettled() string {
 			text += fmt.Sprintf("m%d is %v, dirty %d, looking %d, later %d, in flight %d, links %+v, findings %v, last error %q\n",
 				m.index, s.Phase, s.Dirty, s.Looking, s.Later, s.InFlight, s.Links, m.found, s.LastError)
 		}
+	}
+	if text == "" && !c.compared() {
+		text = "records are still to be compared"
 	}
 	return text
 }

@@ -164,6 +164,7 @@ func (f *Folder) State() State {
 	defer f.see.RUnlock()
 	s := f.state
 	s.Past = append([]version.Originator(nil), s.Past...)
+	s.Compared = append([]Compared(nil), s.Compared...)
 	return s
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 
@@ -51,7 +52,14 @@ type State struct {
 	EpochSettled bool          // the marker in the tree carries Epoch
 	Folds        bool          // names are compared folded, and every place has its row: see Fold
 	Holds        []Hold        // originators that the breaker holds, and decisions on them
+	Compared     []Compared    // the last slow syncs
 	Missing      bool          // objects that are to be on this disk may not be: they are looked for
+}
+
+// Compared says when records were compared with a partner's last.
+type Compared struct {
+	Partner repl.MemberID
+	At      repl.Time
 }
 
 // The tags of State's entries.
@@ -75,7 +83,8 @@ const (
 	stateEpochSettled
 	stateFolds
 	stateMissing
-	stateHolds = 32
+	stateHolds    = 32
+	stateCompared = 33
 )
 
 // appendState appends the value of the state row.
@@ -107,6 +116,11 @@ func appendState(b []byte, s *State) []byte {
 	e.bool(stateFolds, s.Folds)
 	e.bool(stateMissing, s.Missing)
 	e.bytes(stateHolds, appendHolds(nil, s.Holds))
+	var compared []byte
+	for _, c := range s.Compared {
+		compared = binary.LittleEndian.AppendUint64(append(compared, c.Partner[:]...), uint64(c.At))
+	}
+	e.bytes(stateCompared, compared)
 	return e.b
 }
 
@@ -161,6 +175,10 @@ func decodeState(b []byte) (State, error) {
 			s.Missing = d.bool()
 		case stateHolds:
 			s.Holds = decodeHolds(d)
+		case stateCompared:
+			for d.err == nil && len(d.b) > 0 {
+				s.Compared = append(s.Compared, Compared{d.guid(), repl.Time(d.uint64())})
+			}
 		default:
 			d.fail(fmt.Errorf("unknown tag"))
 		}

@@ -65,6 +65,7 @@ type Disk struct {
 	temps    atomic.Uint64 // names of named temps
 	privMu   sync.Mutex    // one WritePrivate at a time
 	noAtPath atomic.Bool   // linkat by AT_EMPTY_PATH was refused
+	past     pastCache
 }
 
 var _ Volume = (*Disk)(nil)

@@ -83,7 +83,9 @@ func (f *file) Read(p []byte) (int, error) {
 	return max(n, 0), fail("read", f.name, err)
 }
 
-func (f *file) ReadAt(p []byte, off int64) (int, error) { return readAt(f.fd.get(), f.name, p, off) }
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	return readThrough(&f.v.past, f.fd.get(), f.name, p, off)
+}
 
 func (f *file) Stat() (Stat, error) {
 	s, err := f.v.describe(f.fd.get(), "")
@@ -120,9 +122,14 @@ func (f *file) Close() error { return fail("close", f.name, f.fd.close()) }
 
 // readAt fills p, as io.ReaderAt asks.
 func readAt(fd int, name string, p []byte, off int64) (int, error) {
+	return readThrough(nil, fd, name, p, off)
+}
+
+// readThrough is readAt, past the kernel's cache where that pays.
+func readThrough(past *pastCache, fd int, name string, p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
-		n, err := retry(func() (int, error) { return unix.Pread(fd, p[done:], off+int64(done)) })
+		n, err := past.pread(fd, p[done:], off+int64(done))
 		if err != nil {
 			return done, fail("read", name, err)
 		}

@@ -23,10 +23,13 @@ type sparse struct {
 	// multiple of holeSize.
 	zeros int64
 
-	mu       sync.Mutex
-	end      int64 // no byte at or behind it has been written
-	reserved bool  // space is allocated ahead, holes must give it back
-	packed   bool  // the filesystem has no holes: zeros are written
+	mu     sync.Mutex
+	end    int64      // no byte at or behind it has been written
+	past   *pastCache // nil: all is written to the cache
+	cached int        // bytes that were, since whoever writes has looked
+
+	reserved bool // space is allocated ahead, holes must give it back
+	packed   bool // the filesystem has no holes: zeros are written
 }
 
 // isZero reports whether p, at most holeSize long, holds only zeros.
@@ -142,9 +145,12 @@ func (s *sparse) reach(end int64) {
 func (s *sparse) put(p []byte, off int64) error {
 	s.reach(off + int64(len(p)))
 	for len(p) > 0 {
-		n, err := retry(func() (int, error) { return unix.Pwrite(s.fd.get(), p, off) })
+		n, err := s.past.pwrite(s.fd.get(), p, off)
 		if err != nil {
 			return err
+		}
+		if !s.past.takes(p) {
+			s.cached += n
 		}
 		p, off = p[n:], off+int64(n)
 	}

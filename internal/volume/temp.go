@@ -28,7 +28,6 @@ type temp struct {
 	staging *descriptor // only of a named one
 	name    string      // in staging; empty if nameless
 	linked  bool
-	dirty   int // bytes written since the kernel was told
 	sparse  sparse
 
 	telling atomic.Bool    // the kernel is being told
@@ -38,11 +37,11 @@ type temp struct {
 // wrote tells the kernel to begin writing once there is enough. Nobody but Close
 // waits for it, and nothing depends on it: handing a GiB to the disk takes the kernel
 // longer (0.25 to 0.3 s) than taking it from us (0.17 s).
-func (t *temp) wrote(n int) {
-	if t.dirty += n; t.dirty < writeAhead || !t.telling.CompareAndSwap(false, true) {
+func (t *temp) wrote() {
+	if t.sparse.cached < writeAhead || !t.telling.CompareAndSwap(false, true) {
 		return
 	}
-	t.dirty = 0
+	t.sparse.cached = 0
 	t.told.Go(func() {
 		_ = unix.SyncFileRange(t.fd.get(), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 		t.telling.Store(false)
@@ -101,15 +100,18 @@ func (t *temp) Write(p []byte) (int, error) {
 	if err := t.sparse.append(p); err != nil {
 		return 0, fail("write", tempLabel, err)
 	}
-	t.wrote(len(p))
+	t.wrote()
 	return len(p), nil
 }
 
+// WriteAt takes what is put together of an old version: long pieces of it go past the
+// kernel's cache.
 func (t *temp) WriteAt(p []byte, off int64) (int, error) {
+	t.sparse.past = &t.v.past
 	if err := t.sparse.place(p, off); err != nil {
 		return 0, fail("write", tempLabel, err)
 	}
-	t.wrote(len(p))
+	t.wrote()
 	return len(p), nil
 }
 
@@ -189,7 +191,7 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
-	lacks, err := t.v.apply(o, now, m, mtime)
+	lacks, err := t.v.apply(o, now, m, mtime, nil)
 	return lacks, fail("set metadata of", tempLabel, err)
 }
 

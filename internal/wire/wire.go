@@ -48,6 +48,8 @@ const (
 	MaxMembers   = 1024     // statements in a CoverRequest or CoverReply
 	MaxCovers    = 64 << 10 // the vector of one of them
 	MaxCover     = 4 << 20  // all of them
+	MaxRuns      = 256      // runs in a CompareReply
+	MaxEntries   = 4096     // entries in a CompareReply
 	// FrameCost is what each Content frame costs of the credit beside its body.
 	FrameCost = 512
 
@@ -85,6 +87,8 @@ const (
 	TypeRdcReply       Type = 25
 	TypeCoverRequest   Type = 26
 	TypeCoverReply     Type = 27
+	TypeCompareRequest Type = 28
+	TypeCompareReply   Type = 29
 	TypeJoinRequest    Type = 30
 	TypeJoinReply      Type = 31
 )
@@ -123,6 +127,8 @@ var kinds = map[Type]kind{
 	TypeRdcReply:       {"RdcReply", rdc.MaxReply + small, 0, func() Message { return new(RdcReply) }},
 	TypeCoverRequest:   {"CoverRequest", MaxCover + small, 0, func() Message { return new(CoverRequest) }},
 	TypeCoverReply:     {"CoverReply", MaxCover + small, 0, func() Message { return new(CoverReply) }},
+	TypeCompareRequest: {"CompareRequest", small, 0, func() Message { return new(CompareRequest) }},
+	TypeCompareReply:   {"CompareReply", maxVector + 512<<10, 0, func() Message { return new(CompareReply) }},
 	TypeJoinRequest:    {"JoinRequest", 64 << 10, 0, func() Message { return new(JoinRequest) }},
 	TypeJoinReply:      {"JoinReply", MaxDirectory + 256<<10, 0, func() Message { return new(JoinReply) }},
 }
@@ -186,6 +192,7 @@ const (
 	CodeSnapshotGone  Code = 7
 	CodeInternal      Code = 8
 	CodeStale         Code = 9
+	CodeRetired       Code = 10
 	CodeTokenWrong    Code = 20
 	CodeTokenExpired  Code = 21
 	CodeTokenUsed     Code = 22
@@ -195,7 +202,7 @@ const (
 
 var codeNames = map[Code]string{
 	CodeProtocol: "protocol", CodeVersion: "version", CodeIdentity: "identity", CodeNotServed: "not-served",
-	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal", CodeStale: "stale",
+	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal", CodeStale: "stale", CodeRetired: "retired",
 	CodeTokenWrong: "token-wrong", CodeTokenExpired: "token-expired", CodeTokenUsed: "token-used",
 	CodeClock: "clock", CodeUnknownServer: "unknown-server",
 }
@@ -307,6 +314,9 @@ type DiffRequest struct {
 	// Floor is what the requester was given of floors in its initial sync (rule
 	// 25); else empty.
 	Floor version.Vector
+	// Retired is the digest of the retired originators that Vector leaves out; 0: it is
+	// whole.
+	Retired uint64
 }
 
 // LeaveOut is what the answer need not hold.
@@ -334,6 +344,10 @@ type DiffPage struct {
 	Floor version.Vector
 	// Originator is that of the member that answers; zero where it does not say.
 	Originator version.Originator
+	// Retired is the digest of the upstream's retired originators, 0 if there are none;
+	// Short says that Vector leaves them out.
+	Retired uint64
+	Short   bool
 }
 
 // RecordsRequest asks for the current records of objects.

@@ -61,7 +61,8 @@ func samples() []Message {
 		&DiffRequest{Folder: folder, Vector: version.Vector{}},
 		&DiffPage{Vector: v, Snapshot: []byte("tok"), Updates: []repl.Update{file(9), file(10), dead, merged, link, root}, More: true, Cursor: version.GVSN{Originator: orig2, Version: 10}, Phase: PhaseInitialSync},
 		&DiffPage{Vector: version.Vector{}},
-		&DiffRequest{Folder: folder, Vector: v, Touches: true},
+		&DiffRequest{Folder: folder, Vector: v, Touches: true, Retired: 1 << 63},
+		&DiffPage{Vector: v, Retired: 5, Short: true},
 		&DiffPage{Vector: v, Updates: []repl.Update{file(9), Short(new(file(10))), Short(new(file(11)))}, Touches: []Touch{{1, 7}, {2, 1 << 63}}, Salt: [16]byte{1}},
 		&DiffPage{Vector: v, Updates: many(file(9), 100), Phase: PhaseNormal, Packed: true},
 		&RecordsRequest{Folder: folder, UIDs: []repl.UID{{Originator: orig1, Version: 9}, {Originator: orig1, Version: 10}}},
@@ -85,6 +86,9 @@ func samples() []Message {
 		&RdcReply{Reply: []byte("nodes")},
 		&BarrierRequest{Folder: folder}, &BarrierReply{Vector: v},
 		&CoverRequest{Folder: folder, Statements: []repl.Statement{{Member: repl.MemberID{1}, Originator: version.Originator{2}, Stamp: -3, Covers: v}, {Member: repl.MemberID{4}, Originator: version.Originator{5}, Covers: version.Vector{}}}}, &CoverReply{},
+		&CompareRequest{Folder: folder}, &CompareRequest{Folder: folder, After: repl.UID{Originator: orig1, Version: 9}, Through: repl.UID{Originator: orig2, Version: 9}, Salt: [16]byte{3}, Since: -5, List: true, Behind: true},
+		&CompareReply{}, &CompareReply{More: true, Runs: []CompareRun{{repl.UID{Originator: orig1, Version: 9}, 1024, 1 << 63}, {repl.UID{Originator: orig1, Version: 1 << 40}, 1, 0}}},
+		&CompareReply{Vector: v, Entries: []CompareEntry{{repl.UID{Originator: orig1, Version: 9}, version.GVSN{Originator: orig2, Version: 9}, 77}, {repl.UID{Originator: orig1, Version: 10}, version.GVSN{Originator: orig1, Version: 10}, 0}}},
 		&StatusRequest{Folder: folder}, &StatusReply{Phase: PhaseNormal, Vector: v, Pending: 5},
 		&DirectoryGet{Term: 2, Generation: 9, Wait: true}, &DirectoryCopy{Term: 2, Generation: 10, Signed: []byte("signed")},
 		&RenewRequest{Request: []byte("csr")}, &RenewReply{Certificate: []byte("cert")},
@@ -280,6 +284,25 @@ func TestDecodersRefuseWhatCannotBe(t *testing.T) {
 		},
 		"a question and grains": func() error {
 			_, err := (&RdcRequest{Question: rdc.Request{Indexes: []int{1}}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Len: 1}}}}).append(nil)
+			return err
+		},
+		"runs out of order": func() error {
+			run := CompareRun{Last: repl.UID{Originator: orig1, Version: 9}, Count: 1}
+			b, err := (&CompareReply{Runs: []CompareRun{run, run}}).append(nil)
+			if err == nil {
+				_, err = Decode(TypeCompareReply, b)
+			}
+			return err
+		},
+		"a run of nothing": func() error {
+			b, err := (&CompareReply{Runs: []CompareRun{{Last: repl.UID{Originator: orig1, Version: 9}}}}).append(nil)
+			if err == nil {
+				_, err = Decode(TypeCompareReply, b)
+			}
+			return err
+		},
+		"too many entries": func() error {
+			_, err := (&CompareReply{Entries: make([]CompareEntry, MaxEntries+1)}).append(nil)
 			return err
 		},
 		"no question":             func() error { _, err := Decode(TypeRdcRequest, nil); return err },

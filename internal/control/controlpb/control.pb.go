@@ -1049,6 +1049,10 @@ type Folder struct {
 	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
 	Floor                 string                 `protobuf:"bytes,39,opt,name=floor,proto3" json:"floor,omitempty"`                                                                 // up to where tombstones were collected; in the form of vector
 	Collected             uint64                 `protobuf:"varint,40,opt,name=collected,proto3" json:"collected,omitempty"`                                                        // tombstones collected since start
+	Retired               int64                  `protobuf:"varint,45,opt,name=retired,proto3" json:"retired,omitempty"`                                                            // originators that were given up and that all cover; vector leaves them out
+	SlowSyncs             uint64                 `protobuf:"varint,42,opt,name=slow_syncs,json=slowSyncs,proto3" json:"slow_syncs,omitempty"`                                       // comparisons with partners below equal vectors since start
+	Differed              uint64                 `protobuf:"varint,43,opt,name=differed,proto3" json:"differed,omitempty"`                                                          // records that they found to differ
+	SlowSync              string                 `protobuf:"bytes,44,opt,name=slow_sync,json=slowSync,proto3" json:"slow_sync,omitempty"`                                           // when every partner was compared with last; empty: not yet, or never
 	Evicted               []string               `protobuf:"bytes,41,rep,name=evicted,proto3" json:"evicted,omitempty"`                                                             // members that are not waited for until they have started anew
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -1364,6 +1368,34 @@ func (x *Folder) GetCollected() uint64 {
 	return 0
 }
 
+func (x *Folder) GetRetired() int64 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
+func (x *Folder) GetSlowSyncs() uint64 {
+	if x != nil {
+		return x.SlowSyncs
+	}
+	return 0
+}
+
+func (x *Folder) GetDiffered() uint64 {
+	if x != nil {
+		return x.Differed
+	}
+	return 0
+}
+
+func (x *Folder) GetSlowSync() string {
+	if x != nil {
+		return x.SlowSync
+	}
+	return ""
+}
+
 func (x *Folder) GetEvicted() []string {
 	if x != nil {
 		return x.Evicted
@@ -1439,6 +1471,7 @@ type Link struct {
 	RdcSavedBytes         uint64                 `protobuf:"varint,10,opt,name=rdc_saved_bytes,json=rdcSavedBytes,proto3" json:"rdc_saved_bytes,omitempty"`                         // of content from it since start that did not have to come
 	SimilaritySavedBytes  uint64                 `protobuf:"varint,11,opt,name=similarity_saved_bytes,json=similaritySavedBytes,proto3" json:"similarity_saved_bytes,omitempty"`    // of them, those that files like it held
 	CompressionSavedBytes uint64                 `protobuf:"varint,12,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from it since start, by packing
+	SlowSync              string                 `protobuf:"bytes,13,opt,name=slow_sync,json=slowSync,proto3" json:"slow_sync,omitempty"`                                           // in: when records were compared with its last
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1555,6 +1588,13 @@ func (x *Link) GetCompressionSavedBytes() uint64 {
 		return x.CompressionSavedBytes
 	}
 	return 0
+}
+
+func (x *Link) GetSlowSync() string {
+	if x != nil {
+		return x.SlowSync
+	}
+	return ""
 }
 
 // Partner is one server that this member has or wants a session with.
@@ -4760,8 +4800,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\adeleted\x18\b \x01(\x03R\adeleted\x12\x12\n" +
 	"\x04live\x18\t \x01(\x03R\x04live\x12\x18\n" +
 	"\aupdates\x18\n" +
-	" \x01(\x04R\aupdates\"\xba\n" +
-	"\n" +
+	" \x01(\x04R\aupdates\"\xac\v\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4811,10 +4850,15 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\x12\x14\n" +
 	"\x05floor\x18' \x01(\tR\x05floor\x12\x1c\n" +
 	"\tcollected\x18( \x01(\x04R\tcollected\x12\x18\n" +
+	"\aretired\x18- \x01(\x03R\aretired\x12\x1d\n" +
+	"\n" +
+	"slow_syncs\x18* \x01(\x04R\tslowSyncs\x12\x1a\n" +
+	"\bdiffered\x18+ \x01(\x04R\bdiffered\x12\x1b\n" +
+	"\tslow_sync\x18, \x01(\tR\bslowSync\x12\x18\n" +
 	"\aevicted\x18) \x03(\tR\aevicted\"9\n" +
 	"\aBacklog\x12\x18\n" +
 	"\aupdates\x18\x01 \x01(\x03R\aupdates\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x9e\x03\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xbb\x03\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x1c\n" +
@@ -4828,7 +4872,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x0frdc_saved_bytes\x18\n" +
 	" \x01(\x04R\rrdcSavedBytes\x124\n" +
 	"\x16similarity_saved_bytes\x18\v \x01(\x04R\x14similaritySavedBytes\x126\n" +
-	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\"\xe9\x01\n" +
+	"\x17compression_saved_bytes\x18\f \x01(\x04R\x15compressionSavedBytes\x12\x1b\n" +
+	"\tslow_sync\x18\r \x01(\tR\bslowSync\"\xe9\x01\n" +
 	"\aPartner\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +

@@ -671,7 +671,8 @@ type DiffRequest struct {
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
 	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
 	Floor           []byte                 `protobuf:"bytes,11,opt,name=floor,proto3" json:"floor,omitempty"`
-	Touches         bool                   `protobuf:"varint,12,opt,name=touches,proto3" json:"touches,omitempty"` // updates of the mtime alone may be short
+	Touches         bool                   `protobuf:"varint,12,opt,name=touches,proto3" json:"touches,omitempty"`  // updates of the mtime alone may be short
+	Retired         uint64                 `protobuf:"fixed64,13,opt,name=retired,proto3" json:"retired,omitempty"` // digest of what vector leaves out; 0: it is whole
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -790,6 +791,13 @@ func (x *DiffRequest) GetTouches() bool {
 	return false
 }
 
+func (x *DiffRequest) GetRetired() uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
 type DiffPage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Vector           []byte                 `protobuf:"bytes,1,opt,name=vector,proto3" json:"vector,omitempty"`
@@ -803,6 +811,8 @@ type DiffPage struct {
 	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
 	Floor            []byte                 `protobuf:"bytes,10,opt,name=floor,proto3" json:"floor,omitempty"`
 	Originator       []byte                 `protobuf:"bytes,11,opt,name=originator,proto3" json:"originator,omitempty"` // of the member that answers
+	Retired          uint64                 `protobuf:"fixed64,12,opt,name=retired,proto3" json:"retired,omitempty"`     // digest of what vectors of the upstream may leave out; 0: nothing
+	Short            bool                   `protobuf:"varint,13,opt,name=short,proto3" json:"short,omitempty"`          // vector leaves that out
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -912,6 +922,20 @@ func (x *DiffPage) GetOriginator() []byte {
 		return x.Originator
 	}
 	return nil
+}
+
+func (x *DiffPage) GetRetired() uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
+func (x *DiffPage) GetShort() bool {
+	if x != nil {
+		return x.Short
+	}
+	return false
 }
 
 // Cover is the header of CoverRequest and CoverReply; a reply names no folder.
@@ -1035,6 +1059,207 @@ func (x *Statement) GetCovers() []byte {
 	return nil
 }
 
+// CompareRequest asks for the records above after, in the order of UIDs.
+type CompareRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Folder            []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	AfterOriginator   []byte                 `protobuf:"bytes,2,opt,name=after_originator,json=afterOriginator,proto3" json:"after_originator,omitempty"`
+	AfterVersion      uint64                 `protobuf:"varint,3,opt,name=after_version,json=afterVersion,proto3" json:"after_version,omitempty"`
+	ThroughOriginator []byte                 `protobuf:"bytes,4,opt,name=through_originator,json=throughOriginator,proto3" json:"through_originator,omitempty"`
+	ThroughVersion    uint64                 `protobuf:"varint,5,opt,name=through_version,json=throughVersion,proto3" json:"through_version,omitempty"`
+	Salt              []byte                 `protobuf:"bytes,6,opt,name=salt,proto3" json:"salt,omitempty"`      // 16, of the checks
+	Since             int64                  `protobuf:"fixed64,7,opt,name=since,proto3" json:"since,omitempty"`  // older tombstones are left out
+	List              bool                   `protobuf:"varint,8,opt,name=list,proto3" json:"list,omitempty"`     // the records one by one, not runs of them
+	Behind            bool                   `protobuf:"varint,9,opt,name=behind,proto3" json:"behind,omitempty"` // ask for nothing: the upstream is to compare itself
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CompareRequest) Reset() {
+	*x = CompareRequest{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareRequest) ProtoMessage() {}
+
+func (x *CompareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareRequest.ProtoReflect.Descriptor instead.
+func (*CompareRequest) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CompareRequest) GetFolder() []byte {
+	if x != nil {
+		return x.Folder
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetAfterOriginator() []byte {
+	if x != nil {
+		return x.AfterOriginator
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetAfterVersion() uint64 {
+	if x != nil {
+		return x.AfterVersion
+	}
+	return 0
+}
+
+func (x *CompareRequest) GetThroughOriginator() []byte {
+	if x != nil {
+		return x.ThroughOriginator
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetThroughVersion() uint64 {
+	if x != nil {
+		return x.ThroughVersion
+	}
+	return 0
+}
+
+func (x *CompareRequest) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *CompareRequest) GetList() bool {
+	if x != nil {
+		return x.List
+	}
+	return false
+}
+
+func (x *CompareRequest) GetBehind() bool {
+	if x != nil {
+		return x.Behind
+	}
+	return false
+}
+
+type CompareReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Originators   []byte                 `protobuf:"bytes,1,opt,name=originators,proto3" json:"originators,omitempty"`
+	Runs          []uint64               `protobuf:"varint,2,rep,packed,name=runs,proto3" json:"runs,omitempty"`        // origin and version of the last UID, records
+	Digests       []uint64               `protobuf:"fixed64,3,rep,packed,name=digests,proto3" json:"digests,omitempty"` // of the runs
+	Entries       []uint64               `protobuf:"varint,4,rep,packed,name=entries,proto3" json:"entries,omitempty"`  // origin and version of the UID, of the GVSN
+	Checks        []uint64               `protobuf:"fixed64,5,rep,packed,name=checks,proto3" json:"checks,omitempty"`   // of the entries
+	More          bool                   `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	Vector        []byte                 `protobuf:"bytes,7,opt,name=vector,proto3" json:"vector,omitempty"` // with entries
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareReply) Reset() {
+	*x = CompareReply{}
+	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareReply) ProtoMessage() {}
+
+func (x *CompareReply) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareReply.ProtoReflect.Descriptor instead.
+func (*CompareReply) Descriptor() ([]byte, []int) {
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CompareReply) GetOriginators() []byte {
+	if x != nil {
+		return x.Originators
+	}
+	return nil
+}
+
+func (x *CompareReply) GetRuns() []uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+func (x *CompareReply) GetDigests() []uint64 {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *CompareReply) GetEntries() []uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *CompareReply) GetChecks() []uint64 {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *CompareReply) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *CompareReply) GetVector() []byte {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
 type RecordsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -1046,7 +1271,7 @@ type RecordsRequest struct {
 
 func (x *RecordsRequest) Reset() {
 	*x = RecordsRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1283,7 @@ func (x *RecordsRequest) String() string {
 func (*RecordsRequest) ProtoMessage() {}
 
 func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1296,7 @@ func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
 func (*RecordsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordsRequest) GetFolder() []byte {
@@ -1108,7 +1333,7 @@ type RecordsReply struct {
 
 func (x *RecordsReply) Reset() {
 	*x = RecordsReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1345,7 @@ func (x *RecordsReply) String() string {
 func (*RecordsReply) ProtoMessage() {}
 
 func (x *RecordsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1358,7 @@ func (x *RecordsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsReply.ProtoReflect.Descriptor instead.
 func (*RecordsReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecordsReply) GetPage() []byte {
@@ -1189,7 +1414,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1426,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1439,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Item) GetUidOrigin() uint32 {
@@ -1301,7 +1526,7 @@ type ContentRequest struct {
 
 func (x *ContentRequest) Reset() {
 	*x = ContentRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1538,7 @@ func (x *ContentRequest) String() string {
 func (*ContentRequest) ProtoMessage() {}
 
 func (x *ContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1551,7 @@ func (x *ContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRequest.ProtoReflect.Descriptor instead.
 func (*ContentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContentRequest) GetFolder() []byte {
@@ -1390,7 +1615,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1627,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1640,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Part) GetIndex() uint32 {
@@ -1505,7 +1730,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1742,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1755,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Content) GetParts() []*Part {
@@ -1563,7 +1788,7 @@ type RdcRequest struct {
 
 func (x *RdcRequest) Reset() {
 	*x = RdcRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1800,7 @@ func (x *RdcRequest) String() string {
 func (*RdcRequest) ProtoMessage() {}
 
 func (x *RdcRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1813,7 @@ func (x *RdcRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RdcRequest.ProtoReflect.Descriptor instead.
 func (*RdcRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RdcRequest) GetFolder() []byte {
@@ -1656,7 +1881,7 @@ type RdcReply struct {
 
 func (x *RdcReply) Reset() {
 	*x = RdcReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1893,7 @@ func (x *RdcReply) String() string {
 func (*RdcReply) ProtoMessage() {}
 
 func (x *RdcReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1906,7 @@ func (x *RdcReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RdcReply.ProtoReflect.Descriptor instead.
 func (*RdcReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RdcReply) GetReply() []byte {
@@ -1700,7 +1925,7 @@ type FolderRequest struct {
 
 func (x *FolderRequest) Reset() {
 	*x = FolderRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1937,7 @@ func (x *FolderRequest) String() string {
 func (*FolderRequest) ProtoMessage() {}
 
 func (x *FolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1950,7 @@ func (x *FolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderRequest.ProtoReflect.Descriptor instead.
 func (*FolderRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FolderRequest) GetFolder() []byte {
@@ -1744,7 +1969,7 @@ type BarrierReply struct {
 
 func (x *BarrierReply) Reset() {
 	*x = BarrierReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1981,7 @@ func (x *BarrierReply) String() string {
 func (*BarrierReply) ProtoMessage() {}
 
 func (x *BarrierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1994,7 @@ func (x *BarrierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierReply.ProtoReflect.Descriptor instead.
 func (*BarrierReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BarrierReply) GetVector() []byte {
@@ -1790,7 +2015,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2027,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[22]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2040,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusReply) GetPhase() uint32 {
@@ -1850,7 +2075,7 @@ type DirectoryGet struct {
 
 func (x *DirectoryGet) Reset() {
 	*x = DirectoryGet{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2087,7 @@ func (x *DirectoryGet) String() string {
 func (*DirectoryGet) ProtoMessage() {}
 
 func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[23]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2100,7 @@ func (x *DirectoryGet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryGet.ProtoReflect.Descriptor instead.
 func (*DirectoryGet) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DirectoryGet) GetGeneration() uint64 {
@@ -1910,7 +2135,7 @@ type DirectoryCopy struct {
 
 func (x *DirectoryCopy) Reset() {
 	*x = DirectoryCopy{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2147,7 @@ func (x *DirectoryCopy) String() string {
 func (*DirectoryCopy) ProtoMessage() {}
 
 func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[24]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2160,7 @@ func (x *DirectoryCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryCopy.ProtoReflect.Descriptor instead.
 func (*DirectoryCopy) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DirectoryCopy) GetGeneration() uint64 {
@@ -1968,7 +2193,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2205,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[25]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2218,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RenewRequest) GetRequest() []byte {
@@ -2012,7 +2237,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2249,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[26]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2262,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RenewReply) GetCertificate() []byte {
@@ -2063,7 +2288,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2300,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[27]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2313,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinRequest) GetProtocolMin() uint32 {
@@ -2159,7 +2384,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2396,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wirepb_wire_proto_msgTypes[28]
+	mi := &file_wire_wirepb_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2409,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_wirepb_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JoinReply) GetCertificate() []byte {
@@ -2278,7 +2503,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
 	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\x12\x12\n" +
-	"\x04salt\x18\x04 \x01(\fR\x04salt\"\xc9\x02\n" +
+	"\x04salt\x18\x04 \x01(\fR\x04salt\"\xe3\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2292,7 +2517,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06packed\x18\n" +
 	" \x01(\bR\x06packed\x12\x14\n" +
 	"\x05floor\x18\v \x01(\fR\x05floor\x12\x18\n" +
-	"\atouches\x18\f \x01(\bR\atouches\"\xb0\x02\n" +
+	"\atouches\x18\f \x01(\bR\atouches\x12\x18\n" +
+	"\aretired\x18\r \x01(\x06R\aretired\"\xe0\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2307,7 +2533,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	" \x01(\fR\x05floor\x12\x1e\n" +
 	"\n" +
 	"originator\x18\v \x01(\fR\n" +
-	"originator\"W\n" +
+	"originator\x12\x18\n" +
+	"\aretired\x18\f \x01(\x06R\aretired\x12\x14\n" +
+	"\x05short\x18\r \x01(\bR\x05short\"W\n" +
 	"\x05Cover\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x126\n" +
 	"\n" +
@@ -2319,7 +2547,25 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"originator\x18\x02 \x01(\fR\n" +
 	"originator\x12\x14\n" +
 	"\x05stamp\x18\x03 \x01(\x10R\x05stamp\x12\x16\n" +
-	"\x06covers\x18\x04 \x01(\fR\x06covers\"^\n" +
+	"\x06covers\x18\x04 \x01(\fR\x06covers\"\xa6\x02\n" +
+	"\x0eCompareRequest\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\fR\x06folder\x12)\n" +
+	"\x10after_originator\x18\x02 \x01(\fR\x0fafterOriginator\x12#\n" +
+	"\rafter_version\x18\x03 \x01(\x04R\fafterVersion\x12-\n" +
+	"\x12through_originator\x18\x04 \x01(\fR\x11throughOriginator\x12'\n" +
+	"\x0fthrough_version\x18\x05 \x01(\x04R\x0ethroughVersion\x12\x12\n" +
+	"\x04salt\x18\x06 \x01(\fR\x04salt\x12\x14\n" +
+	"\x05since\x18\a \x01(\x10R\x05since\x12\x12\n" +
+	"\x04list\x18\b \x01(\bR\x04list\x12\x16\n" +
+	"\x06behind\x18\t \x01(\bR\x06behind\"\xbc\x01\n" +
+	"\fCompareReply\x12 \n" +
+	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x12\n" +
+	"\x04runs\x18\x02 \x03(\x04R\x04runs\x12\x18\n" +
+	"\adigests\x18\x03 \x03(\x06R\adigests\x12\x18\n" +
+	"\aentries\x18\x04 \x03(\x04R\aentries\x12\x16\n" +
+	"\x06checks\x18\x05 \x03(\x06R\x06checks\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\x12\x16\n" +
+	"\x06vector\x18\a \x01(\fR\x06vector\"^\n" +
 	"\x0eRecordsRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12 \n" +
 	"\voriginators\x18\x02 \x01(\fR\voriginators\x12\x12\n" +
@@ -2437,7 +2683,7 @@ func file_wire_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wirepb_wire_proto_rawDescData
 }
 
-var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*Hello)(nil),          // 0: dfs.wire.v1.Hello
 	(*Error)(nil),          // 1: dfs.wire.v1.Error
@@ -2451,29 +2697,31 @@ var file_wire_wirepb_wire_proto_goTypes = []any{
 	(*DiffPage)(nil),       // 9: dfs.wire.v1.DiffPage
 	(*Cover)(nil),          // 10: dfs.wire.v1.Cover
 	(*Statement)(nil),      // 11: dfs.wire.v1.Statement
-	(*RecordsRequest)(nil), // 12: dfs.wire.v1.RecordsRequest
-	(*RecordsReply)(nil),   // 13: dfs.wire.v1.RecordsReply
-	(*Item)(nil),           // 14: dfs.wire.v1.Item
-	(*ContentRequest)(nil), // 15: dfs.wire.v1.ContentRequest
-	(*Part)(nil),           // 16: dfs.wire.v1.Part
-	(*Content)(nil),        // 17: dfs.wire.v1.Content
-	(*RdcRequest)(nil),     // 18: dfs.wire.v1.RdcRequest
-	(*RdcReply)(nil),       // 19: dfs.wire.v1.RdcReply
-	(*FolderRequest)(nil),  // 20: dfs.wire.v1.FolderRequest
-	(*BarrierReply)(nil),   // 21: dfs.wire.v1.BarrierReply
-	(*StatusReply)(nil),    // 22: dfs.wire.v1.StatusReply
-	(*DirectoryGet)(nil),   // 23: dfs.wire.v1.DirectoryGet
-	(*DirectoryCopy)(nil),  // 24: dfs.wire.v1.DirectoryCopy
-	(*RenewRequest)(nil),   // 25: dfs.wire.v1.RenewRequest
-	(*RenewReply)(nil),     // 26: dfs.wire.v1.RenewReply
-	(*JoinRequest)(nil),    // 27: dfs.wire.v1.JoinRequest
-	(*JoinReply)(nil),      // 28: dfs.wire.v1.JoinReply
+	(*CompareRequest)(nil), // 12: dfs.wire.v1.CompareRequest
+	(*CompareReply)(nil),   // 13: dfs.wire.v1.CompareReply
+	(*RecordsRequest)(nil), // 14: dfs.wire.v1.RecordsRequest
+	(*RecordsReply)(nil),   // 15: dfs.wire.v1.RecordsReply
+	(*Item)(nil),           // 16: dfs.wire.v1.Item
+	(*ContentRequest)(nil), // 17: dfs.wire.v1.ContentRequest
+	(*Part)(nil),           // 18: dfs.wire.v1.Part
+	(*Content)(nil),        // 19: dfs.wire.v1.Content
+	(*RdcRequest)(nil),     // 20: dfs.wire.v1.RdcRequest
+	(*RdcReply)(nil),       // 21: dfs.wire.v1.RdcReply
+	(*FolderRequest)(nil),  // 22: dfs.wire.v1.FolderRequest
+	(*BarrierReply)(nil),   // 23: dfs.wire.v1.BarrierReply
+	(*StatusReply)(nil),    // 24: dfs.wire.v1.StatusReply
+	(*DirectoryGet)(nil),   // 25: dfs.wire.v1.DirectoryGet
+	(*DirectoryCopy)(nil),  // 26: dfs.wire.v1.DirectoryCopy
+	(*RenewRequest)(nil),   // 27: dfs.wire.v1.RenewRequest
+	(*RenewReply)(nil),     // 28: dfs.wire.v1.RenewReply
+	(*JoinRequest)(nil),    // 29: dfs.wire.v1.JoinRequest
+	(*JoinReply)(nil),      // 30: dfs.wire.v1.JoinReply
 }
 var file_wire_wirepb_wire_proto_depIdxs = []int32{
 	6,  // 0: dfs.wire.v1.Page.updates:type_name -> dfs.wire.v1.Update
 	11, // 1: dfs.wire.v1.Cover.statements:type_name -> dfs.wire.v1.Statement
-	14, // 2: dfs.wire.v1.ContentRequest.items:type_name -> dfs.wire.v1.Item
-	16, // 3: dfs.wire.v1.Content.parts:type_name -> dfs.wire.v1.Part
+	16, // 2: dfs.wire.v1.ContentRequest.items:type_name -> dfs.wire.v1.Item
+	18, // 3: dfs.wire.v1.Content.parts:type_name -> dfs.wire.v1.Part
 	4,  // [4:4] is the sub-list for method output_type
 	4,  // [4:4] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
@@ -2492,7 +2740,7 @@ func file_wire_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wirepb_wire_proto_rawDesc), len(file_wire_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
