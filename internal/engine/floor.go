@@ -11,13 +11,19 @@ import (
 // aboveFloors reports whether a page may be taken: its partner covers what was
 // collected here, and a member in its initial sync, which is given the floors of
 // those that it compares itself with, has nothing of another one that may have
-// been collected under this floor.
+// been collected under this floor. A partner that does not cover the floor starts
+// anew, when it asks this member. One in its initial sync serves nobody, so that it
+// is itself the one to start anew: whoever gave it the floor may have been put out.
 func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 	floor, object := f.st.Floor(), f.cfg.Name+" from "+l.member.String()
 	if !page.Vector.Covers(floor) {
 		l.known = nil // what it knows is not asked for
 		f.find.Raise(finding.PartnerStale, object, "")
 		f.endDiff(l, false)
+		if f.phase == store.PhaseInitialSync {
+			f.stale(l, "does not know what this member's first sync began with")
+			return false
+		}
 		f.delay(l)
 		return false
 	}
@@ -26,7 +32,7 @@ func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 	case floor.Covers(page.Floor):
 	case len(floor) > 0 || f.phase != store.PhaseInitialSync:
 		f.endDiff(l, false)
-		f.stale(l)
+		f.stale(l, forgotten)
 		return false
 	case f.storeFailed(f.st.Put(&store.Batch{Floor: page.Floor, NoSync: true})):
 		return false
@@ -35,10 +41,13 @@ func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 	return true
 }
 
+// forgotten is why records are too old for a diff with a partner.
+const forgotten = "has forgotten deletions that were never heard of here"
+
 // stale handles a partner that has collected what this member does not cover: its
 // records are too old for a diff. It starts anew, not authoritatively (rule 25).
 // In its initial sync it goes on with another partner, if one is ready.
-func (f *Folder) stale(l *link) {
+func (f *Folder) stale(l *link, why string) {
 	l.stale = true
 	f.delay(l)
 	if f.phase != store.PhaseNormal {
@@ -48,6 +57,6 @@ func (f *Folder) stale(l *link) {
 			}
 		}
 	}
-	f.fail(finding.MemberStale, fmt.Sprintf("partner %v has forgotten deletions that were never heard of here", l.member))
+	f.fail(finding.MemberStale, fmt.Sprintf("partner %v %s", l.member, why))
 	f.rebuild = true
 }

@@ -217,7 +217,7 @@ func (e asked) apply(f *Folder) {
 	if e.err != nil {
 		f.endDiff(l, false)
 		if errors.Is(e.err, &wire.Error{Code: wire.CodeStale}) {
-			f.stale(l)
+			f.stale(l, forgotten)
 			return
 		}
 		if l.retired != 0 && errors.Is(e.err, &wire.Error{Code: wire.CodeRetired}) {

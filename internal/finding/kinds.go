@@ -375,7 +375,7 @@ var kinds = []Kind{
 		MemberStale, Warning,
 		"this member's records are older than deletions are remembered",
 		"Nothing: the folder is compared with the partners anew. Look for what users changed here meanwhile with `dfs preserved list`.",
-		"It was away for longer than tombstone-lifetime, or its database is of a backup that is so old. Partners have forgotten deletions that it never heard of, so a diff would bring deleted files back. It starts anew with a new database, not authoritatively: files that differ or that only it has are kept in its conflict store and in .dfsr/preexisting.",
+		"It was away for longer than tombstone-lifetime, or its database is of a backup that is so old. Partners have forgotten deletions that it never heard of, so a diff would bring deleted files back; or the partner that its first sync began with is put out, and no other one knows what that had forgotten. It starts anew with a new database, not authoritatively: files that differ or that only it has are kept in its conflict store and in .dfsr/preexisting.",
 	},
 	{
 		PartnerStale, Warning,
