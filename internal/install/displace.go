@@ -154,6 +154,9 @@ func (b *Batch) putBack(i int, to volume.Dir) error {
 func (b *Batch) remove(i int) error {
 	c := b.Items[i].Change
 	if b.parked[i] {
+		if err := b.left(i); err != nil {
+			return err
+		}
 		b.parked[i] = false
 		name := TempName(&c.Update) + ParkedSuffix
 		if err := b.judge(name, &c.Object); err != nil {
@@ -198,10 +201,8 @@ func (b *Batch) remove(i int) error {
 // the conflict store (rule 21).
 func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 	c := b.Items[i].Change
-	for k := range i {
-		if b.Outcomes[k].Err != nil && b.Items[k].Change.From.Dir == c.Object.UID {
-			return fmt.Errorf("%w: %q did not leave the directory", ErrMoved, b.Items[k].Change.From.Name)
-		}
+	if err := b.left(i); err != nil {
+		return err
 	}
 	err := from.Rmdir(c.From.Name)
 	if err == nil {
@@ -241,6 +242,17 @@ func (b *Batch) removeDirectory(i int, from volume.Dir) error {
 		return fmt.Errorf("%w: %d entries are left in the directory", ErrMoved, replicable)
 	}
 	return b.keepDirectory(i, from)
+}
+
+// left reports as an error what has not left the item's directory though it was to:
+// its record still lies in it, wherever a user has put the object meanwhile.
+func (b *Batch) left(i int) error {
+	for k := range i {
+		if from := b.Items[k].Change.From; b.Outcomes[k].Err != nil && from.Dir == b.Items[i].Change.Object.UID {
+			return fmt.Errorf("%w: %q did not leave the directory", ErrMoved, from.Name)
+		}
+	}
+	return nil
 }
 
 // keepDirectory moves a directory with all that is in it to the conflict store.
