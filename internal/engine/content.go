@@ -9,6 +9,8 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
+
+	"github.com/zeebo/blake3"
 )
 
 // Content opens what one item names. With another status than ok there is none.
@@ -32,6 +34,7 @@ func (s *Served) Content(ctx context.Context, item *wire.ContentItem) (*Content,
 	}
 	if c.head.Form == wire.FormWhole && len(c.lead) == 0 && item.Offset == 0 && len(item.Ranges) == 0 {
 		s.signSent(c)
+		s.prove(c)
 	}
 	return c, wire.StatusOK
 }
@@ -59,6 +62,9 @@ type Content struct {
 
 	signed  io.Writer // takes what is sent; nil: nobody wants it
 	signEnd func(content repl.Hash, ok bool)
+
+	proof  *blake3.Hasher // of what is sent; nil: nobody doubts it
+	served *Served        // is told of the proof
 }
 
 // Head is what is said of the content before its bytes.
@@ -79,6 +85,9 @@ func (c *Content) Read(p []byte) (int, error) {
 		r.Len -= int64(n)
 		switch {
 		case n > 0:
+			if c.proof != nil {
+				_, _ = c.proof.Write(p[:n]) // a hasher takes everything
+			}
 			if c.signed != nil {
 				_, _ = c.signed.Write(p[:n]) // a signer takes everything
 			}
@@ -111,6 +120,9 @@ func (c *Content) Close() error {
 	if c.signed != nil {
 		c.signEnd(c.rec.Content, ok)
 		c.signed = nil
+	}
+	if c.proof != nil && ok {
+		c.proven()
 	}
 	if err := c.File.Close(); err != nil {
 		return err

@@ -137,12 +137,16 @@ func (f *Folder) markHandle(handle string, wrote bool) {
 // asked for it.
 type Doubted struct {
 	UID repl.UID
-	Why error // it cannot be read; nil: it is another
+	Why error // it cannot be read, or ErrRotten; nil: it is another
 }
 
 func (e Doubted) apply(f *Folder) {
 	rec, ok, err := f.st.Get(e.UID)
 	if f.storeFailed(err) || !ok {
+		return
+	}
+	if errors.Is(e.Why, ErrRotten) {
+		f.rotten(&rec)
 		return
 	}
 	dir, err := f.st.Canonical(rec.Parent)

@@ -25,8 +25,8 @@ const (
 // only reads, and is used from many goroutines beside the folder's own.
 type Served struct {
 	// Doubt is told of an object that is not what its record says, so that it is
-	// looked at, and why it cannot be read, if so. It must not block; nil: nobody
-	// asks.
+	// looked at, and why it cannot be read, if so, or ErrRotten. It must not block;
+	// nil: nobody asks.
 	Doubt func(uid repl.UID, why error)
 
 	env  *Env
@@ -42,6 +42,9 @@ type Served struct {
 	// recent are signatures that partners ask about, the last one first. Guarded
 	// by mu.
 	recent []signed
+	// whole are versions that were sent whole, and whether they were proven since.
+	// Guarded by mu.
+	whole map[version.GVSN]bool
 	// signing holds a token for each content that is being signed or matched.
 	signing chan struct{}
 }

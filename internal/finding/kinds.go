@@ -131,7 +131,7 @@ var kinds = []Kind{
 		HashMismatch, Warning,
 		"content does not match its hash",
 		"Nothing if it is once; if it is often, test the memory and the disks of both servers.",
-		"The assembled file was not installed and is fetched again, whole.",
+		"The assembled file was not installed and is fetched again, whole. Should that not match either, the sender reads its file, and makes a version of what is there if its record is wrong.",
 	},
 	{
 		UnreplicatedEntries, Info,

@@ -68,7 +68,7 @@ func (c *Cluster) rot(m *Member) error {
 			if u.Type != repl.File || !u.Present {
 				continue
 			}
-			rec.Content[0]++
+			rec.Content[m.index]++ // no two members the same way: that nobody could tell
 			c.rotUnread = true
 		case rotClock:
 			rec.Clock += repl.Time(c.rnd.IntN(2_000_000) - 1_000_000)
