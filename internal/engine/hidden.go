@@ -45,6 +45,9 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 		return nil
 	}
 	if !state.Filter.IsZero() {
+		if err := st.Put(&store.Batch{State: unfiltered(st)}); err != nil { // a crash leaves records by either filter
+			return err
+		}
 		shown, err := rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false})
 		if err != nil {
 			return fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
@@ -186,7 +189,7 @@ func (f *Folder) rehideBelow() {
 		return
 	}
 	for _, at := range f.rehides {
-		shown, err := rehide(&f.cfg, f.st, at)
+		shown, err := rehide(f.cfg, f.st, at)
 		if f.storeFailed(err) {
 			return
 		}
@@ -224,7 +227,7 @@ func (f *Folder) startShowing() {
 	}
 	f.showWait = min(max(2*f.showWait, showFirst), showLast)
 	f.showing, f.showAt = true, f.now()+repl.Time(f.showWait)
-	f.do(&Show{cfg: &f.cfg})
+	f.do(&Show{cfg: f.cfg})
 }
 
 // Show finds the records that are to be on this disk and are not.
@@ -238,7 +241,7 @@ const showMost = 4096
 
 // Run posts them, directories before what lies in them.
 func (a *Show) Run(ctx Context, post func(Event)) {
-	var ev showed
+	ev := showed{cfg: a.cfg}
 	todo := []repl.UID{repl.RootUID(a.cfg.Folder)}
 	for len(todo) > 0 && len(ev.missing) < showMost && ev.err == nil && ctx.Err() == nil {
 		dir := todo[0]
@@ -278,6 +281,7 @@ func (e *Env) liesThere(rec *repl.Record) bool {
 
 // showed tells what was looked for.
 type showed struct {
+	cfg     *Config
 	missing []repl.Record
 	unsure  int // all of those whose state on this disk is not known
 	err     error
@@ -285,7 +289,7 @@ type showed struct {
 
 func (e showed) apply(f *Folder) {
 	f.showing = false
-	if e.err != nil {
+	if e.err != nil || e.cfg.Filter != f.cfg.Filter {
 		return // tried again
 	}
 	if e.unsure == 0 {
