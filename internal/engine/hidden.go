@@ -48,7 +48,7 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 		if err := st.Put(&store.Batch{State: unfiltered(st)}); err != nil { // a crash leaves records by either filter
 			return err
 		}
-		shown, err := rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false})
+		shown, err := rehide(cfg, st, hiding{dir: repl.RootUID(cfg.Folder)})
 		if err != nil {
 			return fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
 		}
@@ -69,10 +69,11 @@ func unfiltered(st *store.Folder) *store.State {
 // hideChunk is how many records are written at once.
 const hideChunk = 4096
 
-// hiding is a directory, and whether a filter hides it.
+// hiding is a directory, whether a filter hides it, and whether it is known not to be
+// here.
 type hiding struct {
-	dir    repl.UID
-	hidden bool
+	dir            repl.UID
+	hidden, absent bool
 }
 
 // rehide compares every live record below a directory with the filter, and
@@ -85,20 +86,20 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 		todo = todo[:len(todo)-1]
 		err := st.Children(at.dir, "", func(rec *repl.Record) bool {
 			hide := at.hidden || cfg.Filter.Match(rec.Name, rec.Type == repl.Directory)
-			if rec.Type == repl.Directory {
-				todo = append(todo, hiding{rec.UID, hide})
-			}
 			now := *rec
 			switch {
 			case hide && rec.Presence != repl.Hidden && rec.Presence != repl.Carried:
 				now.Presence = repl.Hidden
 			case !hide && rec.Presence == repl.Hidden:
-				now.Presence, shown = repl.Obscured, true
+				if now.Presence, shown = repl.Obscured, true; at.absent {
+					now.Presence = repl.Absent // or nothing could be made under the name of what it was in
+				}
 				now.Identity, now.Print = repl.Identity{}, repl.Print{} // its object may be another record's by now
-			default:
-				return true
 			}
-			return put.add(now)
+			if rec.Type == repl.Directory {
+				todo = append(todo, hiding{rec.UID, hide, now.Presence == repl.Absent})
+			}
+			return now.Presence == rec.Presence || put.add(now)
 		})
 		if err != nil {
 			return shown, err
@@ -143,7 +144,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		if f.storeFailed(err) {
 			return
 		}
-		f.rehides = append(f.rehides, hiding{heir, f.keptOut(heir)})
+		f.rehides = append(f.rehides, hiding{dir: heir, hidden: f.keptOut(heir)})
 		return
 	}
 	if rec.Parent.IsZero() || !rec.Present {
@@ -158,7 +159,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		rec.Presence = repl.Hidden
 	}
 	if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was == repl.Hidden) {
-		f.rehides = append(f.rehides, hiding{rec.UID, rec.Presence == repl.Hidden})
+		f.rehides = append(f.rehides, hiding{dir: rec.UID, hidden: rec.Presence == repl.Hidden})
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 
 // The bounds on capture's work at once.
 const (
-	maxLooks   = 6    // directories looked at; most wait for a flush that they share
+	maxLooks   = 6    // directories looked at, one after the other
+	manyLooks  = 24   // side by side; most wait for a flush that they share
 	draftChunk = 512  // drafts committed in one batch
 	goneChunk  = 4096 // deletions looked into by one action
 	maxRaised  = 4096 // findings of names remembered, of one code, to be cleared
@@ -204,7 +205,11 @@ func (f *Folder) startLooks() {
 	if f.phase == store.PhaseRecovery && f.stopped != "" || f.awaiting() {
 		return
 	}
-	for len(f.looking) < maxLooks {
+	most := maxLooks
+	if f.phase == store.PhaseNormal && !f.walking { // of a walk most directories have nothing to flush
+		most = f.looks
+	}
+	for len(f.looking) < most {
 		dir, e, ok := f.dirty.take(f.busyDirectory)
 		if !ok {
 			return
@@ -238,11 +243,6 @@ type drafted struct {
 	lazy   bool
 }
 
-func (e drafted) apply(f *Folder) {
-	if e.cfg.Filter == f.cfg.Filter { // else all of the look is made again
-		f.commitDrafts(e.drafts, e.lazy)
-	}
-}
 
 // overtakenDrafts are of objects that left their places while they were synced.
 type overtakenDrafts []capture.Draft
@@ -447,10 +447,7 @@ type goneLooked struct {
 
 func (e goneLooked) apply(f *Folder) {
 	f.goneRun = false
-	if e.of.cfg.Filter != f.cfg.Filter {
-		for _, uid := range e.of.UIDs {
-			f.gone = append(f.gone, goneMark{uid: uid, seq: f.dirty.seq})
-		}
+	if f.goneByOther(e.of) {
 		return
 	}
 	f.commitDrafts(e.drafts, false)

@@ -157,6 +157,24 @@ func (f *Folder) calm() {
 	}
 }
 
+func (e drafted) apply(f *Folder) {
+	if e.cfg.Filter == f.cfg.Filter { // else all of the look is made again
+		f.commitDrafts(e.drafts, e.lazy)
+	}
+}
+
+// goneByOther looks again into names that were looked into by another filter than the
+// folder's, and reports whether they were.
+func (f *Folder) goneByOther(a *LookGone) bool {
+	if a.cfg.Filter == f.cfg.Filter {
+		return false
+	}
+	for _, uid := range a.UIDs {
+		f.gone = append(f.gone, goneMark{uid: uid, seq: f.dirty.seq})
+	}
+	return true
+}
+
 // SetSettings tells which settings and filter the directory has. It reports whether the
 // folder has taken them; if not, it is to be started anew. A filter waits until what
 // was decided by the one before is carried out, for calmWait at most.
