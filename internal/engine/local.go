@@ -243,7 +243,6 @@ type drafted struct {
 	lazy   bool
 }
 
-
 // overtakenDrafts are of objects that left their places while they were synced.
 type overtakenDrafts []capture.Draft
 
