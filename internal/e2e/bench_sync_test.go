@@ -24,7 +24,10 @@ func TestBenchFirstSync(t *testing.T) {
 	files := countFiles(t, tree)
 	var theirs, build, sync, wire []float64
 	for run := range benchRuns {
-		t.Run(fmt.Sprintf("rsync %d", run), func(t *testing.T) { theirs = append(theirs, rsyncFirstSync(t, tree)) })
+		t.Run(fmt.Sprintf("rsync %d", run), func(t *testing.T) {
+			theirs = append(theirs, rsyncFirstSync(t, tree))
+			t.Logf("%.2f s", theirs[run])
+		})
 		t.Run(fmt.Sprintf("dfs %d", run), func(t *testing.T) {
 			b, s, w := firstSync(t, tree)
 			build, sync, wire = append(build, b), append(sync, s), append(wire, w)

@@ -133,7 +133,7 @@ func (w *workshop) open() error {
 }
 
 func (w *workshop) git(args ...string) error {
-	all := append([]string{"-C", filepath.Join(w.dir, "repo"), "-c", "user.name=somebody", "-c", "user.email=somebody@example.com", "-c", "gc.auto=20"}, args...)
+	all := append([]string{"-C", filepath.Join(w.dir, "repo"), "-c", "user.name=somebody", "-c", "user.email=somebody@example.com", "-c", "gc.auto=20", "-c", "gc.autoDetach=false"}, args...)
 	_, err := try("git", all...)
 	return err
 }

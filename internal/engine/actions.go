@@ -128,10 +128,11 @@ type Ask struct {
 	Request wire.DiffRequest
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
-	link  *link
-	own   version.Originator // under which this member was when it was asked
-	life  context.Context    // ends when it is to wait no longer
-	again context.CancelFunc
+	link    *link
+	retired *Retired           // what the vector may leave out; nil: nothing
+	own     version.Originator // under which this member was when it was asked
+	life    context.Context    // ends when it is to wait no longer
+	again   context.CancelFunc
 }
 
 // Over reports whether it is to wait for news no longer.
@@ -159,7 +160,8 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	}
 	defer cancel()
 	defer context.AfterFunc(a.life, cancel)()
-	page, err := up.Diff(limited, a.Request)
+	page, err := up.Diff(limited, a.short())
+	err = errors.Join(err, a.whole(&page))
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited
 	}
@@ -285,6 +287,9 @@ type Install struct {
 	cfg   *Config
 }
 
+// setters is how many goroutines set metadata: more wait for one journal.
+const setters = 2
+
 // Class says that it changes the tree.
 func (*Install) Class() Class { return ClassInstall }
 
@@ -292,7 +297,7 @@ func (*Install) Class() Class { return ClassInstall }
 // the moves durable and posts the outcomes (rule 14).
 func (a *Install) Run(ctx Context, post func(Event)) {
 	b := &install.Batch{
-		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(),
+		Volume: ctx.Volume, Directories: ctx.directory, Items: a.batch.items(), Workers: min(ctx.Workers, setters),
 		Keep: func(from volume.Dir, name string, c *repl.Change) (string, error) {
 			return ctx.keep(a.cfg, from, name, c)
 		},

@@ -37,6 +37,7 @@ type batch struct {
 	after   uint64 // big batches: the last ordered batch that must be done first
 	bulk    bool
 	meta    int // changes that set metadata alone
+	fresh   int // changes that bring new objects
 	// failures is what the folder had counted when the verdict was made.
 	failures uint64
 }
@@ -161,8 +162,11 @@ func (f *Folder) newBatch(l *link, d *diff) *batch {
 }
 
 func (b *batch) add(c *repl.Change, settles []version.GVSN) {
-	if metaAlone(c) {
+	switch {
+	case metaAlone(c):
 		b.meta++
+	case fresh(c):
+		b.fresh++
 	}
 	b.changes = append(b.changes, *c)
 	b.settles = append(b.settles, settles)
@@ -236,7 +240,7 @@ func (f *Folder) startInstall() {
 	if len(f.fifo) > 0 && f.fifo[0].state == batchStaged {
 		next = f.fifo[0]
 		f.fifo = f.fifo[1:]
-		f.gatherMeta(next)
+		f.gather(next)
 	} else {
 		for i, b := range f.big {
 			if b.state == batchStaged && (len(f.fifo) == 0 || f.fifo[0].seq > b.after) {
@@ -254,13 +258,15 @@ func (f *Folder) startInstall() {
 	}
 }
 
-// gatherMeta joins to a batch those that follow it and can be made durable with
-// it: all set metadata alone, each object by itself.
-func (f *Folder) gatherMeta(b *batch) {
+// gather joins to a batch those that follow it, are staged by now and can be made
+// durable with it: all set metadata alone, each object by itself, or all bring new
+// objects. Each install waits for the disk two times, whatever it holds; while it does,
+// the next ones gather.
+func (f *Folder) gather(b *batch) {
 	n, total := 0, len(b.changes)
-	for n < len(f.fifo) && b.metaAlone() {
+	for n < len(f.fifo) {
 		next := f.fifo[n]
-		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > maxOutstanding || !next.metaAlone() {
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > b.most() || !next.goesWith(b) {
 			break
 		}
 		total += len(next.changes)
@@ -273,7 +279,27 @@ func (f *Folder) gatherMeta(b *batch) {
 	f.fifo = f.fifo[n:]
 }
 
+// most is how many changes are gathered: of new objects half of what may be on its way,
+// so that the other half is brought meanwhile.
+func (b *batch) most() int {
+	if b.metaAlone() {
+		return maxOutstanding
+	}
+	return maxOutstanding / 2
+}
+
+// goesWith reports whether a batch may be installed with one that was decided before.
+func (b *batch) goesWith(first *batch) bool {
+	return first.metaAlone() && b.metaAlone() || first.fresh == len(first.changes) && b.fresh == len(b.changes)
+}
+
 func (b *batch) metaAlone() bool { return b.meta == len(b.changes) }
+
+// fresh reports whether a change brings an object to a place where nothing is that has
+// to do with another change.
+func fresh(c *repl.Change) bool {
+	return c.From.IsZero() && !c.To.IsZero() && c.Group == 0 && !c.Drop && !c.ViaPrivate && c.Update.Present && c.Update.Heir.IsZero() && c.Was.GVSN.IsZero()
+}
 
 // metaAlone reports whether a change sets metadata and nothing else, of an
 // object that no other change has to do with.
@@ -282,10 +308,17 @@ func metaAlone(c *repl.Change) bool {
 }
 
 func (b *batch) join(next *batch) {
+	for i, lacks := range next.lacks {
+		if b.lacks == nil {
+			b.lacks = make(map[int]bool)
+		}
+		b.lacks[len(b.changes)+i] = lacks
+	}
 	b.changes = append(b.changes, next.changes...)
 	b.settles = append(b.settles, next.settles...)
 	b.staged = append(b.staged, next.staged...)
 	b.meta += next.meta
+	b.fresh += next.fresh
 	b.failures = min(b.failures, next.failures)
 }
 

@@ -191,16 +191,16 @@ func (g *gathered) add(writes []store.Write) {
 // prepare makes the writes of one group of drafts, which join what is gathered.
 func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, readiness) {
 	f.reanimate(group, g)
-	freed, parents := make(map[repl.UID]bool), make(map[repl.UID]repl.UID)
+	var freed map[repl.UID]bool // most drafts leave everything at its place
+	var parents map[repl.UID]repl.UID
 	for i := range group {
 		d := &group[i]
 		p := d.Prior
-		if p == nil || d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name) {
-			continue
-		}
-		freed[p.UID] = true // dead, or gone from where it was
-		if d.Update.Present {
-			parents[p.UID] = d.Update.Parent
+		if p != nil && !(d.Update.Present && p.Parent == d.Update.Parent && f.flight.fold(p.Name) == f.flight.fold(d.Update.Name)) {
+			freed = with(freed, p.UID, true) // dead, or gone from where it was
+			if d.Update.Present {
+				parents = with(parents, p.UID, d.Update.Parent)
+			}
 		}
 	}
 	writes, common, ok := f.share(group, g, parents)
@@ -214,7 +214,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 			if !ok {
 				return nil, overtaken
 			}
-			writes, freed[d.Rival.UID] = append(writes, gone...), true
+			writes, freed = append(writes, gone...), with(freed, d.Rival.UID, true)
 		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken

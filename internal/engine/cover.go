@@ -66,6 +66,7 @@ func (e Stated) apply(f *Folder) {
 	if len(news) > 0 {
 		f.storeFailed(f.st.SetCovers(news))
 	}
+	f.retire()
 }
 
 // learn judges a statement: it must be of a member of the folder and later than
@@ -85,6 +86,7 @@ func (f *Folder) learn(s *repl.Statement) (store.Cover, bool) {
 // loadCovers reads what was heard before this start. A member of which nothing
 // was ever heard is waited for from now on.
 func (f *Folder) loadCovers() error {
+	defer f.retire()
 	list, err := f.st.Covers()
 	if err != nil {
 		return err

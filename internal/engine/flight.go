@@ -17,8 +17,8 @@ import (
 // other partners until its plan is done.
 type flight struct {
 	st      *store.Folder
-	fold    func(name string) string // the form by which names are compared
-	records map[repl.UID]repl.Record // as they will be
+	fold    func(name string) string  // the form by which names are compared
+	records map[repl.UID]*repl.Record // as they will be
 	dropped map[repl.UID]bool
 	changes map[repl.UID]int          // how many changes of the object are under way
 	places  map[repl.Place]repl.UID   // live records of the flight by their place, the name folded
@@ -30,7 +30,7 @@ type flight struct {
 
 func (v *flight) init(st *store.Folder) {
 	v.st, v.fold = st, filter.Folder(st.State().Folds)
-	v.records = make(map[repl.UID]repl.Record)
+	v.records = make(map[repl.UID]*repl.Record)
 	v.dropped = make(map[repl.UID]bool)
 	v.changes = make(map[repl.UID]int)
 	v.places = make(map[repl.Place]repl.UID)
@@ -64,25 +64,34 @@ func (v *flight) add(c *repl.Change) {
 	if c.Drop {
 		v.dropped[uid] = true
 	} else {
-		rec := repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
+		rec := &repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
 		if c.To.IsZero() && !rec.Parent.IsZero() {
 			rec.Presence = away(&c.Update)
 		}
 		v.records[uid] = rec
 		if rec.Present && !rec.Parent.IsZero() {
-			v.places[v.key(&rec)] = uid
+			p := v.key(rec)
+			v.places[p] = uid
 			if c.To.IsZero() {
-				v.locked[v.key(&rec)]++
-				v.unseen[uid] = append(v.unseen[uid], v.key(&rec))
+				v.locked[p]++
+				v.unseen[uid] = append(v.unseen[uid], p)
 			}
 		}
 	}
-	for _, p := range []repl.Place{c.From, c.To} {
+	for _, p := range ends(c) {
 		if !p.IsZero() {
 			v.locked[v.folded(p)]++
 			v.touched[p.Dir]++
 		}
 	}
+}
+
+// ends are the places of a change, each once.
+func ends(c *repl.Change) []repl.Place {
+	if c.From == c.To {
+		return []repl.Place{c.To}
+	}
+	return []repl.Place{c.From, c.To}
 }
 
 // remove takes a change out again, its record stored or its plan given up.
@@ -97,7 +106,7 @@ func (v *flight) remove(c *repl.Change) {
 		}
 		delete(v.unseen, uid)
 	}
-	for _, p := range []repl.Place{c.From, c.To} {
+	for _, p := range ends(c) {
 		if p.IsZero() {
 			continue
 		}
@@ -128,7 +137,7 @@ func (v *flight) forget(uid repl.UID) {
 	if v.merging {
 		return
 	}
-	if p := v.key(&rec); v.places[p] == uid {
+	if p := v.key(rec); v.places[p] == uid {
 		delete(v.places, p)
 	} else if rec.Present {
 		v.merging = true
@@ -144,7 +153,7 @@ func (v *flight) settle() {
 	clear(v.places)
 	for _, uid := range slices.SortedFunc(maps.Keys(v.records), repl.UID.Compare) {
 		if rec := v.records[uid]; rec.Present && !rec.Parent.IsZero() {
-			v.places[v.key(&rec)] = uid
+			v.places[v.key(rec)] = uid
 		}
 	}
 }
@@ -161,7 +170,7 @@ func (v *flight) key(rec *repl.Record) repl.Place {
 // Get returns the record as it will be.
 func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
 	if rec, ok := v.records[uid]; ok {
-		return rec, true, nil
+		return *rec, true, nil
 	}
 	if v.dropped[uid] {
 		return repl.Record{}, false, nil
@@ -173,7 +182,7 @@ func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
 func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	v.settle()
 	if uid, ok := v.places[v.folded(repl.Place{Dir: dir, Name: name})]; ok {
-		return v.records[uid], true, nil
+		return *v.records[uid], true, nil
 	}
 	rec, ok, err := v.st.At(dir, name)
 	if err != nil || !ok {
@@ -200,7 +209,7 @@ func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool
 		return err
 	}
 	for _, uid := range v.under(dir, after) {
-		if rec := v.records[uid]; !fn(&rec) {
+		if rec := *v.records[uid]; !fn(&rec) {
 			return nil
 		}
 	}

@@ -37,13 +37,13 @@ func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 
 // stale handles a partner that has collected what this member does not cover: its
 // records are too old for a diff. It starts anew, not authoritatively (rule 25).
-// In its initial sync it goes on with another partner, if it can.
+// In its initial sync it goes on with another partner, if one is ready.
 func (f *Folder) stale(l *link) {
 	l.stale = true
 	f.delay(l)
 	if f.phase != store.PhaseNormal {
 		for _, other := range f.links {
-			if other.up && !other.stale {
+			if other.up && !other.stale && !other.unready { // two that wait for each other would for ever
 				return
 			}
 		}

@@ -147,6 +147,7 @@ type Folder struct {
 
 	dirty   dirty
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
+	looks   int                 // how many there may be
 	gone    []goneMark
 	raised  map[spot]capture.Raised                 // by names that were looked at
 	long    map[repl.UID]string                     // findings of names that this disk cannot hold
@@ -209,6 +210,7 @@ type Folder struct {
 	collectAt  repl.Time // when the next one begins
 	awayAt     repl.Time // when members are looked for that are away
 	compare    *comparing
+	retired    *Retired
 	unsure     map[repl.UID]bool // whose records a partner has otherwise, until they are looked at
 	watched    repl.Time         // for how long this member has run without a break
 	watchedTo  repl.Time
@@ -222,9 +224,9 @@ type Folder struct {
 func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
 	f := &Folder{
 		cfg: cfg, st: st, now: now, mint: now, find: find,
-		looking: make(map[repl.UID]uint64),
-		later:   make(map[spot]laterName),
-		raised:  make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
+		looking: make(map[repl.UID]uint64), looks: maxLooks,
+		later:  make(map[spot]laterName),
+		raised: make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),

@@ -48,12 +48,14 @@ type link struct {
 	retryAt   repl.Time
 	retryWait time.Duration
 	stale     bool      // it has refused a diff: this member does not cover its floor
+	unready   bool      // it was not Normal itself when it was asked last
 	stating   bool      // a State is on its way
 	stateAt   repl.Time // when it is told next what members cover
 	saved     uint64    // bytes of content that did not have to come
 	similar   uint64    // of them, those that other files held
 	// originator is the partner's own, zero as long as it has not said.
 	originator version.Originator
+	retired    uint64    // the digest of what it has retired; 0: nothing, or it has not said
 	slowSync   repl.Time // when the last slow sync with it ended
 	compareAt  repl.Time // when the next one begins; 0: see Folder.compareAt
 	behindAt   repl.Time // when it may ask for one again
@@ -91,7 +93,7 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
-		l.stateAt, l.stale = 0, false
+		l.stateAt, l.stale, l.unready, l.retired = 0, false, false, 0
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
 	}
@@ -138,6 +140,9 @@ func (f *Folder) startAsking() {
 			ask.Request.Except = f.notOurs(ask)
 		}
 		ask.own = f.st.State().Originator
+		if r := f.retired; r != nil && r.Digest != 0 && r.Digest == l.retired && ask.Request.Vector.Covers(r.Vector) {
+			ask.retired = r
+		}
 		ask.life, ask.again = context.WithCancel(context.Background())
 		l.asking, l.ask = true, ask
 		f.do(ask)
@@ -215,6 +220,10 @@ func (e asked) apply(f *Folder) {
 			f.stale(l)
 			return
 		}
+		if l.retired != 0 && errors.Is(e.err, &wire.Error{Code: wire.CodeRetired}) {
+			l.retired = 0 // it is asked again, whole
+			return
+		}
 		f.delay(l)
 		return
 	}
@@ -233,7 +242,7 @@ func (e asked) apply(f *Folder) {
 
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
-	if page.Phase != wire.PhaseNormal {
+	if l.unready = page.Phase != wire.PhaseNormal; l.unready {
 		l.known = nil // it was another database's, or of the past
 		if f.phase == store.PhaseInitialSync {
 			f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))
@@ -252,7 +261,7 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 		l.diff = &diff{token: page.Snapshot, vector: page.Vector, asked: asked, failed: l.held.Clone(), leftOut: l.held, heldOut: l.heldOut.Clone(), records: make(map[repl.UID]bool), onHold: make(version.Vector), barred: make(map[repl.UID]bool)}
 		l.backoff, l.notBefore = 0, 0
 	}
-	l.known, l.originator = page.Vector, page.Originator
+	l.known, l.originator, l.retired = page.Vector, page.Originator, page.Retired
 	f.heard(l.member, page.Vector)
 	return true
 }
@@ -268,14 +277,14 @@ func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
 		}
 		free = append(free, updates[i])
 	}
-	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
-		return
-	}
 	uids := make([]repl.UID, len(free))
 	for i := range free {
 		uids[i] = free[i].UID
 	}
 	if f.storeFailed(f.st.Recall(uids)) {
+		return
+	}
+	if free = f.admit(l, d, free); len(free) == 0 || f.stopped != "" {
 		return
 	}
 	plan, err := merge.Decide(&f.flight, free, d.vector, merge.Options{

@@ -3,12 +3,15 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 
+	"opendfs/internal/filter"
 	"opendfs/internal/finding"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
+	"opendfs/internal/volume"
 	"opendfs/internal/wire"
 )
 
@@ -122,6 +125,11 @@ func (a *Evacuate) directory(ctx Context, dir repl.UID, ev *evacuated) error {
 		}
 		ev.moved++
 	}
+	if len(extra) > 0 && ctx.Store.State().Folds {
+		if err := a.spellings(ctx, dir, extra, ev); err != nil {
+			return fmt.Errorf("move other spellings to pre-existing: %w", err)
+		}
+	}
 	for i := range below {
 		if err := a.directory(ctx, below[i].UID, ev); err != nil {
 			return err
@@ -144,6 +152,43 @@ func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) error {
 		_, err = ctx.Keep.Keep(d, rec.Name, preserve.Entry{Why: preserve.PreExisting, At: ctx.Now(), Path: path, Record: rec.Update})
 	}
 	if err == nil { // what the member itself does to a directory is no change
+		err = d.SetMtime(before.Print.Mtime)
+	}
+	return errors.Join(err, d.Sync(), d.Close())
+}
+
+// spellings moves out what was left alone beside what went because its name folded
+// to the same: it would be found as new now.
+func (a *Evacuate) spellings(ctx Context, dir repl.UID, extra []repl.Record, ev *evacuated) error {
+	went := make(map[string]string, len(extra))
+	for i := range extra {
+		went[filter.Fold(extra[i].Name)] = extra[i].Name
+	}
+	d, err := openPlace(ctx.Env, repl.Place{Dir: dir})
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	before, err := d.Stat()
+	var names []string
+	if err == nil {
+		err = d.List(func(e volume.Entry) error {
+			name, is := went[filter.Fold(e.Name)]
+			if is && name != e.Name && !a.cfg.Filter.Match(e.Name, e.Type == repl.Directory) && e.Type != repl.Other {
+				names = append(names, e.Name)
+			}
+			return nil
+		})
+	}
+	slices.Sort(names)
+	in, perr := ctx.Store.Path(dir)
+	for _, name := range names {
+		if err = errors.Join(err, perr); err != nil {
+			break
+		}
+		ev.moved++
+		_, err = ctx.Keep.Keep(d, name, preserve.Entry{Why: preserve.PreExisting, At: ctx.Now(), Path: path.Join(in, name)})
+	}
+	if err == nil && len(names) > 0 {
 		err = d.SetMtime(before.Print.Mtime)
 	}
 	return errors.Join(err, d.Sync(), d.Close())

@@ -62,6 +62,7 @@ func (e installed) apply(f *Folder) {
 	if len(f.rehides) > 0 {
 		put.State = unfiltered(f.st)
 	}
+	put.NoSync = f.followed(e)
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
@@ -81,6 +82,14 @@ func (e installed) apply(f *Folder) {
 	}
 }
 
+// followed reports whether the records of a batch need no flush of their own: the
+// intents of the next one, which is begun at once, are flushed after them, and
+// until then those of this one tell what was done. Nothing may rest on them that
+// is not in the database.
+func (f *Folder) followed(e installed) bool {
+	return e.err == nil && e.dispose == nil && e.batch.metaAlone() && len(f.fifo) > 0 && f.fifo[0].state == batchStaged && f.fifo[0].metaAlone()
+}
+
 // settle adds to what is to be stored what became of one change. hidden remembers
 // which directories are.
 func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UID]bool) {
@@ -88,11 +97,12 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 	c := &b.changes[i]
 	err := errors.Join(e.err, e.outcomes[i].Err)
 	f.counted(c, &e.outcomes[i])
-	if intended(c) {
-		put.ClearIntents = append(put.ClearIntents, c.Update.UID)
-	}
+	put.NoIntents = put.NoIntents || intended(c) // no other batch is being installed
 	if err == nil {
 		err = f.stillTaken(b, i, put)
+	}
+	if err == nil && f.failures != b.failures {
+		err = f.stillHolds(c, put)
 	}
 	switch {
 	case err != nil:
@@ -141,6 +151,26 @@ func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) error {
 		return err
 	}
 	return fmt.Errorf("%w: on record its place is still another object's", install.ErrMoved)
+}
+
+// stillHolds is an error if something lives on, on record, in a directory that has
+// died: it was elsewhere on the disk, so that the directory was empty there. What
+// stands in one group with others falls with them.
+func (f *Folder) stillHolds(c *repl.Change, put *store.Batch) error {
+	if c.Group != 0 || c.Drop || c.Update.Present || c.Update.Type != repl.Directory || !c.Update.Heir.IsZero() {
+		return nil
+	}
+	left := ""
+	err := f.st.Children(c.Update.UID, "", func(rec *repl.Record) bool {
+		if !slices.Contains(put.Drop, rec.UID) && !slices.ContainsFunc(put.Writes, func(w store.Write) bool { return w.Record.UID == rec.UID }) {
+			left = rec.Name
+		}
+		return left == ""
+	})
+	if err == nil && left != "" {
+		err = fmt.Errorf("%w: on record %q is still in it", install.ErrMoved, left)
+	}
+	return err
 }
 
 // counted counts what a change has put into the conflict store.

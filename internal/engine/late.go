@@ -61,3 +61,12 @@ func (f *Folder) startEvacuating() {
 	f.evacuateAt = 0
 	f.initialSyncDone()
 }
+
+// with is m, made if there is none, with a value more.
+func with[V any](m map[repl.UID]V, uid repl.UID, v V) map[repl.UID]V {
+	if m == nil {
+		m = make(map[repl.UID]V)
+	}
+	m[uid] = v
+	return m
+}

@@ -16,7 +16,8 @@ import (
 
 // The bounds on capture's work at once.
 const (
-	maxLooks   = 6    // directories looked at; most wait for a flush that they share
+	maxLooks   = 6    // directories looked at, one after the other
+	manyLooks  = 24   // side by side; most wait for a flush that they share
 	draftChunk = 512  // drafts committed in one batch
 	goneChunk  = 4096 // deletions looked into by one action
 	maxRaised  = 4096 // findings of names remembered, of one code, to be cleared
@@ -203,7 +204,11 @@ func (f *Folder) startLooks() {
 	if f.phase == store.PhaseRecovery && f.stopped != "" || f.awaiting() {
 		return
 	}
-	for len(f.looking) < maxLooks {
+	most := maxLooks
+	if f.phase == store.PhaseNormal && !f.walking { // of a walk most directories have nothing to flush
+		most = f.looks
+	}
+	for len(f.looking) < most {
 		dir, e, ok := f.dirty.take(f.busyDirectory)
 		if !ok {
 			return

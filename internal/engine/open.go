@@ -82,10 +82,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 		return nil, err
 	}
 	f := New(cfg, env.Store, env.Now, find)
-	f.touches = &env.touches
-	if env.Clock != nil {
-		f.mint = env.Clock
-	}
+	f.work(env)
 	if err := errors.Join(f.loadCovers(), f.tellAllLong()); err != nil {
 		return nil, err
 	}
@@ -115,6 +112,17 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	}
 	f.walk()
 	return f, nil
+}
+
+// work takes from the environment what the folder does its own work with.
+func (f *Folder) work(env *Env) {
+	f.touches = &env.touches
+	if env.Clock != nil {
+		f.mint = env.Clock
+	}
+	if env.Workers > 0 {
+		f.looks = manyLooks
+	}
 }
 
 // begin chooses how a new membership starts: the primary's tree is the folder,

@@ -214,6 +214,7 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.beat.Store(time.Now().UnixNano())
 	actions, changed := r.folder.Step(ev)
 	r.Served.SetPhase(r.folder.Phase())
+	r.Served.SetRetired(r.folder.Retired())
 	if now := r.folder.standing(); now != r.last {
 		r.last = now
 		r.moves.Add(1)
@@ -278,6 +279,9 @@ func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) 
 // that is held back for news is answered several times; it says what the partner
 // knew when it was asked, and counts once.
 func (r *Runner) Heard(ctx context.Context, m repl.MemberID, req *wire.DiffRequest) {
+	if r.Served.Whole(req) != nil {
+		return // it is refused
+	}
 	r.mu.Lock()
 	again := r.asked[m] == req
 	r.asked[m] = req

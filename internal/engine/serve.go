@@ -34,6 +34,7 @@ type Served struct {
 
 	mu        sync.Mutex
 	phase     wire.Phase             // guarded by mu
+	retired   *Retired               // guarded by mu
 	snapshots map[string]*servedSnap // guarded by mu
 	// paths remembers where directories lie; a file found there is believed by
 	// its identity alone, so a stale path costs another look. Guarded by mu.
@@ -74,6 +75,9 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 	if phase != wire.PhaseNormal {
 		return &wire.DiffPage{Phase: phase}, nil
 	}
+	if err := s.Whole(req); err != nil {
+		return nil, err
+	}
 	token, snap, err := s.snapshot(partner, req.Snapshot)
 	if err != nil {
 		return nil, err
@@ -92,6 +96,7 @@ func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRe
 		page.Updates, page.Cursor, page.More, err = snap.snap.Updates(want, req.After, limit)
 	}
 	s.shorten(page, req)
+	s.shortVector(page, req)
 	if err != nil || !page.More {
 		return page, errors.Join(err, s.release(token))
 	}

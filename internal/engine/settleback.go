@@ -135,9 +135,9 @@ func (s *settler) moveBack(u *unsettled) error {
 		if err = from.Rename(u.Place.Name, to, u.From.Name); errors.Is(err, volume.ErrExist) || errors.Is(err, volume.ErrIntoItself) {
 			err = nil // a user took its old place, or moved that below it
 		}
-		err = errors.Join(err, from.Close())
+		err = errors.Join(ignoreMissing(err), from.Close()) // or has just taken it away
 	}
-	return errors.Join(err, to.Close())
+	return errors.Join(ignoreMissing(err), to.Close())
 }
 
 // remake makes a directory again that was removed.

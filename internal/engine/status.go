@@ -79,6 +79,7 @@ type Status struct {
 	Open      int // files that users have open for writing, and that are not at rest
 	InFlight  int // changes that plans under way hold
 	Vector    version.Vector
+	Retired   version.Vector // of Vector, originators that were given up and that all cover
 	Floor     version.Vector // up to where tombstones were collected
 	Evicted   []string       // servers that are not waited for
 	Links     map[repl.MemberID]LinkStatus
@@ -121,6 +122,9 @@ func (f *Folder) Status() Status {
 		Vector: f.st.Vector(), Floor: f.st.Floor(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
+	}
+	if f.retired != nil {
+		s.Retired = f.retired.Vector
 	}
 	for i := range f.cfg.Members {
 		if m := &f.cfg.Members[i]; f.out(m) {

@@ -85,6 +85,8 @@ type Batch struct {
 	// Replicates says whether an entry of a directory that no record knows would
 	// replicate.
 	Replicates func(dir repl.UID, e volume.Entry) bool
+	// Workers is how many goroutines set metadata at once; 0: it is done in order.
+	Workers int
 	// Clear keeps what lies where a change's object is to lie, if that is there
 	// for this member alone, and reports whether it did; d is the directory, dir
 	// its record. gone says whether this batch took an object from its place.
@@ -98,6 +100,7 @@ type Batch struct {
 	broken     map[int]bool      // groups of which an item was not carried out
 	lost       map[repl.UID]bool // directories that were to be, and are not
 	log        []undoing         // the steps so far
+	ahead      []amended         // by item, what was set before their turns; nil: nothing
 }
 
 // Run carries out every item whose outcome has no error yet and fills
@@ -118,6 +121,7 @@ func (b *Batch) Run(ctx context.Context) error {
 		return fmt.Errorf("open installing area: %w", err)
 	}
 	b.openAhead()
+	b.amendAhead()
 	for i := range b.Items {
 		if c := b.Items[i].Change; c.ViaPrivate && b.Outcomes[i].Err == nil && !b.broken[c.Group] {
 			b.park(i)
@@ -355,8 +359,8 @@ func (b *Batch) reach(i int, to volume.Dir) error {
 
 func (b *Batch) setMeta(i int, to volume.Dir) error {
 	c, o := b.Items[i].Change, &b.Outcomes[i]
-	want := volume.Stat{Type: c.Object.Type, Identity: c.Object.Identity, Print: c.Object.Print}
-	st, lacks, err := to.SetMeta(c.To.Name, &want, c.Update.Meta, c.Update.Mtime)
+	got := b.amend(i, to)
+	st, lacks, err := got.after, got.lacks, got.err
 	switch {
 	case errors.Is(err, volume.ErrChanged):
 		if why := expect(to, c.To.Name, &c.Object, true); why != nil {

@@ -26,10 +26,11 @@ func NewHub() *Hub { return &Hub{groups: map[uint64]*group{}} }
 // group is one filesystem's mark and its reader. The reader holds mu while it
 // works on what it read, so whoever holds mu finds the reader at rest.
 type group struct {
-	file *os.File
+	fd   int   // of the fanotify group
+	stop int   // an eventfd that ends the reader
 	self int32 // our own process id, as in events
 	done chan struct{}
-	// closing is closed before file is: the reader rests no longer.
+	// closing is closed before stop is set: the reader ends.
 	closing chan struct{}
 
 	mu    sync.Mutex
@@ -110,9 +111,13 @@ func (h *Hub) subscribe(t *tree, o Options) (*subscriber, error) {
 }
 
 func newGroup(t *tree) (*group, error) {
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
 	fd, err := unix.FanotifyInit(groupFlags, unix.O_RDONLY|unix.O_LARGEFILE)
 	if err != nil {
-		return nil, fmt.Errorf("fanotify_init: %w", err)
+		return nil, errors.Join(fmt.Errorf("fanotify_init: %w", err), unix.Close(stop))
 	}
 	err = unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, groupMask, t.root, "")
 	if err != nil {
@@ -123,10 +128,10 @@ func newGroup(t *tree) (*group, error) {
 		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENODEV):
 			hint = " (this filesystem has no file handles to report)"
 		}
-		return nil, errors.Join(fmt.Errorf("mark the filesystem: %w%s", err, hint), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("mark the filesystem: %w%s", err, hint), unix.Close(fd), unix.Close(stop))
 	}
 	g := &group{
-		file: os.NewFile(uintptr(fd), "fanotify"),
+		fd: fd, stop: stop,
 		self: int32(os.Getpid()),
 		done: make(chan struct{}),
 
@@ -169,13 +174,14 @@ func (p *pace) rest(now time.Time, own bool) time.Duration {
 	return 0
 }
 
-// read reads and delivers until the file is closed.
+// read reads and delivers until it is stopped. It waits in a poll of its own: the
+// runtime's would be woken by each event, also while the reader rests.
 func (g *group) read() {
 	buf := make([]byte, readSize)
 	var p pace
 	for {
-		n, err := g.file.Read(buf)
-		if errors.Is(err, os.ErrClosed) {
+		n, stopped, err := g.next(buf)
+		if stopped {
 			return
 		}
 		g.mu.Lock()
@@ -191,6 +197,25 @@ func (g *group) read() {
 		own := g.deliverAll(buf[:n])
 		g.mu.Unlock()
 		g.pause(p.rest(time.Now(), own))
+	}
+}
+
+// next waits for events and reads them.
+func (g *group) next(buf []byte) (n int, stopped bool, err error) {
+	for {
+		select {
+		case <-g.closing:
+			return 0, true, nil
+		default:
+		}
+		n, err = unix.Read(g.fd, buf)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return n, false, err
+		}
+		on := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}, {Fd: int32(g.stop), Events: unix.POLLIN}}
+		if _, err := unix.Poll(on, -1); err != nil && err != unix.EINTR {
+			return 0, false, err
+		}
 	}
 }
 
@@ -259,9 +284,9 @@ func (s *subscriber) release() error {
 	}
 	delete(s.hub.groups, s.tree.device)
 	close(g.closing)
-	err := g.file.Close() // wakes the reader
+	_, err := unix.Write(g.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // wakes the reader
 	<-g.done
-	if err != nil {
+	if err = errors.Join(err, unix.Close(g.fd), unix.Close(g.stop)); err != nil {
 		return fmt.Errorf("journal: close fanotify: %w", err)
 	}
 	return nil

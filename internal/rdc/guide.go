@@ -81,6 +81,31 @@ func (g *guide) chunk(b []byte, at int64, end bool, out []Piece) (Chunk, []Piece
 	return Chunk{}, out, false
 }
 
+// placed returns the chunk that begins at at, if it is known by its place and lies whole
+// within its run: none of its bytes is needed to know it. The last chunk of the guide is
+// not, see is.
+func (g *guide) placed(at int64, out []Piece) (Chunk, []Piece, bool) {
+	if g == nil || g.offs == nil || g.seed.Pieces == nil {
+		return Chunk{}, out, false
+	}
+	i, ok := g.copied(at)
+	chunks := g.seed.Sig.Chunks
+	if !ok || i == len(chunks)-1 || int64(chunks[i].Len) > g.from+g.runs[0].Len-at {
+		return Chunk{}, out, false
+	}
+	n := len(out)
+	g.one[0] = i
+	err := g.seed.Pieces(g.one[:], func(_ int, pieces []Piece) error {
+		out = append(out, pieces...)
+		return nil
+	})
+	if err != nil {
+		g.seed.Pieces = nil // a damaged guide: the rest is cut
+		return Chunk{}, out[:n], false
+	}
+	return chunks[i], out, true
+}
+
 // copied finds the chunk of the guide whose first byte was copied to at.
 func (g *guide) copied(at int64) (int, bool) {
 	for len(g.runs) > 0 && g.from+g.runs[0].Len <= at {

@@ -138,10 +138,18 @@ func TestRunsNameTheChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed := o.seed()
-	for _, coarse := range []bool{false, true} {
-		s := NewSigner(Options{Like: &seed, Runs: needs, ChunksOnly: coarse})
-		if _, err := s.Write(next); err != nil {
-			t.Fatal(err)
+	var want bytes.Buffer
+	if _, _, err := Sign(bytes.NewReader(next), Options{Fine: &want}); err != nil {
+		t.Fatal(err)
+	}
+	for i, piece := range []int{len(next), len(next), 1 << 20, 128 << 10, 70_001, 999} {
+		coarse := i == 0
+		var fine bytes.Buffer
+		s := NewSigner(Options{Like: &seed, Runs: needs, ChunksOnly: coarse, Fine: &fine, Workers: i % 3})
+		for p := range slices.Chunk(next, piece) {
+			if _, err := s.Write(p); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if left := len(s.guide.runs); left > 2 {
 			t.Errorf("%d runs were not looked at", left)
@@ -151,7 +159,24 @@ func TestRunsNameTheChunks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(got.Chunks, n.sig.Chunks) || !coarse && got.Traits != n.sig.Traits {
-			t.Errorf("chunks only %v: another signature", coarse)
+			t.Errorf("pieces of %d, chunks only %v: another signature", piece, coarse)
 		}
+		if !coarse && !bytes.Equal(fine.Bytes(), want.Bytes()) {
+			t.Errorf("pieces of %d: another fine level", piece)
+		}
+	}
+	s := NewSigner(Options{Like: &seed, Runs: needs, ChunksOnly: true})
+	if _, err := s.Write(next[:len(next)-300_000]); err != nil {
+		t.Fatal(err)
+	}
+	if sig, err := s.Finish(); err == nil && sig.Size != int64(len(next)-300_000) {
+		t.Errorf("a file that ends before its runs do is signed with %d bytes", sig.Size)
+	}
+	s = NewSigner(Options{Like: &seed, Runs: needs, ChunksOnly: true})
+	if _, err := s.Write(next[:10]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Finish(); !errors.Is(err, ErrMismatch) {
+		t.Errorf("a file that ends amidst a chunk that is known is signed: %v", err)
 	}
 }

@@ -41,6 +41,7 @@ type Signer struct {
 	err    error
 	blk    *block
 	lo, hi int   // blk.buf[lo:hi] is received and not cut
+	past   int64 // how much is still to come of the chunk taken last; then lo is hi
 	next   *task // has one chunk and waits for the second
 	queue  []*task
 	jobs   chan *task
@@ -122,6 +123,13 @@ func NewSigner(opt Options) *Signer {
 func (s *Signer) Write(p []byte) (int, error) {
 	all := len(p)
 	for len(p) > 0 && s.err == nil {
+		if n := min(s.past, int64(len(p))); n > 0 { // nothing of a chunk that is known need be held
+			s.past -= n
+			s.sig.Size += n
+			p = p[n:]
+			s.took(0)
+			continue
+		}
 		n := copy(s.room(), p)
 		p = p[n:]
 		s.took(n)
@@ -162,19 +170,53 @@ func (s *Signer) room() []byte {
 func (s *Signer) took(n int) {
 	s.hi += n
 	s.sig.Size += int64(n)
-	for s.hi-s.lo >= ChunkMax && s.err == nil {
+	n = int(min(s.past, int64(s.hi-s.lo)))
+	s.past -= int64(n)
+	s.lo += n
+	for s.err == nil {
+		if s.pass() {
+			continue
+		}
+		if s.past > 0 || s.hi-s.lo < ChunkMax {
+			return
+		}
 		s.cut(false)
 	}
+}
+
+// pass takes one chunk that is known by its place, whether it has been received or not.
+func (s *Signer) pass() bool {
+	if s.past > 0 || s.guide == nil {
+		return false
+	}
+	t := s.begun()
+	p := &t.parts[t.n]
+	p.chunk, p.pieces, p.known = s.guide.placed(s.sig.Size-int64(s.hi-s.lo), p.pieces[:0])
+	if !p.known {
+		return false
+	}
+	n := min(int(p.chunk.Len), s.hi-s.lo)
+	s.lo += n
+	s.past = int64(p.chunk.Len) - int64(n)
+	if t.n++; t.n == len(t.parts) {
+		s.flushPair()
+	}
+	return true
+}
+
+// begun returns the task that has room for a chunk.
+func (s *Signer) begun() *task {
+	if s.next == nil {
+		s.next = tasks.Get().(*task)
+		s.next.n, s.next.coarse = 0, s.opt.ChunksOnly
+	}
+	return s.next
 }
 
 // cut takes one chunk off what is received, which decides where it ends; end:
 // nothing more will come.
 func (s *Signer) cut(end bool) {
-	if s.next == nil {
-		s.next = tasks.Get().(*task)
-		s.next.n, s.next.coarse = 0, s.opt.ChunksOnly
-	}
-	t := s.next
+	t := s.begun()
 	p := &t.parts[t.n]
 	b := s.blk.buf[s.lo:s.hi]
 	if p.chunk, p.pieces, p.known = s.guide.chunk(b, s.sig.Size-int64(len(b)), end, p.pieces[:0]); p.known {
@@ -193,7 +235,7 @@ func (s *Signer) cut(end bool) {
 // flushPair has what is cut hashed.
 func (s *Signer) flushPair() {
 	t := s.next
-	if t == nil {
+	if t == nil || t.n == 0 {
 		return
 	}
 	s.next = nil
@@ -277,6 +319,9 @@ func (s *Signer) keep(t *task) {
 func (s *Signer) Finish() (*Signature, error) {
 	for s.hi > s.lo && s.err == nil {
 		s.cut(true)
+	}
+	if s.past > 0 && s.err == nil {
+		s.err = fmt.Errorf("rdc: sign: the file ends %d bytes before the runs that it is put together of: %w", s.past, ErrMismatch)
 	}
 	s.flushPair()
 	s.drain(len(s.queue))

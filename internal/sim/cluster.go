@@ -280,6 +280,7 @@ func (m *Member) step(ev engine.Event) {
 	before := m.env.Store.Vector()
 	actions, changed := m.folder.Step(ev)
 	m.served.SetPhase(m.folder.Phase())
+	m.served.SetRetired(m.folder.Retired())
 	if m.folder.Rebuild() {
 		return // stopped sees to it
 	}

@@ -37,6 +37,7 @@ type Counters struct {
 	Fenced, Replaced                                    int            // updates of authoritative restores, and trees given up for another's
 	Rots                                                [rots]int      // records that rotted, by how
 	Differed                                            int            // records that slow syncs found to differ
+	Retired                                             int            // vectors that left out retired originators
 	Compared                                            int            // slow syncs at rest, that found nothing
 	Rewired                                             int            // changes of who asks whom
 	Rules                                               [28]int
@@ -52,7 +53,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
-		{&s.Differed, &o.Differed}, {&s.Compared, &o.Compared},
+		{&s.Differed, &o.Differed}, {&s.Compared, &o.Compared}, {&s.Retired, &o.Retired},
 		{&s.Rewired, &o.Rewired},
 	} {
 		*n.to += *n.from
@@ -144,6 +145,7 @@ func (s *Counters) Table() []Row {
 		Row{"rules 4 and 9: questions by UID", s.Asked},
 		Row{"rule 4: records that a slow sync found to differ", s.Differed},
 		Row{"rule 4: slow syncs at rest, which found nothing", s.Compared},
+		Row{"rule 3: vectors that left out retired originators", s.Retired},
 		Row{"rule 5: a greater version that had not seen the other", s.Rules[5]},
 		Row{"rule 6: updates made over another", s.Rules[6]},
 		Row{"rule 6: clocks that run ahead", s.Clamped},

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -42,13 +43,27 @@ func (s session) Diff(ctx context.Context, req wire.DiffRequest) (page wire.Diff
 		if err == nil {
 			page = *p
 			s.from.c.Count.Short += len(p.Touches)
+			s.shortIsWhole(p)
 		}
-		if req.After.IsZero() {
+		if req.After.IsZero() && s.to.served.Whole(&req) == nil {
 			s.to.events = append(s.to.events, engine.Heard{Member: s.from.id, Vector: req.Vector})
 		}
 		return err
 	})
 	return page, err
+}
+
+// shortIsWhole: what a vector leaves out its receiver puts in again.
+func (s session) shortIsWhole(p *wire.DiffPage) {
+	r, c := s.from.folder.Retired(), s.from.c
+	if !p.Short || p.Retired != r.Digest {
+		return
+	}
+	c.Count.Retired++
+	if p.More || p.Vector.Union(r.Vector).Equal(s.to.env.Store.Vector()) || c.law.broken != nil {
+		return
+	}
+	c.law.broken = fmt.Errorf("m%d is given the vector %v without %v, m%d has %v", s.from.index, p.Vector, r.Vector, s.to.index, s.to.env.Store.Vector())
 }
 
 func (s session) Records(ctx context.Context, _ repl.FolderID, uids []repl.UID) (reply wire.RecordsReply, err error) {

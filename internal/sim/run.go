@@ -37,12 +37,16 @@ type Plan struct {
 	Breaker  bool // the breaker trips on a few files, and operators decide
 	Rot      bool // records rot in databases, and slow syncs find them
 	Rewired  bool // members become and cease to be partners
+	Mixed    bool // all of the above but the last two is drawn by the seed
 	Trace    bool // remember what happens
 }
 
 // Run plays a plan and returns what it counted, or the first thing that is
 // wrong. The cluster is returned too, for its trace.
 func Run(p Plan) (c *Cluster, err error) {
+	if p.Mixed {
+		p = mixed(p.Seed, p.Trace)
+	}
 	c = New(p.Seed, p.Members, p.Topology)
 	c.silent, c.alone, c.faulty, c.restored = !p.Trace, p.Alone, p.Faults, p.Rollback
 	c.restores, c.rewired = p.Restores, p.Rewired
@@ -51,6 +55,9 @@ func Run(p Plan) (c *Cluster, err error) {
 			err = fmt.Errorf("seed %d: panic: %v\n%s", p.Seed, r, debug.Stack())
 		}
 	}()
+	if p.Mixed {
+		c.tracef("%+v", p)
+	}
 	c.furnish(&p)
 	for _, m := range c.members {
 		m.disk.Journal = nil

@@ -179,6 +179,12 @@ func TestMonthsInAChain(t *testing.T) {
 	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
 }
 
+// TestMonthsAmongFour: two that start anew at once do not wait for each other, and
+// partners change meanwhile.
+func TestMonthsAmongFour(t *testing.T) {
+	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true})
+}
+
 func TestMonthsOfTwo(t *testing.T) {
 	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
 }
@@ -304,6 +310,9 @@ func TestFreshSeeds(t *testing.T) {
 	}
 }
 
+// TestMixtures: what the other plans have one by one, drawn by the seed.
+func TestMixtures(t *testing.T) { play(t, 60, Plan{Mixed: true}, 102) }
+
 // TestRollback: databases, trees or both are put back to backups, or copied to
 // another server.
 func TestRollback(t *testing.T) {
@@ -334,4 +343,10 @@ func TestRotInAChain(t *testing.T) {
 
 func TestRotOnAReadOnlyMember(t *testing.T) {
 	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true})
+}
+
+// TestGivenUp: members that are put back to backups give originators up, which all
+// come to cover, and which vectors leave out.
+func TestGivenUp(t *testing.T) {
+	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rollback: true, Months: true}, 33, 44)
 }

@@ -35,7 +35,10 @@ type Batch struct {
 	Floor        version.Vector
 	AddIntents   []Intent
 	ClearIntents []repl.UID // before AddIntents
-	State        *State
+	// NoIntents clears all there are, before AddIntents: one row of the database in
+	// place of one for each.
+	NoIntents bool
+	State     *State
 	// NoSync lets Put return before the batch is durable. A later synced batch,
 	// or a Snapshot, makes it so.
 	NoSync bool
@@ -382,6 +385,10 @@ func (p *put) addRemovals(b *Batch) error {
 
 // stageIntents writes the rows of intents.
 func (p *put) stageIntents(b *Batch) error {
+	if b.NoIntents {
+		all := p.f.keys.table(nil, tableIntent)
+		p.ops.DeleteRange(all, after(all))
+	}
 	for _, uid := range b.ClearIntents {
 		r, ok := p.f.ref(uid)
 		if ok {

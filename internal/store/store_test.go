@@ -545,6 +545,13 @@ func TestIntentsStayUntilCleared(t *testing.T) {
 		m.put(&Batch{Writes: []Write{w}, ClearIntents: []repl.UID{a.UID}})
 		got, err = m.f.Intents()
 		equal(t, "intents left", []any{got, err}, []any{[]Intent{bare}, nil})
+		m.put(&Batch{NoIntents: true, AddIntents: []Intent{full}})
+		got, err = m.f.Intents()
+		equal(t, "intents in place of all others", []any{got, err}, []any{[]Intent{full}, nil})
+		m.put(&Batch{NoIntents: true})
+		m.restart()
+		got, err = m.f.Intents()
+		equal(t, "intents when none is left", []any{got, err}, []any{[]Intent(nil), nil})
 	})
 }
 

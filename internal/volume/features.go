@@ -102,7 +102,7 @@ func (v *Disk) measureFilesystem() error {
 	f.xattrAt = knowsXattrAt(v.fd)
 	v.past.try()
 	if f.handles == fullHandles {
-		if fd, err := openHandle(v.fd, h.text()); err == nil {
+		if fd, err := openHandle(v.fd, h.text(), unix.O_PATH); err == nil {
 			f.Privileged = true
 			return unix.Close(fd)
 		}

@@ -76,6 +76,19 @@ func (d *dir) MetaOf(name string, was *Stat) ([]byte, error) {
 }
 
 func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (Stat, []string, error) {
+	return d.setMeta(name, expect, nil, meta, mtime)
+}
+
+func (d *dir) Amend(name string, expect *Stat, was, meta []byte, mtime repl.Time) (Stat, []string, error) {
+	known, err := DecodeMeta(was)
+	if err != nil {
+		return Stat{}, nil, fail("amend metadata of", name, err)
+	}
+	return d.setMeta(name, expect, &known, meta, mtime)
+}
+
+// setMeta is SetMeta; of an object whose attributes are known they are not read.
+func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime repl.Time) (Stat, []string, error) {
 	const op = "set metadata of"
 	if err := d.source(op, name); err != nil {
 		return Stat{}, nil, err
@@ -84,18 +97,11 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
-	o, err := d.openExpected(name, expect)
+	o, now, err := d.openAsExpected(name, expect)
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
-	now, err := d.v.describe(o.fd, "")
-	if err == nil && expect != nil && !unchanged(&now, expect) {
-		err = ErrChanged
-	}
-	if err != nil {
-		return Stat{}, nil, errors.Join(fail(op, name, err), unix.Close(o.fd))
-	}
-	lacks, err := d.v.apply(o, now, m, mtime)
+	lacks, err := d.v.apply(o, now, m, mtime, known)
 	if err != nil {
 		return Stat{}, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
@@ -104,6 +110,65 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 		return after, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
 	return after, lacks, fail(op, name, d.hold(o))
+}
+
+// openAsExpected opens name in d to set its metadata, and describes it;
+// ErrChanged if it is not what it is expected to be.
+func (d *dir) openAsExpected(name string, expect *Stat) (object, Stat, error) {
+	if expect != nil && expect.Type == repl.File && d.v.features.Privileged && expect.Identity.Handle != "" {
+		o, now, err := d.openByHandle(name, expect)
+		if !errors.Is(err, errHandle) {
+			return o, now, err
+		}
+	}
+	o, err := d.openExpected(name, expect)
+	if err != nil {
+		return o, Stat{}, err
+	}
+	now, err := d.v.describe(o.fd, "")
+	if err == nil && expect != nil && !unchanged(&now, expect) {
+		err = ErrChanged
+	}
+	if err != nil {
+		return o, now, errors.Join(err, unix.Close(o.fd))
+	}
+	return o, now, nil
+}
+
+var errHandle = errors.New("the handle does not do")
+
+// openByHandle is openAsExpected of a file by its handle, which cannot lead to
+// another object; what lies at the name is looked at when no writer can come any
+// more. It costs half of what opening by name does. errHandle if it cannot be
+// told this way.
+func (d *dir) openByHandle(name string, expect *Stat) (object, Stat, error) {
+	fd, err := openHandle(d.v.fd, expect.Identity.Handle, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return object{}, Stat{}, errHandle
+	}
+	o, err := d.leased(fd)
+	if err != nil {
+		return o, Stat{}, err
+	}
+	var c cname
+	var st unix.Statx_t
+	if err = c.set(name); err == nil {
+		err = statAt(d.fd.get(), &c, &st)
+	}
+	now := statOf(&st, expect.Identity.Handle)
+	switch {
+	case err != nil:
+	case d.v.foreign(&st):
+		err = unix.EXDEV
+	case !handleHolds(expect.Identity.Handle, st.Ino): // another object's, or the handle hides it
+		err = errHandle
+	case !unchanged(&now, expect):
+		err = ErrChanged
+	}
+	if err != nil {
+		return o, now, errors.Join(err, unix.Close(fd))
+	}
+	return o, now, nil
 }
 
 // openExpected opens name in d to set its metadata, for reading if possible, so
@@ -125,10 +190,19 @@ func (d *dir) openExpected(name string, expect *Stat) (object, error) {
 	if err == unix.ELOOP || err == unix.ENXIO {
 		err = ErrChanged
 	}
-	if err != nil || expect == nil || now != repl.File || !d.v.features.Leases {
+	if err != nil || expect == nil || now != repl.File {
 		return object{fd: fd}, err
 	}
-	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	return d.leased(fd)
+}
+
+// leased takes a lease on an open file, where there are any; ErrInUse, and the
+// file is closed, if somebody writes to it.
+func (d *dir) leased(fd int) (object, error) {
+	if !d.v.features.Leases {
+		return object{fd: fd}, nil
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == unix.EAGAIN {
 		return object{}, errors.Join(ErrInUse, unix.Close(fd))
 	}
@@ -162,7 +236,7 @@ func (d *dir) SetOwnMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail(op, d.name, err)
 	}
-	lacks, err := d.v.apply(o, now, m, mtime)
+	lacks, err := d.v.apply(o, now, m, mtime, nil)
 	return lacks, fail(op, d.name, err)
 }
 
@@ -201,8 +275,9 @@ func (v *Disk) read(o object) (Meta, error) {
 
 // apply gives o, which s describes, metadata and mtime. The order matters: chown
 // clears setuid, and chmod changes an ACL's mask. What is refused for want of a
-// right, or because the filesystem has no such thing, is named in lacks.
-func (v *Disk) apply(o object, s Stat, m Meta, mtime repl.Time) (lacks []string, err error) {
+// right, or because the filesystem has no such thing, is named in lacks. The
+// attributes that o has are read unless they are known.
+func (v *Disk) apply(o object, s Stat, m Meta, mtime repl.Time, known *Meta) (lacks []string, err error) {
 	m, lacks, err = v.inward(m, &s)
 	if err != nil {
 		return nil, err
@@ -214,7 +289,7 @@ func (v *Disk) apply(o object, s Stat, m Meta, mtime repl.Time) (lacks []string,
 	}
 	lacks = m.humble(s.Type, lacks)
 	if s.Type != repl.Symlink {
-		more, err := v.applyMode(o, s, m)
+		more, err := v.applyMode(o, s, m, known)
 		lacks = append(lacks, more...)
 		if err != nil {
 			return lacks, err
@@ -278,13 +353,16 @@ func (o object) chown(owner, group int) error {
 
 // applyMode sets mode and attributes. An ACL sets the permissions itself: where
 // nothing else of the mode differs, chmod would only write another ACL first.
-func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
-	have, err := o.xattrs(v.optional, aclAccess) // chmod changes that one
+func (v *Disk) applyMode(o object, s Stat, m Meta, known *Meta) (lacks []string, err error) {
+	const permissions = 0o777
+	owned := s.Owner == m.Owner && s.Group == m.Group
+	if !owned { // chown takes attributes away
+		known = nil
+	}
+	have, err := v.attributes(o, s, known)
 	if err != nil {
 		return nil, err
 	}
-	const permissions = 0o777
-	owned := s.Owner == m.Owner && s.Group == m.Group
 	byACL := owned && s.Mode&^permissions == m.Mode&^permissions && needs(have, m.Xattrs, aclAccess)
 	if !byACL && !(owned && s.Mode == m.Mode) {
 		if lacks, err = o.giveMode(m.Mode, lacks); err != nil {
@@ -296,6 +374,19 @@ func (v *Disk) applyMode(o object, s Stat, m Meta) (lacks []string, err error) {
 		lacks, err = o.giveMode(m.Mode, lacks)
 	}
 	return lacks, err
+}
+
+// attributes are those that o has, of its ACL the name alone: chmod changes that
+// one. Those that are known are not read.
+func (v *Disk) attributes(o object, s Stat, known *Meta) ([]Xattr, error) {
+	if known == nil {
+		return o.xattrs(v.optional, aclAccess)
+	}
+	shown, _, err := v.inward(*known, &s)
+	if i, has := findXattr(shown.Xattrs, aclAccess); has {
+		shown.Xattrs[i].Value = nil
+	}
+	return shown.Xattrs, err
 }
 
 func (o object) giveMode(mode uint32, lacks []string) ([]string, error) {

@@ -14,14 +14,14 @@ import (
 // name may end like this too.
 const deletedMark = " (deleted)"
 
-// openHandle opens what a handle names, O_PATH.
-func openHandle(mount int, handle string) (int, error) {
+// openHandle opens what a handle names, close-on-exec.
+func openHandle(mount int, handle string, flags int) (int, error) {
 	if len(handle) < 4 || len(handle) > 4+maxHandle {
 		return -1, unix.EINVAL
 	}
 	kind := int32(binary.LittleEndian.Uint32([]byte(handle[:4])))
 	return retry(func() (int, error) {
-		return unix.OpenByHandleAt(mount, unix.NewFileHandle(kind, []byte(handle[4:])), unix.O_PATH|unix.O_CLOEXEC)
+		return unix.OpenByHandleAt(mount, unix.NewFileHandle(kind, []byte(handle[4:])), flags|unix.O_CLOEXEC)
 	})
 }
 
@@ -34,7 +34,7 @@ func (v *Disk) Resolve(id repl.Identity) (string, error) {
 	if id.Handle == "" || v.features.handles != fullHandles {
 		return "", refuse(op, v.path, ErrUnknown)
 	}
-	fd, err := openHandle(v.fd, id.Handle)
+	fd, err := openHandle(v.fd, id.Handle, unix.O_PATH)
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
 		return "", &OpError{Op: op, Name: v.path, Kind: ErrUnknown, Err: err}

@@ -191,7 +191,7 @@ func (t *temp) SetMeta(meta []byte, mtime repl.Time) ([]string, error) {
 	if err != nil {
 		return nil, fail("set metadata of", tempLabel, err)
 	}
-	lacks, err := t.v.apply(o, now, m, mtime)
+	lacks, err := t.v.apply(o, now, m, mtime, nil)
 	return lacks, fail("set metadata of", tempLabel, err)
 }
 

@@ -137,6 +137,10 @@ type Dir interface {
 	// where the filesystem has leases. What this process has no right to set is
 	// left and reported by lacks.
 	SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
+	// Amend is SetMeta of an object that had the metadata was when it was recorded.
+	// Attributes that are alike in was and in meta may be left as they are, without
+	// a look: what a user has done to them since stays.
+	Amend(name string, expect *Stat, was, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
 	// OwnMeta returns the canonical metadata of the directory itself, as the root
 	// has them, which is no name.
 	OwnMeta() ([]byte, error)

@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// xattrFew is what mostly holds a list of names or a value. For each call the
+// kernel clears as much memory as it is given room, so it is given little first.
+const xattrFew = 1 << 10
+
 // xattrRoom is memory for one call that reads attributes: a buffer of the
 // kernel's XATTR_LIST_MAX and XATTR_SIZE_MAX, and what getxattrat(2) is told.
 type xattrRoom struct {
@@ -53,7 +57,10 @@ func (o object) xattrs(optional Optional, unread ...string) ([]Xattr, error) {
 func (o object) xattrNames(optional Optional) ([]string, error) {
 	room := xattrRooms.Get().(*xattrRoom)
 	defer xattrRooms.Put(room)
-	n, err := o.list(room.buf[:])
+	n, err := o.list(room.buf[:xattrFew])
+	if err == unix.ERANGE {
+		n, err = o.list(room.buf[:])
+	}
 	if err == unix.EOPNOTSUPP {
 		return nil, nil
 	}
@@ -96,19 +103,27 @@ func (o object) list(buf []byte) (int, error) {
 func (o object) xattr(name string) ([]byte, error) {
 	room := xattrRooms.Get().(*xattrRoom)
 	defer xattrRooms.Put(room)
-	n, err := retry(func() (int, error) {
-		switch {
-		case o.name != "":
-			return getXattrAt(o.fd, o.name, name, room)
-		case o.path == "":
-			return unix.Fgetxattr(o.fd, name, room.buf[:])
-		}
-		return unix.Getxattr(o.path, name, room.buf[:])
-	})
+	n, err := o.get(name, room, xattrFew)
+	if err == unix.ERANGE {
+		n, err = o.get(name, room, len(room.buf))
+	}
 	if err != nil {
 		return nil, err
 	}
 	return append(make([]byte, 0, n), room.buf[:n]...), nil
+}
+
+// get reads an attribute of at most size bytes into the room; ERANGE if it is longer.
+func (o object) get(name string, room *xattrRoom, size int) (int, error) {
+	return retry(func() (int, error) {
+		switch {
+		case o.name != "":
+			return getXattrAt(o.fd, o.name, name, room, size)
+		case o.path == "":
+			return unix.Fgetxattr(o.fd, name, room.buf[:size])
+		}
+		return unix.Getxattr(o.path, name, room.buf[:size])
+	})
 }
 
 // listXattrAt is listxattrat(2) of a name in dirfd; it follows no link.
@@ -126,7 +141,7 @@ func listXattrAt(dirfd int, name string, buf []byte) (int, error) {
 }
 
 // getXattrAt is getxattrat(2) of a name in dirfd; it follows no link.
-func getXattrAt(dirfd int, name, attribute string, room *xattrRoom) (int, error) {
+func getXattrAt(dirfd int, name, attribute string, room *xattrRoom, size int) (int, error) {
 	var c, a cname
 	if err := c.set(name); err != nil {
 		return 0, err
@@ -134,7 +149,7 @@ func getXattrAt(dirfd int, name, attribute string, room *xattrRoom) (int, error)
 	if err := a.set(attribute); err != nil {
 		return 0, err
 	}
-	room.args.value, room.args.size, room.args.flags = unsafe.Pointer(&room.buf), uint32(len(room.buf)), 0
+	room.args.value, room.args.size, room.args.flags = unsafe.Pointer(&room.buf), uint32(size), 0
 	n, _, errno := unix.Syscall6(unix.SYS_GETXATTRAT, uintptr(dirfd), uintptr(unsafe.Pointer(&c)), unix.AT_SYMLINK_NOFOLLOW,
 		uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&room.args)), unsafe.Sizeof(room.args))
 	runtime.KeepAlive(room)

@@ -33,6 +33,7 @@ func (m *DiffRequest) append(b []byte) ([]byte, error) {
 		Floor:  floor,
 		Folder: m.Folder[:], Vector: v, AfterOriginator: encodeOriginator(m.After), AfterVersion: m.After.Version,
 		Snapshot: m.Snapshot, Wait: m.Wait, Limit: uint32(max(m.Limit, 0)), Phase: uint32(m.Phase), Except: except, Packed: m.Packed, Touches: m.Touches,
+		Retired: m.Retired,
 	})
 }
 
@@ -59,7 +60,7 @@ func (m *DiffRequest) decode(b []byte) error {
 	}
 	*m = DiffRequest{
 		Folder: folder, Vector: v, After: after, Snapshot: p.Snapshot, Wait: p.Wait, Limit: int(p.Limit), Phase: phase, Except: except,
-		Packed: p.Packed, Floor: floor, Touches: p.Touches,
+		Packed: p.Packed, Floor: floor, Touches: p.Touches, Retired: p.Retired,
 	}
 	return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8)
 }
@@ -80,7 +81,7 @@ func (m *DiffPage) append(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	p := &wirepb.DiffPage{
-		Floor: floor, Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More,
+		Floor: floor, Vector: v, Snapshot: m.Snapshot, Page: page, More: m.More, Retired: m.Retired, Short: m.Short,
 		CursorOriginator: encodeOriginator(m.Cursor), CursorVersion: m.Cursor.Version, Phase: uint32(m.Phase),
 	}
 	if !m.Originator.IsZero() {
@@ -114,7 +115,7 @@ func (m *DiffPage) decode(b []byte) error {
 	if len(p.Floor) > 0 {
 		floor, err7 = version.DecodeVector(p.Floor)
 	}
-	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor, Touches: short.touches, Salt: short.salt}
+	*m = DiffPage{Vector: v, Snapshot: p.Snapshot, Updates: updates, More: p.More, Cursor: cursor, Phase: phase, Packed: len(p.Packed) > 0, Floor: floor, Touches: short.touches, Salt: short.salt, Retired: p.Retired, Short: p.Short}
 	var err8 error
 	switch len(p.Originator) {
 	case 0:

@@ -192,6 +192,7 @@ const (
 	CodeSnapshotGone  Code = 7
 	CodeInternal      Code = 8
 	CodeStale         Code = 9
+	CodeRetired       Code = 10
 	CodeTokenWrong    Code = 20
 	CodeTokenExpired  Code = 21
 	CodeTokenUsed     Code = 22
@@ -201,7 +202,7 @@ const (
 
 var codeNames = map[Code]string{
 	CodeProtocol: "protocol", CodeVersion: "version", CodeIdentity: "identity", CodeNotServed: "not-served",
-	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal", CodeStale: "stale",
+	CodeBusy: "busy", CodeUnavailable: "unavailable", CodeSnapshotGone: "snapshot-gone", CodeInternal: "internal", CodeStale: "stale", CodeRetired: "retired",
 	CodeTokenWrong: "token-wrong", CodeTokenExpired: "token-expired", CodeTokenUsed: "token-used",
 	CodeClock: "clock", CodeUnknownServer: "unknown-server",
 }
@@ -313,6 +314,9 @@ type DiffRequest struct {
 	// Floor is what the requester was given of floors in its initial sync (rule
 	// 25); else empty.
 	Floor version.Vector
+	// Retired is the digest of the retired originators that Vector leaves out; 0: it is
+	// whole.
+	Retired uint64
 }
 
 // LeaveOut is what the answer need not hold.
@@ -340,6 +344,10 @@ type DiffPage struct {
 	Floor version.Vector
 	// Originator is that of the member that answers; zero where it does not say.
 	Originator version.Originator
+	// Retired is the digest of the upstream's retired originators, 0 if there are none;
+	// Short says that Vector leaves them out.
+	Retired uint64
+	Short   bool
 }
 
 // RecordsRequest asks for the current records of objects.

@@ -1049,6 +1049,7 @@ type Folder struct {
 	CompressionSavedBytes uint64                 `protobuf:"varint,38,opt,name=compression_saved_bytes,json=compressionSavedBytes,proto3" json:"compression_saved_bytes,omitempty"` // of what came from all partners since start
 	Floor                 string                 `protobuf:"bytes,39,opt,name=floor,proto3" json:"floor,omitempty"`                                                                 // up to where tombstones were collected; in the form of vector
 	Collected             uint64                 `protobuf:"varint,40,opt,name=collected,proto3" json:"collected,omitempty"`                                                        // tombstones collected since start
+	Retired               int64                  `protobuf:"varint,45,opt,name=retired,proto3" json:"retired,omitempty"`                                                            // originators that were given up and that all cover; vector leaves them out
 	SlowSyncs             uint64                 `protobuf:"varint,42,opt,name=slow_syncs,json=slowSyncs,proto3" json:"slow_syncs,omitempty"`                                       // comparisons with partners below equal vectors since start
 	Differed              uint64                 `protobuf:"varint,43,opt,name=differed,proto3" json:"differed,omitempty"`                                                          // records that they found to differ
 	SlowSync              string                 `protobuf:"bytes,44,opt,name=slow_sync,json=slowSync,proto3" json:"slow_sync,omitempty"`                                           // when every partner was compared with last; empty: not yet, or never
@@ -1363,6 +1364,13 @@ func (x *Folder) GetFloor() string {
 func (x *Folder) GetCollected() uint64 {
 	if x != nil {
 		return x.Collected
+	}
+	return 0
+}
+
+func (x *Folder) GetRetired() int64 {
+	if x != nil {
+		return x.Retired
 	}
 	return 0
 }
@@ -4792,7 +4800,7 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\adeleted\x18\b \x01(\x03R\adeleted\x12\x12\n" +
 	"\x04live\x18\t \x01(\x03R\x04live\x12\x18\n" +
 	"\aupdates\x18\n" +
-	" \x01(\x04R\aupdates\"\x92\v\n" +
+	" \x01(\x04R\aupdates\"\xac\v\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4841,7 +4849,8 @@ const file_control_controlpb_control_proto_rawDesc = "" +
 	"\x16similarity_saved_bytes\x18% \x01(\x04R\x14similaritySavedBytes\x126\n" +
 	"\x17compression_saved_bytes\x18& \x01(\x04R\x15compressionSavedBytes\x12\x14\n" +
 	"\x05floor\x18' \x01(\tR\x05floor\x12\x1c\n" +
-	"\tcollected\x18( \x01(\x04R\tcollected\x12\x1d\n" +
+	"\tcollected\x18( \x01(\x04R\tcollected\x12\x18\n" +
+	"\aretired\x18- \x01(\x03R\aretired\x12\x1d\n" +
 	"\n" +
 	"slow_syncs\x18* \x01(\x04R\tslowSyncs\x12\x1a\n" +
 	"\bdiffered\x18+ \x01(\x04R\bdiffered\x12\x1b\n" +

@@ -1,8 +1,10 @@
 package disk
 
 import (
+	"bytes"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"opendfs/internal/repl"
@@ -187,6 +189,19 @@ func (n *inode) meta() ([]byte, error) {
 }
 
 func (d *dir) SetMeta(name string, expect *volume.Stat, b []byte, mtime repl.Time) (volume.Stat, []string, error) {
+	return d.setMetaOver(name, expect, nil, b, mtime)
+}
+
+// Amend leaves every attribute as it is that was and b have alike.
+func (d *dir) Amend(name string, expect *volume.Stat, was, b []byte, mtime repl.Time) (volume.Stat, []string, error) {
+	known, err := volume.DecodeMeta(was)
+	if err != nil {
+		return volume.Stat{}, nil, &volume.OpError{Op: "amend", Name: name, Err: err}
+	}
+	return d.setMetaOver(name, expect, &known, b, mtime)
+}
+
+func (d *dir) setMetaOver(name string, expect *volume.Stat, known *volume.Meta, b []byte, mtime repl.Time) (volume.Stat, []string, error) {
 	const op = "setmeta"
 	n, err := d.find(op, name)
 	if err != nil {
@@ -206,6 +221,9 @@ func (d *dir) SetMeta(name string, expect *volume.Stat, b []byte, mtime repl.Tim
 			return volume.Stat{}, nil, refuse(op, name, volume.ErrInUse)
 		}
 	}
+	if known != nil {
+		m.Xattrs = amended(n.cur.xattrs, known.Xattrs, m.Xattrs)
+	}
 	d.v.d.setMeta(n, &m, n.cur.mtime)
 	d.set = append(d.set, n)
 	// The real one sets owner, mode, attributes and times one after the other.
@@ -216,6 +234,36 @@ func (d *dir) SetMeta(name string, expect *volume.Stat, b []byte, mtime repl.Tim
 	d.v.d.touch(n)
 	d.v.d.emitAll(n, false)
 	return n.stat(), nil, nil
+}
+
+// amended are the attributes of an object that had those of was on record, has
+// now's, and is given those of want.
+func amended(now, was, want []volume.Xattr) []volume.Xattr {
+	find := func(in []volume.Xattr, name string) *volume.Xattr {
+		for i := range in {
+			if in[i].Name == name {
+				return &in[i]
+			}
+		}
+		return nil
+	}
+	var out []volume.Xattr
+	for _, x := range want {
+		before, has := find(was, x.Name), find(now, x.Name)
+		switch {
+		case before == nil || !bytes.Equal(before.Value, x.Value):
+			out = append(out, x)
+		case has != nil:
+			out = append(out, *has)
+		}
+	}
+	for _, x := range now {
+		if find(want, x.Name) == nil && find(was, x.Name) == nil {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(x, y volume.Xattr) int { return strings.Compare(x.Name, y.Name) })
+	return out
 }
 
 // setMeta gives an object metadata.

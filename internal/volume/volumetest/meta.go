@@ -143,6 +143,49 @@ func (s *story) setMetaExpect() {
 	s.refused(err, volume.ErrChanged, "set metadata of a directory that is a file now")
 }
 
+// amend is about metadata of an object whose former ones are on record.
+func (s *story) amend() {
+	s.ok(s.u.WriteFile("f", []byte("one")))
+	was := volume.Meta{Mode: 0o640, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		was.Xattrs = []volume.Xattr{{Name: "user.a", Value: []byte("1")}, {Name: "user.b", Value: []byte("1")}, {Name: "user.c", Value: []byte("1")}}
+	}
+	_, _, err := s.root.SetMeta("f", nil, s.bytesOf(was), 7)
+	s.ok(err)
+	want := volume.Meta{Mode: 0o600, Owner: s.me(), Group: s.group()}
+	if s.Attrs {
+		want.Xattrs = []volume.Xattr{{Name: "user.a", Value: []byte("1")}, {Name: "user.b", Value: []byte("2")}, {Name: "user.d", Value: []byte("2")}}
+	}
+	seen := s.lookup(s.root, "f")
+	after, lacks, err := s.root.Amend("f", &seen, s.bytesOf(was), s.bytesOf(want), 9)
+	s.ok(err)
+	if is := s.lookup(s.root, "f"); len(lacks) != 0 || is != after || is.Identity != seen.Identity || is.Print.Mtime != 9 || is.Mode != 0o600 {
+		s.Fatalf("the file is %+v, was said to be %+v, lacks %v", is, after, lacks)
+	}
+	if got := s.metaOf(s.root, "f"); !slices.EqualFunc(got.Xattrs, want.Xattrs, sameXattr) {
+		s.Fatalf("it has %+v", got)
+	}
+	_, _, err = s.root.Amend("f", &seen, s.bytesOf(want), s.bytesOf(was), 8)
+	s.refused(err, volume.ErrChanged, "amend a file whose mtime moved")
+	s.ok(s.u.Rename("f", "g"))
+	_, _, err = s.root.Amend("f", &after, s.bytesOf(want), s.bytesOf(was), 8)
+	s.refused(err, volume.ErrNotExist, "amend a file that moved away")
+	s.ok(s.u.WriteFile("f", []byte("one")))
+	_, _, err = s.root.Amend("f", &after, s.bytesOf(want), s.bytesOf(was), 8)
+	s.refused(err, volume.ErrChanged, "amend another file")
+	if s.Leases {
+		w, err := s.u.OpenForWrite("g")
+		s.ok(err)
+		_, _, err = s.root.Amend("g", &after, s.bytesOf(want), s.bytesOf(was), 10)
+		s.refused(err, volume.ErrInUse, "amend a file that is written to")
+		s.ok(w.Close())
+	}
+	if third(s.root.Amend("g", nil, []byte("rubbish"), s.bytesOf(was), 1)) == nil {
+		s.Fatal("bytes that are no metadata were accepted")
+	}
+	s.content(s.root, "g", "one")
+}
+
 // ownMeta is about a directory's metadata where it is no name, as the root.
 // again describes objects at little cost: what Lookup and Meta say.
 func (s *story) again() {

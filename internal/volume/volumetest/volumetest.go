@@ -79,6 +79,7 @@ func Test(t *testing.T, open func(t *testing.T) Subject) {
 		{"metadata there and back", (*story).meta},
 		{"metadata in place", (*story).setMeta},
 		{"metadata only on what is expected", (*story).setMetaExpect},
+		{"metadata over those on record", (*story).amend},
 		{"described once more", (*story).again},
 		{"a directory's own metadata", (*story).ownMeta},
 		{"a directory's mtime", (*story).mtime},

@@ -671,7 +671,8 @@ type DiffRequest struct {
 	Except          []byte                 `protobuf:"bytes,9,opt,name=except,proto3" json:"except,omitempty"`
 	Packed          bool                   `protobuf:"varint,10,opt,name=packed,proto3" json:"packed,omitempty"`
 	Floor           []byte                 `protobuf:"bytes,11,opt,name=floor,proto3" json:"floor,omitempty"`
-	Touches         bool                   `protobuf:"varint,12,opt,name=touches,proto3" json:"touches,omitempty"` // updates of the mtime alone may be short
+	Touches         bool                   `protobuf:"varint,12,opt,name=touches,proto3" json:"touches,omitempty"`  // updates of the mtime alone may be short
+	Retired         uint64                 `protobuf:"fixed64,13,opt,name=retired,proto3" json:"retired,omitempty"` // digest of what vector leaves out; 0: it is whole
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -790,6 +791,13 @@ func (x *DiffRequest) GetTouches() bool {
 	return false
 }
 
+func (x *DiffRequest) GetRetired() uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
 type DiffPage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Vector           []byte                 `protobuf:"bytes,1,opt,name=vector,proto3" json:"vector,omitempty"`
@@ -803,6 +811,8 @@ type DiffPage struct {
 	Raw              uint32                 `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`      // bytes of the Page that packed holds
 	Floor            []byte                 `protobuf:"bytes,10,opt,name=floor,proto3" json:"floor,omitempty"`
 	Originator       []byte                 `protobuf:"bytes,11,opt,name=originator,proto3" json:"originator,omitempty"` // of the member that answers
+	Retired          uint64                 `protobuf:"fixed64,12,opt,name=retired,proto3" json:"retired,omitempty"`     // digest of what vectors of the upstream may leave out; 0: nothing
+	Short            bool                   `protobuf:"varint,13,opt,name=short,proto3" json:"short,omitempty"`          // vector leaves that out
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -912,6 +922,20 @@ func (x *DiffPage) GetOriginator() []byte {
 		return x.Originator
 	}
 	return nil
+}
+
+func (x *DiffPage) GetRetired() uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
+func (x *DiffPage) GetShort() bool {
+	if x != nil {
+		return x.Short
+	}
+	return false
 }
 
 // Cover is the header of CoverRequest and CoverReply; a reply names no folder.
@@ -2479,7 +2503,7 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\voriginators\x18\x01 \x01(\fR\voriginators\x12\x14\n" +
 	"\x05metas\x18\x02 \x03(\fR\x05metas\x12-\n" +
 	"\aupdates\x18\x03 \x03(\v2\x13.dfs.wire.v1.UpdateR\aupdates\x12\x12\n" +
-	"\x04salt\x18\x04 \x01(\fR\x04salt\"\xc9\x02\n" +
+	"\x04salt\x18\x04 \x01(\fR\x04salt\"\xe3\x02\n" +
 	"\vDiffRequest\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06vector\x18\x02 \x01(\fR\x06vector\x12)\n" +
@@ -2493,7 +2517,8 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06packed\x18\n" +
 	" \x01(\bR\x06packed\x12\x14\n" +
 	"\x05floor\x18\v \x01(\fR\x05floor\x12\x18\n" +
-	"\atouches\x18\f \x01(\bR\atouches\"\xb0\x02\n" +
+	"\atouches\x18\f \x01(\bR\atouches\x12\x18\n" +
+	"\aretired\x18\r \x01(\x06R\aretired\"\xe0\x02\n" +
 	"\bDiffPage\x12\x16\n" +
 	"\x06vector\x18\x01 \x01(\fR\x06vector\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\fR\bsnapshot\x12\x12\n" +
@@ -2508,7 +2533,9 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	" \x01(\fR\x05floor\x12\x1e\n" +
 	"\n" +
 	"originator\x18\v \x01(\fR\n" +
-	"originator\"W\n" +
+	"originator\x12\x18\n" +
+	"\aretired\x18\f \x01(\x06R\aretired\x12\x14\n" +
+	"\x05short\x18\r \x01(\bR\x05short\"W\n" +
 	"\x05Cover\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x126\n" +
 	"\n" +
