@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests use besides Go. Tests skip, and say so, where one is missing.
-need="rsync iproute2 e2fsprogs xfsprogs btrfs-progs acl attr samba samba-vfs-modules smbclient python3-samba samba-ad-dc samba-ad-provision samba-dsdb-modules etcd-server gcc libc6-dev"
+need="rsync iproute2 e2fsprogs xfsprogs btrfs-progs acl attr samba samba-vfs-modules smbclient python3-samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind libnss-winbind etcd-server gcc libc6-dev"
 
 command -v dpkg-query >/dev/null || {
 	echo "deps: not a Debian system; the tests use: $need"
@@ -23,7 +23,7 @@ if apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommen
 	case "$missing" in *etcd*)
 		command -v systemctl >/dev/null && systemctl disable -q --now etcd 2>/dev/null || : ;;
 	esac
-	case "$missing" in *samba*) # the stories start their own
+	case "$missing" in *samba* | *winbind*) # the stories start their own
 		command -v systemctl >/dev/null && systemctl disable -q --now smbd nmbd samba-ad-dc winbind 2>/dev/null || : ;;
 	esac
 else

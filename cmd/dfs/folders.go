@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,7 +12,6 @@ import (
 
 	"opendfs/internal/directory"
 	"opendfs/internal/engine"
-	"opendfs/internal/filter"
 	"opendfs/internal/journal"
 	"opendfs/internal/peer"
 	"opendfs/internal/repl"
@@ -49,18 +49,19 @@ type folders struct {
 }
 
 // membership is what the domain says of one membership of this server, without its
-// partners, in a form that can be compared.
+// partners and its terms, in a form that can be compared: a folder of which it is
+// another is started anew.
 type membership struct {
 	engine.Config
-	Rules    filter.Rules
 	Owners   volume.Owners
 	Optional volume.Optional
 }
 
-// wanted is a membership with its partners.
+// wanted is a membership with its partners and its terms.
 type wanted struct {
 	membership
 	circle
+	terms
 }
 
 // owners are the forms of the domain as the volume has them.
@@ -85,13 +86,9 @@ func memberships(d *directory.Domain, self directory.UUID) (on []wanted, off []d
 		on = append(on, wanted{membership{
 			Config: engine.Config{
 				Folder: repl.FolderID(v.Folder.ID), Name: v.Name(), Self: repl.MemberID(self), Membership: repl.GUID(v.ID),
-				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly, Rest: v.Folder.Rest,
-				Insensitive: v.Folder.Case == directory.CaseInsensitive, TombstoneLifetime: v.Folder.TombstoneLifetime, SlowSync: v.Folder.SlowSync,
-				Morph:        v.Folder.DirectoryConflict == directory.DirectoryMorph,
-				Breaker:      breakerOf(v.Folder),
-				StagingQuota: int64(v.StagingQuota), ConflictQuota: int64(v.ConflictQuota), ConflictRetention: v.ConflictRetention,
+				Path: v.Path, Primary: v.Primary, ReadOnly: v.ReadOnly,
+				Insensitive: v.Folder.Case == directory.CaseInsensitive, Morph: v.Folder.DirectoryConflict == directory.DirectoryMorph,
 			},
-			Rules:  filter.Rules{Files: v.Folder.Filters.Files, Directories: v.Folder.Filters.Directories},
 			Owners: owners[v.Folder.Owners],
 			Optional: volume.Optional{
 				Capability: slices.Contains(v.Folder.Attributes, directory.AttributeCapability),
@@ -104,7 +101,7 @@ func memberships(d *directory.Domain, self directory.UUID) (on []wanted, off []d
 				Transfers: transfers(d, v.Folder.ID, self),
 			},
 			Packing: packing(d, v.Folder.ID, self),
-		}})
+		}, termsOf(&v)})
 	}
 	return on, off
 }
@@ -160,19 +157,24 @@ func packing(d *directory.Domain, folder, self directory.UUID) map[repl.MemberID
 }
 
 // follow starts, restarts and stops folders as the domain says. One of which only
-// the partners or the members are others now goes on.
+// the partners, the members or the terms are others now goes on.
 func (f *folders) follow(ctx context.Context, d *directory.Domain, self directory.UUID) {
 	on, off := memberships(d, self)
 	f.mu.Lock()
 	f.domain, f.off = d, off
 	st := f.store
+	keepers := maps.Clone(f.keepers)
+	f.mu.Unlock()
 	var gone []*keeper
-	for id, k := range f.keepers {
+	for id, k := range keepers {
 		i := slices.IndexFunc(on, func(m wanted) bool { return m.Folder == id })
-		if i < 0 || !reflect.DeepEqual(on[i].membership, k.membership) {
+		if i < 0 || !reflect.DeepEqual(on[i].membership, k.membership) || !k.hearTerms(ctx, on[i].terms) {
 			gone = append(gone, k)
-			delete(f.keepers, id)
 		}
+	}
+	f.mu.Lock()
+	for _, k := range gone {
+		delete(f.keepers, k.Folder)
 	}
 	f.mu.Unlock()
 	stopAll(gone)

@@ -55,6 +55,10 @@ type keeper struct {
 	members atomic.Pointer[[]engine.Member]
 	// around are the partners, which change as the members do. Stored with f.linking held.
 	around atomic.Pointer[circle]
+	// terms change as it runs too. Stored by follow alone.
+	terms atomic.Pointer[terms]
+	// telling serialises telling a runner of them, so that it ends with the newest.
+	telling sync.Mutex
 	// unknown is how many owners were not known at the last look.
 	unknown atomic.Int64
 	// due asks for a look.
@@ -97,6 +101,7 @@ func (f *folders) start(ctx context.Context, st *store.Store, m wanted, list []e
 	k := &keeper{membership: m.membership, f: f, store: st, cancel: cancel, done: make(chan struct{}), due: make(chan struct{}, 1), retry: make(chan struct{}, 1), reason: starting}
 	k.members.Store(&list)
 	k.around.Store(&m.circle)
+	k.terms.Store(&m.terms)
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
@@ -116,6 +121,8 @@ func (k *keeper) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errTerms):
+			continue
 		case errors.Is(err, engine.ErrRebuild):
 			k.f.log.Warn("folder starts anew, not authoritatively", "folder", k.Name)
 			k.f.find.clearHolds(k.Name)
@@ -281,16 +288,17 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 	cfg.Members = *k.members.Load()
 	around := k.partners()
 	cfg.Upstreams, cfg.Downstreams, cfg.Transfers = around.Upstreams, around.Downstreams, around.Transfers
-	rules, err := filter.New(k.Rules)
+	t := k.terms.Load()
+	rules, err := filter.New(t.Rules)
 	if err != nil {
 		return cfg, nil, err
 	}
-	cfg.Filter = rules
+	cfg.Settings, cfg.Filter = t.Settings, rules
 	if _, total, err := v.Free(); err == nil {
 		cfg.Reserve = min(maxReserve, total/reservePart)
 	}
 	return cfg, &engine.Env{
-		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, k.StagingQuota, runtime.GOMAXPROCS(0)),
+		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, t.StagingQuota, runtime.GOMAXPROCS(0)),
 		Directory: k.f.evictor(k.Folder), Now: now, Clock: k.f.clocks.mint, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
 	}, nil
 }
@@ -328,11 +336,14 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 	}
 	k.f.log.Info("folder runs", "folder", k.Name, "path", k.Path, "journal", j.Kind().String())
 	k.judgeFeatures(v)
-	if err := r.SetMembers(ctx, *k.members.Load()); err != nil { // it was told of others while it was opened
-		k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
+	err := errTerms
+	if k.tellTerms(ctx, r) { // of those, as of members, that came while it was opened
+		if err := r.SetMembers(ctx, *k.members.Load()); err != nil {
+			k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
+		}
+		k.linkAll(ctx, r)
+		err = k.look(ctx, v, r, records, j)
 	}
-	k.linkAll(ctx, r)
-	err := k.look(ctx, v, r, records, j)
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
 	k.mu.Unlock()

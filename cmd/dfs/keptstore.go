@@ -113,7 +113,7 @@ func (m *member) PreservedList(ctx context.Context, q *controlpb.PreservedListRe
 	if q.Limit > 0 && q.Limit < maxKeptListed*maxKeptListed {
 		limit = int(q.Limit)
 	}
-	reply := &controlpb.PreservedListReply{ConflictQuota: c.k.ConflictQuota}
+	reply := &controlpb.PreservedListReply{ConflictQuota: c.k.terms.Load().ConflictQuota}
 	err = c.r.Kept(ctx, func(ctx context.Context, s *preserve.Store) error {
 		u, err := s.Usage(ctx)
 		if err != nil {

@@ -13,14 +13,19 @@ import (
 // maxNamed bounds the names in one detail.
 const maxNamed = 8
 
-// judgeOwners raises or clears that owners are not known here, and that NT ACLs
-// are not believed. When an owner has become known, what was carried for it is
+// judgeOwners raises or clears that owners are not known here, that they have
+// other numbers here, and that NT ACLs are not believed. When an owner has become known, what was carried for it is
 // set.
 func (k *keeper) judgeOwners(ctx context.Context, v *volume.Disk, r *engine.Runner) {
 	if n := v.DoubtedNTACLs(); n > 0 {
 		k.f.find.Raise(finding.NTACLDoubted, k.Name, fmt.Sprintf("%d set since the folder was opened", n))
 	} else {
 		k.f.find.Clear(finding.NTACLDoubted, k.Name)
+	}
+	if others := v.OtherNumbers(); len(others) > 0 {
+		k.f.find.Raise(finding.OwnerNumbersDiffer, k.Name, fewOf(others))
+	} else {
+		k.f.find.Clear(finding.OwnerNumbersDiffer, k.Name)
 	}
 	unknown := v.UnknownOwners()
 	if int64(len(unknown)) < k.unknown.Swap(int64(len(unknown))) {
@@ -30,11 +35,16 @@ func (k *keeper) judgeOwners(ctx context.Context, v *volume.Disk, r *engine.Runn
 		k.f.find.Clear(finding.UnknownOwner, k.Name)
 		return
 	}
-	detail := strings.Join(unknown[:min(len(unknown), maxNamed)], ", ")
-	if len(unknown) > maxNamed {
+	k.f.find.Raise(finding.UnknownOwner, k.Name, fewOf(unknown))
+}
+
+// fewOf is the list of names in a detail.
+func fewOf(names []string) string {
+	detail := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if len(names) > maxNamed {
 		detail += ", …"
 	}
-	k.f.find.Raise(finding.UnknownOwner, k.Name, detail)
+	return detail
 }
 
 // judgeFeatures says once what the filesystem of a folder lacks.

@@ -179,7 +179,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Captured, f.Installed, f.InstalledBytes = s.Stats.Captured, s.Stats.Installed, s.Stats.Bytes
 	f.Conflicts, f.Open, f.RdcSavedBytes, f.SimilaritySavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved, s.Stats.Similar
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
-	f.Vector, f.Floor, f.Collected, f.Evicted = s.Vector.Minus(s.Retired).String(), s.Floor.String(), s.Stats.Collected, s.Evicted
+	f.Vector, f.Floor, f.Collected, f.Evicted = s.Vector.String(), s.Floor.String(), s.Stats.Collected, s.Evicted
 	f.Retired = int64(len(s.Retired))
 	f.SlowSyncs, f.Differed = s.Stats.Compared, s.Stats.Differed
 }

@@ -145,13 +145,14 @@ func kindOf(info fs.FileInfo) repl.Type {
 
 // filter reports whether the name replicates.
 func (w *walk) filter(info fs.FileInfo) bool {
-	set, err := filter.New(w.p.k.Rules)
+	of := w.p.k.terms.Load().Rules
+	set, err := filter.New(of)
 	if err != nil {
 		w.step("filter", "stop", "%v", err)
 		return false
 	}
 	if set.MatchPath(w.p.rel, info != nil && info.IsDir()) {
-		rules := slices.Concat(w.p.k.Rules.Files, w.p.k.Rules.Directories)
+		rules := slices.Concat(of.Files, of.Directories)
 		w.step("filter", "stop", "the folder's filter keeps this name out (%s)", strings.Join(rules, ", "))
 		return false
 	}

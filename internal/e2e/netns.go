@@ -30,6 +30,7 @@ type host struct {
 	ns     string
 	port   string // the switch's end of the link
 	v4, v6 string
+	run    string // what the host's programs find as /run/samba; empty: this machine's
 }
 
 // newNetwork makes a switch and a host for each name, with addresses 10.77.0.N and fd77::N.
@@ -79,7 +80,19 @@ func (n *network) host(name string, number int) *host {
 	return h
 }
 
-// writeHosts names every host to every host. `ip netns exec` binds /etc/netns/NAME/hosts over /etc/hosts.
+// lay gives a host a file of its own over one of /etc: `ip netns exec` binds what lies in /etc/netns/NAME there.
+func (h *host) lay(name, text string) {
+	h.net.t.Helper()
+	dir := filepath.Join("/etc/netns", h.ns)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		h.net.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { // in place: it may be mounted
+		h.net.t.Fatal(err)
+	}
+}
+
+// writeHosts names every host to every host.
 func (n *network) writeHosts() {
 	n.t.Helper()
 	text := "127.0.0.1 localhost\n::1 localhost\n"
@@ -87,13 +100,7 @@ func (n *network) writeHosts() {
 		text += h.v4 + " " + h.name + ".example\n" + h.v6 + " " + h.name + ".example\n"
 	}
 	for _, h := range n.hosts {
-		dir := filepath.Join("/etc/netns", h.ns)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			n.t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte(text), 0o644); err != nil {
-			n.t.Fatal(err)
-		}
+		h.lay("hosts", text)
 	}
 }
 
@@ -145,6 +152,8 @@ func (h *host) command(args ...string) []string {
 	switch {
 	case h == nil:
 		return args
+	case h.net.named && h.run != "":
+		return append([]string{"ip", "netns", "exec", h.ns, "sh", "-c", `mount --bind "$0" /run/samba && exec "$@"`, h.run}, args...)
 	case h.net.named:
 		return append([]string{"ip", "netns", "exec", h.ns}, args...)
 	}

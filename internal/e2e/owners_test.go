@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,10 +12,6 @@ import (
 // people gives a host users and groups of its own: what lies in /etc/netns/NAME lies over /etc for the host's programs.
 func (h *host) people(text string) {
 	h.net.t.Helper()
-	dir := filepath.Join("/etc/netns", h.ns)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		h.net.t.Fatal(err)
-	}
 	users, groups := "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n"
 	for line := range strings.Lines(text) {
 		var name string
@@ -27,16 +22,8 @@ func (h *host) people(text string) {
 		users += fmt.Sprintf("%s:x:%d:%d::/:/bin/sh\n", name, id, id)
 		groups += fmt.Sprintf("%s:x:%d:\n", name, id)
 	}
-	for name, text := range map[string]string{"passwd": users, "group": groups} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) // in place: it is mounted
-		if err != nil {
-			h.net.t.Fatal(err)
-		}
-		if _, err := f.WriteString(text); err != nil {
-			h.net.t.Fatal(err)
-		}
-		f.Close()
-	}
+	h.lay("passwd", users)
+	h.lay("group", groups)
 }
 
 func ownerOf(path string) (string, error) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,31 +17,10 @@ func TestSamba(t *testing.T) {
 	c.apply()
 	c.wait(patience)
 	here, there := newSamba(t, a), newSamba(t, b)
-	local := workDir(t)
-	put := func(s *samba, name, text string) {
-		t.Helper()
-		path := filepath.Join(local, "data")
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		s.client("put " + path + ` "` + name + `"`)
-	}
-	get := func(s *samba, name string) string {
-		t.Helper()
-		path := filepath.Join(local, "got")
-		_ = os.Remove(path)
-		s.client(`get "` + name + `" ` + path)
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-
 	here.client(`mkdir reports`)
-	put(here, `reports\plan.txt`, "the plan")
-	put(here, `reports\plan.txt:notes`, "an alternate stream")
-	put(here, `reports\hidden.txt`, "hidden")
+	here.put(`reports\plan.txt`, "the plan")
+	here.put(`reports\plan.txt:notes`, "an alternate stream")
+	here.put(`reports\hidden.txt`, "hidden")
 	here.client(`setmode "reports\hidden.txt" +hsr`)
 	here.acl(`reports\plan.txt`, "-a", "ACL:S-1-5-11:0/0x0/0x001200a9")
 	here.acl(`reports`, "-a", "ACL:S-1-5-11:0/0x3/0x001301bf")
@@ -55,7 +35,7 @@ func TestSamba(t *testing.T) {
 	if x := there.acl(`reports\plan.txt`); !strings.Contains(x, "S-1-5-11:0/0x0/0x001200a9") {
 		t.Errorf("the ACL of the plan lacks what was given:\n%s", x)
 	}
-	if text := get(there, `reports\plan.txt:notes`); text != "an alternate stream" {
+	if text := there.get(`reports\plan.txt:notes`); text != "an alternate stream" {
 		t.Errorf("the stream holds %q there", text)
 	}
 	if x, y := attributesOf(here.client(`allinfo "reports\hidden.txt"`)), attributesOf(there.client(`allinfo "reports\hidden.txt"`)); x != y || !strings.Contains(x, "RHS") {
@@ -64,14 +44,14 @@ func TestSamba(t *testing.T) {
 
 	// And back: a change of each kind through the other server, and no content for it.
 	sent := a.folder().ServedBytes + b.folder().ServedBytes
-	put(there, `reports\plan.txt:notes`, "another text")
+	there.put(`reports\plan.txt:notes`, "another text")
 	there.client(`setmode "reports\hidden.txt" -h`)
 	there.acl(`reports\plan.txt`, "-D", "ACL:S-1-5-11:0/0x0/0x001200a9")
 	there.client(`rename reports\plan.txt reports\Plan.txt`)
 	c.wait(patience)
 	c.converged()
 	equalMetadata(t, a.root, b.root)
-	if text := get(here, `reports\Plan.txt:notes`); text != "another text" {
+	if text := here.get(`reports\Plan.txt:notes`); text != "another text" {
 		t.Errorf("the stream holds %q here", text)
 	}
 	if x := here.acl(`reports\Plan.txt`); strings.Contains(x, "S-1-5-11:0/0x0/0x001200a9") || x != there.acl(`reports\Plan.txt`) {
@@ -194,11 +174,7 @@ func TestSambaOtherNumbers(t *testing.T) {
 	for _, s := range []*samba{here, there} {
 		s.maps(users, "staff")
 	}
-	path := filepath.Join(workDir(t), "data")
-	if err := os.WriteFile(path, []byte("the plan"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	here.client("put " + path + " plan.txt")
+	here.put("plan.txt", "the plan")
 	const given = "ACL:" + users + ":0/0x0/0x0012008f" // no set of POSIX permissions says this
 	here.acl("plan.txt", "-a", given)
 	c.wait(patience)
@@ -249,13 +225,15 @@ func aces(acl string) string {
 	return strings.Join(out, "")
 }
 
-// equalNTACLs compares the NT ACLs of two trees.
+// equalNTACLs compares the NT ACLs of two trees, byte for byte.
 func equalNTACLs(t testing.TB, a, b string) {
 	t.Helper()
 	dump := func(root string) string {
-		return must(t, "sh", "-c", `cd "$1" && getfattr -R -P -h -m security.NTACL -e hex --absolute-names .`, "sh", root)
+		all := blocks(must(t, "sh", "-c", `cd "$1" && getfattr -R -P -h -d -m '^security\.NTACL$' -e hex .`, "sh", root))
+		slices.Sort(all)
+		return strings.Join(all, "\n")
 	}
-	if x, y := dump(a), dump(b); x != y || x == "" {
+	if x, y := dump(a), dump(b); x != y || !strings.Contains(x, "security.NTACL=0x") {
 		t.Errorf("NT ACLs\n%s\nthere\n%s", x, y)
 	}
 }

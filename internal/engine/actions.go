@@ -51,7 +51,7 @@ func (*Look) Class() Class { return ClassLook }
 
 // Run posts drafts as they are found, then that the look is over.
 func (a *Look) Run(ctx Context, post func(Event)) {
-	out := chunks{env: ctx.Env, post: post, lazy: a.lazy}
+	out := chunks{env: ctx.Env, cfg: a.cfg, post: post, lazy: a.lazy}
 	deps := ctx.captureDeps(a.cfg)
 	deps.Doubt, deps.Undoes = a.doubt, a.cfg.ReadOnly && !a.lazy
 	if !a.lazy { // what a walk of the whole tree reads is signed when it is asked for
@@ -59,12 +59,13 @@ func (a *Look) Run(ctx Context, post func(Event)) {
 	}
 	result, err := capture.Look(ctx, deps, &a.Work, out.add)
 	err = errors.Join(err, out.sync())
-	post(looked{{&a.Work, out.drafts, result, err, a.lazy}})
+	post(looked{{&a.Work, a.cfg, out.drafts, result, err, a.lazy}})
 }
 
 // chunks gathers drafts into events; a group stays together.
 type chunks struct {
 	env    *Env
+	cfg    *Config
 	drafts []capture.Draft
 	post   func(Event)
 	lazy   bool
@@ -92,7 +93,7 @@ func (c *chunks) add(d capture.Draft) error {
 		if err := c.sync(); err != nil {
 			return err
 		}
-		c.post(drafted{c.drafts, c.lazy})
+		c.post(drafted{c.drafts, c.cfg, c.lazy})
 		c.drafts = nil
 	}
 	c.drafts = append(c.drafts, d)
@@ -114,12 +115,12 @@ func (*LookGone) Class() Class { return ClassLook }
 
 // Run posts the deletions that are proved.
 func (a *LookGone) Run(ctx Context, post func(Event)) {
-	out := chunks{env: ctx.Env, post: post}
+	out := chunks{env: ctx.Env, cfg: a.cfg, post: post}
 	deps := ctx.captureDeps(a.cfg)
 	deps.Undoes = a.cfg.ReadOnly
 	result, err := capture.Gone(ctx, deps, a.UIDs, out.add)
 	err = errors.Join(err, out.sync())
-	post(goneLooked{out.drafts, result, err})
+	post(goneLooked{a, out.drafts, result, err})
 }
 
 // Ask asks a partner for a page of what is missing here.

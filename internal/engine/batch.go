@@ -196,7 +196,7 @@ func (f *Folder) startStaging() {
 			}
 			b.state = batchStages
 			started++
-			f.do(&Stage{batch: b, cfg: &f.cfg, transfer: b.link.transfer})
+			f.do(&Stage{batch: b, cfg: f.cfg, transfer: b.link.transfer})
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (f *Folder) startInstall() {
 		f.install = next
 		f.recheck(next)
 		next.bulk = len(next.changes) >= bulkItems
-		f.do(&Install{batch: next, cfg: &f.cfg})
+		f.do(&Install{batch: next, cfg: f.cfg})
 	}
 }
 
@@ -462,7 +462,8 @@ func (b *batch) items() []install.Item {
 // record and not its content, as of what a filter hides there.
 func (b *batch) unhad(i int) bool {
 	c := &b.changes[i]
-	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !c.Was.Present && c.Was.GVSN != c.Update.GVSN
+	had := c.Was.Present && c.Was.Presence != repl.Absent
+	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !had && c.Was.GVSN != c.Update.GVSN
 }
 
 // nobodyHas notes that a partner has not the content of a version, and reports

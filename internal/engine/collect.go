@@ -48,7 +48,7 @@ func (f *Folder) startCollecting() {
 	switch s := f.sift; {
 	case s == nil && f.collectAt <= now && f.st.Counts().Tombstones > 0 && !f.surveying:
 		f.surveying = true
-		f.do(&Survey{cfg: &f.cfg})
+		f.do(&Survey{cfg: f.cfg})
 	case s != nil && !s.busy && s.at <= now:
 		s.busy = true
 		f.do(&Sift{of: s, above: s.above, before: s.before, covers: s.covers})

@@ -32,13 +32,13 @@ type Member struct {
 type MembersAre struct{ Members []Member }
 
 func (e MembersAre) apply(f *Folder) {
-	f.cfg.Members = e.Members
+	f.configure(func(c *Config) { c.Members = e.Members })
 	st := f.st.State()
 	if f.storeFailed(f.loadCovers()) {
 		return
 	}
 	f.sift, f.awayAt = nil, 0 // what all cover is another thing now
-	if selfEvicted(&f.cfg, &st) {
+	if selfEvicted(f.cfg, &st) {
 		f.fail(finding.MemberStale, evictedText)
 		f.rebuild = true
 	}
@@ -129,7 +129,7 @@ func (f *Folder) startStating() {
 	for _, m := range f.cfg.Upstreams {
 		if l := f.links[m]; l.up && !l.stating && l.stateAt <= f.now() {
 			l.stating = true
-			f.do(&State{Member: m, link: l, cfg: &f.cfg, others: f.others()})
+			f.do(&State{Member: m, link: l, cfg: f.cfg, others: f.others()})
 		}
 	}
 }
@@ -232,7 +232,7 @@ func (f *Folder) Answer(own repl.Statement, heard []repl.Statement) []repl.State
 
 // Cover answers a partner at once, where one goroutine does everything.
 func (f *Folder) Cover(env *Env, heard []repl.Statement) ([]repl.Statement, error) {
-	own, err := env.statement(&f.cfg)
+	own, err := env.statement(f.cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -159,6 +159,10 @@ func (f *Folder) setWake() {
 	if f.awaiting() {
 		sooner(f.vouch.until)
 	}
+	sooner(f.walkAt)
+	if f.now() < f.calmUntil {
+		sooner(f.calmUntil)
+	}
 	if f.phase == store.PhaseInitialSync {
 		sooner(f.evacuateAt)
 	}

@@ -41,10 +41,7 @@ type Config struct {
 	Filter      *filter.Set
 	Insensitive bool // names that fold to the same are one (filter.Fold)
 	Morph       bool // of two directories of one name both stay, one renamed
-	Breaker     Breaker
-	// TombstoneLifetime is how long a deleted object may come back to life under
-	// its name; 0: for ever.
-	TombstoneLifetime time.Duration
+	Settings
 	// Members are all members of the folder, this one too: no tombstone is
 	// collected that one of them is not known to cover.
 	Members []Member
@@ -52,25 +49,14 @@ type Config struct {
 	// it captures anything; 0: 3 s. RemarkAfter is how often the marker is written
 	// anew while something changes; 0: 15 min.
 	VouchWait, RemarkAfter time.Duration
-	// SlowSync is how often records are compared with each partner's below equal
-	// vectors; 0: never.
-	SlowSync    time.Duration
-	Rest        time.Duration   // how long an open file must be at rest before it is captured
-	MinDelta    int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
-	Reserve     uint64          // free bytes below which no content is brought here
-	Upstreams   []repl.MemberID // whom this member asks
-	Downstreams []repl.MemberID // who may ask this member
+	MinDelta               int64           // size from which on contents are signed and deltas travel; 0: 64 KiB
+	Reserve                uint64          // free bytes below which no content is brought here
+	Upstreams              []repl.MemberID // whom this member asks
+	Downstreams            []repl.MemberID // who may ask this member
 
 	// Transfers say how contents are brought from upstreams, where that is not as
 	// the zero Transfer says.
 	Transfers map[repl.MemberID]Transfer
-
-	// StagingQuota is what kept signatures may take, a target.
-	StagingQuota int64
-	// ConflictQuota and ConflictRetention are the conflict store's (rule 26);
-	// without a quota nothing is evicted.
-	ConflictQuota     int64
-	ConflictRetention time.Duration
 }
 
 // Transfer says how contents are brought from one upstream.
@@ -133,7 +119,7 @@ type Action interface {
 
 // Folder is the state machine of one replicated folder on one member.
 type Folder struct {
-	cfg  Config
+	cfg  *Config // never changed, only replaced: actions under way keep theirs
 	st   *store.Folder
 	now  func() repl.Time
 	mint func() repl.Time // the clock of updates of ours
@@ -202,6 +188,8 @@ type Folder struct {
 	rehides    []hiding // directories that an install hid, or showed
 	showing    bool
 	showAt     repl.Time // when it is looked for again
+	calmUntil  repl.Time // partners are not asked before
+	walkAt     repl.Time // when the tree is walked for what a filter shows; 0: not
 	partner    map[repl.MemberID]version.Vector
 	covers     map[repl.MemberID]store.Cover // what other members said of themselves
 	own        repl.Statement                // what this one said last
@@ -223,7 +211,7 @@ type Folder struct {
 // New makes the state machine over an opened store. Start is its first event.
 func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Folder {
 	f := &Folder{
-		cfg: cfg, st: st, now: now, mint: now, find: find,
+		cfg: &cfg, st: st, now: now, mint: now, find: find,
 		looking: make(map[repl.UID]uint64), looks: maxLooks,
 		later:  make(map[spot]laterName),
 		raised: make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
@@ -268,6 +256,7 @@ func (f *Folder) schedule() {
 	if f.stopped != "" || f.phase == store.PhaseNew {
 		return
 	}
+	f.startRefiltered()
 	f.ripen()
 	f.startLooks()
 	f.startGone()

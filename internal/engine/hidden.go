@@ -45,7 +45,10 @@ func followFilter(cfg *Config, st *store.Folder, state *store.State) error {
 		return nil
 	}
 	if !state.Filter.IsZero() {
-		shown, err := rehide(cfg, st, hiding{repl.RootUID(cfg.Folder), false})
+		if err := st.Put(&store.Batch{State: unfiltered(st)}); err != nil { // a crash leaves records by either filter
+			return err
+		}
+		shown, err := rehide(cfg, st, hiding{dir: repl.RootUID(cfg.Folder)})
 		if err != nil {
 			return fmt.Errorf("apply the filter of %s to its records: %w", cfg.Name, err)
 		}
@@ -66,10 +69,11 @@ func unfiltered(st *store.Folder) *store.State {
 // hideChunk is how many records are written at once.
 const hideChunk = 4096
 
-// hiding is a directory, and whether a filter hides it.
+// hiding is a directory, whether a filter hides it, and whether it is known not to be
+// here.
 type hiding struct {
-	dir    repl.UID
-	hidden bool
+	dir            repl.UID
+	hidden, absent bool
 }
 
 // rehide compares every live record below a directory with the filter, and
@@ -82,20 +86,20 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 		todo = todo[:len(todo)-1]
 		err := st.Children(at.dir, "", func(rec *repl.Record) bool {
 			hide := at.hidden || cfg.Filter.Match(rec.Name, rec.Type == repl.Directory)
-			if rec.Type == repl.Directory {
-				todo = append(todo, hiding{rec.UID, hide})
-			}
 			now := *rec
 			switch {
 			case hide && rec.Presence != repl.Hidden && rec.Presence != repl.Carried:
 				now.Presence = repl.Hidden
 			case !hide && rec.Presence == repl.Hidden:
-				now.Presence, shown = repl.Obscured, true
+				if now.Presence, shown = repl.Obscured, true; at.absent {
+					now.Presence = repl.Absent // or nothing could be made under the name of what it was in
+				}
 				now.Identity, now.Print = repl.Identity{}, repl.Print{} // its object may be another record's by now
-			default:
-				return true
 			}
-			return put.add(now)
+			if rec.Type == repl.Directory {
+				todo = append(todo, hiding{rec.UID, hide, now.Presence == repl.Absent})
+			}
+			return now.Presence == rec.Presence || put.add(now)
 		})
 		if err != nil {
 			return shown, err
@@ -140,7 +144,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		if f.storeFailed(err) {
 			return
 		}
-		f.rehides = append(f.rehides, hiding{heir, f.keptOut(heir)})
+		f.rehides = append(f.rehides, hiding{dir: heir, hidden: f.keptOut(heir)})
 		return
 	}
 	if rec.Parent.IsZero() || !rec.Present {
@@ -155,7 +159,7 @@ func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]b
 		rec.Presence = repl.Hidden
 	}
 	if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was == repl.Hidden) {
-		f.rehides = append(f.rehides, hiding{rec.UID, rec.Presence == repl.Hidden})
+		f.rehides = append(f.rehides, hiding{dir: rec.UID, hidden: rec.Presence == repl.Hidden})
 	}
 }
 
@@ -186,7 +190,7 @@ func (f *Folder) rehideBelow() {
 		return
 	}
 	for _, at := range f.rehides {
-		shown, err := rehide(&f.cfg, f.st, at)
+		shown, err := rehide(f.cfg, f.st, at)
 		if f.storeFailed(err) {
 			return
 		}
@@ -224,7 +228,7 @@ func (f *Folder) startShowing() {
 	}
 	f.showWait = min(max(2*f.showWait, showFirst), showLast)
 	f.showing, f.showAt = true, f.now()+repl.Time(f.showWait)
-	f.do(&Show{cfg: &f.cfg})
+	f.do(&Show{cfg: f.cfg})
 }
 
 // Show finds the records that are to be on this disk and are not.
@@ -238,7 +242,7 @@ const showMost = 4096
 
 // Run posts them, directories before what lies in them.
 func (a *Show) Run(ctx Context, post func(Event)) {
-	var ev showed
+	ev := showed{cfg: a.cfg}
 	todo := []repl.UID{repl.RootUID(a.cfg.Folder)}
 	for len(todo) > 0 && len(ev.missing) < showMost && ev.err == nil && ctx.Err() == nil {
 		dir := todo[0]
@@ -278,6 +282,7 @@ func (e *Env) liesThere(rec *repl.Record) bool {
 
 // showed tells what was looked for.
 type showed struct {
+	cfg     *Config
 	missing []repl.Record
 	unsure  int // all of those whose state on this disk is not known
 	err     error
@@ -285,7 +290,7 @@ type showed struct {
 
 func (e showed) apply(f *Folder) {
 	f.showing = false
-	if e.err != nil {
+	if e.err != nil || e.cfg.Filter != f.cfg.Filter {
 		return // tried again
 	}
 	if e.unsure == 0 {

@@ -109,7 +109,7 @@ func (e LinkDown) apply(f *Folder) {
 
 // startAsking asks every partner that is up for what is missing here.
 func (f *Folder) startAsking() {
-	if f.phase != store.PhaseNormal && (f.phase != store.PhaseInitialSync || f.busyLocally()) {
+	if f.phase != store.PhaseNormal && (f.phase != store.PhaseInitialSync || f.busyLocally()) || f.now() < f.calmUntil {
 		return
 	}
 	for _, m := range f.cfg.Upstreams {

@@ -17,7 +17,7 @@ import (
 
 // busyLocally reports whether this member's own tree is still being looked at.
 func (f *Folder) busyLocally() bool {
-	return f.walking || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0
+	return f.walking || f.walkAt > 0 || len(f.looking) > 0 || len(f.dirty.queue) > 0 || f.goneRun || len(f.gone) > 0
 }
 
 // advancePhase notes the end of a walk, and with the first one the end of the
@@ -83,7 +83,7 @@ func (f *Folder) initialSyncDone() {
 		return
 	}
 	f.evacuating = true
-	f.do(&Evacuate{cfg: &f.cfg})
+	f.do(&Evacuate{cfg: f.cfg})
 }
 
 // Evacuate moves every object that has only a provisional record out of the

@@ -18,13 +18,16 @@ const evictEvery = time.Minute
 // eviction is how the conflict store's evictions stand; the loop owns it.
 type eviction struct {
 	running bool
+	asked   bool // for at once, not with the next heartbeat
 	next    time.Time
 }
 
 // evict starts an eviction if one is due and none is under way.
 func (r *Runner) evict(ctx context.Context, work *sync.WaitGroup, now time.Time) {
-	p := preserve.Policy{Quota: r.cfg.ConflictQuota, Retention: r.cfg.ConflictRetention, Reserve: r.cfg.Reserve}
+	cfg := r.folder.cfg
+	p := preserve.Policy{Quota: cfg.ConflictQuota, Retention: cfg.ConflictRetention, Reserve: cfg.Reserve}
 	e := &r.evicting
+	e.asked = false
 	if e.next.IsZero() { // what a starting folder does matters more
 		e.next = now.Add(evictEvery)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -228,7 +229,7 @@ func (f *Folder) startLooks() {
 			w.Names = append(w.Names, capture.Name{Name: name, Wrote: wrote})
 		}
 		sortNames(w.Names)
-		f.do(&Look{Work: w, cfg: &f.cfg, doubt: f.doubt, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
+		f.do(&Look{Work: w, cfg: f.cfg, doubt: f.doubt, lazy: f.phase != store.PhaseNormal && !f.syncing && !f.evacuating})
 	}
 }
 
@@ -242,10 +243,9 @@ func (f *Folder) busyDirectory(dir repl.UID) bool {
 // drafted brings drafts of a look that goes on.
 type drafted struct {
 	drafts []capture.Draft
+	cfg    *Config
 	lazy   bool
 }
-
-func (e drafted) apply(f *Folder) { f.commitDrafts(e.drafts, e.lazy) }
 
 // overtakenDrafts are of objects that left their places while they were synced.
 type overtakenDrafts []capture.Draft
@@ -259,6 +259,7 @@ type looked []lookedDir
 
 type lookedDir struct {
 	work   *capture.Work
+	cfg    *Config
 	drafts []capture.Draft
 	result capture.Result
 	err    error
@@ -266,6 +267,7 @@ type lookedDir struct {
 }
 
 func (e looked) apply(f *Folder) {
+	e = slices.DeleteFunc(e, func(l lookedDir) bool { return f.byOther(l.cfg, l.work) })
 	var drafts []capture.Draft
 	groups, lazy := uint32(0), false
 	for i := range e {
@@ -434,12 +436,13 @@ func (f *Folder) startGone() {
 	f.gone = left
 	if len(uids) > 0 {
 		f.goneRun = true
-		f.do(&LookGone{UIDs: uids, cfg: &f.cfg})
+		f.do(&LookGone{UIDs: uids, cfg: f.cfg})
 	}
 }
 
 // goneLooked tells that missing names have been looked into.
 type goneLooked struct {
+	of     *LookGone
 	drafts []capture.Draft
 	result capture.Result
 	err    error
@@ -447,6 +450,9 @@ type goneLooked struct {
 
 func (e goneLooked) apply(f *Folder) {
 	f.goneRun = false
+	if f.goneByOther(e.of) {
+		return
+	}
 	f.commitDrafts(e.drafts, false)
 	f.raise(e.result.Findings)
 	if e.err != nil {

@@ -28,7 +28,9 @@ func (e PartnersAre) apply(f *Folder) {
 		f.links[m].transfer = e.Transfers[m]
 	}
 	f.greet(e.Downstreams)
-	f.cfg.Upstreams, f.cfg.Downstreams, f.cfg.Transfers = e.Upstreams, e.Downstreams, e.Transfers
+	f.configure(func(c *Config) {
+		c.Upstreams, c.Downstreams, c.Transfers = e.Upstreams, e.Downstreams, e.Transfers
+	})
 	for m := range f.partner {
 		if !slices.Contains(e.Upstreams, m) && !slices.Contains(e.Downstreams, m) {
 			delete(f.partner, m)

@@ -178,6 +178,9 @@ func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
 			}
 		}
 		r.step(ctx, work, ev)
+		if r.evicting.asked {
+			r.evict(ctx, work, time.Now())
+		}
 		if r.folder.Rebuild() {
 			return ErrRebuild
 		}

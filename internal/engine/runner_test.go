@@ -136,7 +136,7 @@ func newMember(t *testing.T, n byte, primary bool, partners ...byte) *testMember
 	m.found.t = t
 	m.cfg = Config{
 		Folder: repl.FolderID{1}, Name: fmt.Sprintf("test/%d", n), Self: member(n), Membership: repl.GUID{n}, Path: m.root,
-		Primary: primary, Filter: rules, Rest: time.Second,
+		Primary: primary, Filter: rules, Settings: Settings{Rest: time.Second},
 	}
 	for _, p := range partners {
 		m.cfg.Upstreams = append(m.cfg.Upstreams, member(p))

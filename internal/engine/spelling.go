@@ -65,7 +65,7 @@ func (f *Folder) retryFold() {
 		return
 	}
 	f.foldAt = f.now() + repl.Time(foldEvery)
-	if f.storeFailed(followCase(&f.cfg, f.st, f.find)) {
+	if f.storeFailed(followCase(f.cfg, f.st, f.find)) {
 		return
 	}
 	f.flight.init(f.st)

@@ -116,6 +116,17 @@ func (s *Set) Rules() Rules {
 	return Rules{Files: slices.Clone(s.rules.Files), Directories: slices.Clone(s.rules.Directories)}
 }
 
+// Covers reports whether the set plainly keeps out all that another one does: it has
+// all the rules of that one, and room for no longer names.
+func (s *Set) Covers(other *Set) bool {
+	mine, its := s.Rules(), other.Rules()
+	missing := func(mine, its []string) bool {
+		return slices.ContainsFunc(its, func(rule string) bool { return !slices.Contains(mine, rule) })
+	}
+	longer := s.Longest() != other.Longest() && (s.Longest() == 0 || other.Longest() > 0 && s.Longest() > other.Longest())
+	return !longer && !missing(mine.Files, its.Files) && !missing(mine.Directories, its.Directories)
+}
+
 // Empty reports whether the set has no patterns and any length of a name will do.
 func (s *Set) Empty() bool { return s == nil || len(s.files)+len(s.dirs)+s.longest == 0 }
 

@@ -29,6 +29,7 @@ const (
 	NestedFolder             Code = "nested-folder"
 	UnknownOwner             Code = "unknown-owner"
 	NTACLDoubted             Code = "nt-acl-doubted"
+	OwnerNumbersDiffer       Code = "owner-numbers-differ"
 	MetadataCarried          Code = "metadata-carried"
 	FilesystemLacks          Code = "filesystem-lacks"
 	JournalDegraded          Code = "journal-degraded"

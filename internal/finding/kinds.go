@@ -161,7 +161,13 @@ var kinds = []Kind{
 		NTACLDoubted, Warning,
 		"Samba does not believe NT ACLs that came from another server",
 		"Set `acl_xattr:ignore system acls = yes` for the share on every server; or let the idmap ranges and the numbers of users and groups agree, with `owners: numeric`.",
-		"Samba keeps a hash of owner, mode and POSIX ACL in the NT ACL. With `owners: name` they have other numbers here, so smbd takes the NT ACL for outdated and shows what the POSIX permissions say. The attribute itself is the same on every server.",
+		"Samba keeps a hash of owner, mode and POSIX ACL in the NT ACL. With `owners: name` they have other numbers here, and Samba on this server does not know owner and group by the SIDs that the NT ACL names, so smbd takes the NT ACL for outdated and shows what the POSIX permissions say. The attribute itself is the same on every server.",
+	},
+	{
+		OwnerNumbersDiffer, Error,
+		"users or groups have other numbers here than where their files come from",
+		"Let the idmap ranges of all servers agree; or set `owners: name` for the folder, then run `find ROOT -path ROOT/.dfsr -prune -o ! -type l -exec chmod u+ {} +` on the server whose numbers are right: it changes nothing, and what is there travels again, as names and without content.",
+		"With `owners: numeric` owners and POSIX ACLs travel as numbers. The NT ACLs that came with them say which SIDs are meant, and winbindd gives these other numbers here. So files belong to nobody here, or to somebody else: Samba shows the NT ACLs as they were set, and the system refuses what they allow, or allows what they refuse.",
 	},
 	{
 		MetadataCarried, Warning,

@@ -23,7 +23,7 @@ type Counters struct {
 	Saves, Moves                                        int            // users' saves by replace, and moves
 	Seconds                                             int            // objects left alone at a rest, beside another spelling of their name
 	Reanimated                                          int            // deleted objects that came back under their names
-	Filters                                             int            // changes of a member's filter
+	Filters, Live                                       int            // changes of a member's filter; of them, those that it took as it ran
 	Missing                                             int            // records that no member has the object of, after a filter was lifted
 	Hidden                                              int            // live records that a filter hides, at a rest
 	Collected                                           int            // tombstones
@@ -50,7 +50,7 @@ func (s *Counters) Add(o *Counters) {
 		{&s.Cuts, &o.Cuts}, {&s.Yields, &o.Yields}, {&s.Torn, &o.Torn}, {&s.Resumed, &o.Resumed}, {&s.Listings, &o.Listings},
 		{&s.Mounts, &o.Mounts}, {&s.BesideLook, &o.BesideLook}, {&s.BesideInstall, &o.BesideInstall}, {&s.OldHandles, &o.OldHandles},
 		{&s.Intents, &o.Intents}, {&s.Asked, &o.Asked}, {&s.Redecided, &o.Redecided}, {&s.Saves, &o.Saves}, {&s.Moves, &o.Moves},
-		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
+		{&s.Seconds, &o.Seconds}, {&s.Reanimated, &o.Reanimated}, {&s.Filters, &o.Filters}, {&s.Live, &o.Live}, {&s.Missing, &o.Missing}, {&s.Hidden, &o.Hidden}, {&s.Short, &o.Short},
 		{&s.Collected, &o.Collected}, {&s.Evicted, &o.Evicted}, {&s.Readmitted, &o.Readmitted}, {&s.Anew, &o.Anew}, {&s.Stale, &o.Stale}, {&s.Away, &o.Away},
 		{&s.Rejected, &o.Rejected}, {&s.Clamped, &o.Clamped}, {&s.Fenced, &o.Fenced}, {&s.Replaced, &o.Replaced},
 		{&s.Differed, &o.Differed}, {&s.Compared, &o.Compared}, {&s.Retired, &o.Retired},

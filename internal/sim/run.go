@@ -217,28 +217,6 @@ func (m *Member) narrow(n int) {
 	m.cfg.Filter = m.cfg.Filter.Within(n)
 }
 
-// allNormal reports whether all members run by the same filter, and none is in its
-// initial sync: docs/verification.md, known gaps.
-func (c *Cluster) allNormal() bool {
-	for _, m := range c.members {
-		if m.folder == nil || m.cfg.Filter != c.filters[0] || m.folder.Phase() != wire.PhaseNormal {
-			return false
-		}
-	}
-	return true
-}
-
-// refilter starts a member anew with another filter, as the domain says.
-func (m *Member) refilter(set *filter.Set) error {
-	if m.cfg.Filter == set {
-		return nil
-	}
-	m.c.Count.Filters++
-	err := m.stop()
-	m.cfg.Filter = set
-	return errors.Join(err, m.Start())
-}
-
 func (c *Cluster) toggle(i, j int) {
 	if i == j {
 		return

@@ -58,7 +58,7 @@ func (s *Store) Begin(h repl.Hash, t volume.Temp) {
 func (s *Store) KeepPart(h repl.Hash, t volume.Temp) {
 	s.load()
 	st, err := t.Stat()
-	if err != nil || st.Print.Size > s.quota || s.partSize(h) > st.Print.Size {
+	if err != nil || st.Print.Size > s.quota.Load() || s.partSize(h) > st.Print.Size {
 		return
 	}
 	s.DropPart(h)
@@ -100,7 +100,7 @@ func (s *Store) addPart(p part) {
 		sum += p.size
 	}
 	var old []repl.Hash
-	for len(s.parts)-len(old) > maxParts || sum > s.quota && len(s.parts)-len(old) > 1 {
+	for len(s.parts)-len(old) > maxParts || sum > s.quota.Load() && len(s.parts)-len(old) > 1 {
 		old = append(old, s.parts[len(old)].content)
 		sum -= s.parts[len(old)-1].size
 	}

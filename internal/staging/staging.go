@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
@@ -45,7 +46,7 @@ const (
 // Store is the signatures of one folder. Safe for concurrent use.
 type Store struct {
 	vol     volume.Volume
-	quota   int64
+	quota   atomic.Int64
 	workers int
 
 	mu       sync.Mutex
@@ -70,7 +71,20 @@ type entry struct {
 // bytes. workers is how many goroutines may sign one content; 0: the caller's
 // own. Nothing is read before it is needed.
 func Open(v volume.Volume, quota int64, workers int) *Store {
-	return &Store{vol: v, quota: quota, size: sizing{limit: quota}, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
+	s := &Store{vol: v, size: sizing{limit: quota}, workers: workers, entries: make(map[repl.Hash]*list.Element), order: list.New()}
+	s.quota.Store(quota)
+	return s
+}
+
+// SetQuota gives the store another quota, in bytes. Whether that is enough is found
+// out anew; what is too much goes as signatures are added.
+func (s *Store) SetQuota(quota int64) {
+	if s.quota.Swap(quota) == quota {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size = sizing{limit: quota}
 }
 
 // Usage is how full a store is.
@@ -87,7 +101,7 @@ func (s *Store) Usage() Usage {
 	s.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Usage{s.used, s.quota, len(s.entries), s.evicted, s.size.limit, s.size.small}
+	return Usage{s.used, s.quota.Load(), len(s.entries), s.evicted, s.size.limit, s.size.small}
 }
 
 // load lists what an earlier run has left, once. What cannot be listed is not

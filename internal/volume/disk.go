@@ -59,7 +59,8 @@ type Disk struct {
 	names    Names
 	optional Optional
 	unknown  unknownNames
-	doubted  atomic.Int64 // NT ACLs, see DoubtedNTACLs
+	doubts   doubts      // see DoubtedNTACLs
+	meant    meantOwners // see OtherNumbers
 	syncs    shared
 
 	temps    atomic.Uint64 // names of named temps

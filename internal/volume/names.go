@@ -20,6 +20,7 @@ import (
 // whatever /etc/nsswitch.conf names (winbind, sssd, LDAP), and this program, that is
 // linked statically, does not; without it, /etc/passwd and /etc/group. What it
 // has answered is kept: names for ten minutes, that one is not known for ten seconds.
+// Of SIDs it asks Samba's wbinfo(1), and keeps either answer for ten minutes.
 // A number whose name is lost keeps the one it had.
 type System struct {
 	asking singleflight.Group // by what known goes by
@@ -74,6 +75,30 @@ func (s *System) GroupID(name string) (uint32, bool, error) {
 	return a.id, a.ok, err
 }
 
+// The databases of SIDs, as wbinfo has them.
+const (
+	sidUsers  = "sid-to-uid"
+	sidGroups = "sid-to-gid"
+)
+
+// SIDUser is that of Names.
+func (s *System) SIDUser(sid string) (uint32, bool, error) {
+	if !strings.HasPrefix(sid, "S-") {
+		return 0, false, nil
+	}
+	a, err := s.ask(sidUsers, sid)
+	return a.id, a.ok, err
+}
+
+// SIDGroup is that of Names.
+func (s *System) SIDGroup(sid string) (uint32, bool, error) {
+	if !strings.HasPrefix(sid, "S-") {
+		return 0, false, nil
+	}
+	a, err := s.ask(sidGroups, sid)
+	return a.id, a.ok, err
+}
+
 // ask looks a key up in a database of names. Those who ask for the same wait for
 // one answer; nobody waits for another's.
 func (s *System) ask(database, key string) (answer, error) {
@@ -92,7 +117,7 @@ func (s *System) ask(database, key string) (answer, error) {
 			return answer{}, fmt.Errorf("ask for %s %s: %w", database, key, err)
 		}
 		a.till = now.Add(namesKept)
-		if !a.ok {
+		if !a.ok && database != sidUsers && database != sidGroups {
 			if was.ok && key[0] >= '0' && key[0] <= '9' {
 				a = was
 			}
@@ -125,6 +150,13 @@ func (s *System) keep(at string, a answer) {
 func lookUp(database, key string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), namesWait)
 	defer cancel()
+	if database == sidUsers || database == sidGroups {
+		out, err := exec.CommandContext(ctx, "wbinfo", "--"+database+"="+key).Output()
+		if err != nil { // no Samba, no winbindd, or it does not know the SID: wbinfo says the same of all
+			return answer{}, nil
+		}
+		return answerOf(key, strings.TrimSpace(string(out)))
+	}
 	out, err := exec.CommandContext(ctx, "getent", "--", database, key).Output()
 	var exit *exec.ExitError
 	switch {

@@ -28,6 +28,9 @@ type Names interface {
 	Group(id uint32) (name string, ok bool, err error)
 	UserID(name string) (id uint32, ok bool, err error)
 	GroupID(name string) (id uint32, ok bool, err error)
+	// SIDUser and SIDGroup are for a SID in text, where users and groups have SIDs.
+	SIDUser(sid string) (id uint32, ok bool, err error)
+	SIDGroup(sid string) (id uint32, ok bool, err error)
 }
 
 // Optional are the attributes that replicate only if the folder says so: they

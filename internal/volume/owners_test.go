@@ -40,6 +40,8 @@ func (p phoneBook) User(id uint32) (string, bool, error)      { return p.name(id
 func (p phoneBook) Group(id uint32) (string, bool, error)     { return p.name(id) }
 func (p phoneBook) UserID(name string) (uint32, bool, error)  { return p.id(name) }
 func (p phoneBook) GroupID(name string) (uint32, bool, error) { return p.id(name) }
+func (p phoneBook) SIDUser(sid string) (uint32, bool, error)  { return p.id(sid) }
+func (p phoneBook) SIDGroup(sid string) (uint32, bool, error) { return p.id(sid) }
 
 // acl is the kernel's ACL of entries of tag, permissions, number.
 func acl(entries ...[3]uint32) []byte {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -52,12 +53,39 @@ func NeedController(t testing.TB) {
 	}
 }
 
-// StartController provisions a domain in dir and starts its controller. inside
-// makes of a command one that runs in a network namespace with its loopback up;
-// nil is a namespace of the controller's own.
+// StartController provisions a domain in dir and starts its controller, which
+// answers LDAP alone. inside makes of a command one that runs in a network
+// namespace with its loopback up; nil is a namespace of the controller's own.
 func StartController(dir string, inside func(args ...string) []string) (*Controller, error) {
-	provision := exec.Command("unshare", "-n", "samba-tool", "domain", "provision", "--realm=CORP.EXAMPLE", "--domain=CORP", "--adminpass="+ControllerPassword,
-		"--server-role=dc", "--dns-backend=NONE", "--targetdir="+dir, "--host-name=dc1", "--host-ip=127.0.0.1", "--option=log file="+dir+"/log")
+	if inside == nil {
+		inside = func(args ...string) []string {
+			return append([]string{"unshare", "-n", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}, args...)
+		}
+	}
+	return startController(dir, "127.0.0.1", "NONE", "ldap", inside)
+}
+
+// StartDomain provisions a domain in dir and starts a controller at address that
+// file servers can join: with DNS, which leads to it, Kerberos and the services
+// over SMB. inside makes of a command one that runs in a network namespace which
+// has the address, and with a /run/samba of its own: there winbindd is found.
+func StartDomain(dir, address string, inside func(args ...string) []string) (*Controller, error) {
+	return startController(dir, address, "SAMBA_INTERNAL", "ldap cldap kdc rpc dns s3fs winbindd", inside)
+}
+
+func startController(dir, address, dns, services string, inside func(args ...string) []string) (*Controller, error) {
+	// Options stand in smb.conf, because the controller's smbd and winbindd see that alone.
+	args := []string{
+		"-n", "samba-tool", "domain", "provision", "--realm=CORP.EXAMPLE", "--domain=CORP", "--adminpass=" + ControllerPassword, "--server-role=dc",
+		"--dns-backend=" + dns, "--targetdir=" + dir, "--host-name=dc1", "--host-ip=" + address,
+	}
+	for _, o := range []string{
+		"server services = " + services, "disable netbios = yes", "tls certfile = " + dir + "/dc.crt", "tls keyfile = " + dir + "/dc.key", "tls cafile = " + dir + "/ca.crt",
+		"pid directory = " + dir, "ncalrpc dir = " + dir + "/ncalrpc", "ntp signd socket directory = " + dir, "log file = " + dir + "/log",
+	} {
+		args = append(args, "--option="+o)
+	}
+	provision := exec.Command("unshare", args...)
 	provision.Env = append(os.Environ(), noSync)
 	out, err := provision.CombinedOutput()
 	if err != nil {
@@ -67,19 +95,8 @@ func StartController(dir string, inside func(args ...string) []string) (*Control
 	if c.CA, err = writeCertificates(dir); err != nil {
 		return nil, err
 	}
-	if inside == nil {
-		inside = func(args ...string) []string {
-			return append([]string{"unshare", "-n", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}, args...)
-		}
-	}
-	args := []string{"samba", "--foreground", "--no-process-group", "--model=single", "--maximum-runtime=600", "--debug-stdout", "-d", "1", "-s", dir + "/etc/smb.conf"}
-	for _, o := range []string{
-		"server services = ldap", "tls certfile = " + dir + "/dc.crt", "tls keyfile = " + dir + "/dc.key", "tls cafile = " + dir + "/ca.crt",
-		"pid directory = " + dir, "ncalrpc dir = " + dir + "/ncalrpc", "ntp signd socket directory = " + dir, "winbindd socket directory = " + dir, "log file = " + dir + "/log",
-	} {
-		args = append(args, "--option="+o)
-	}
-	args = inside(args...)
+	// In a namespace of process ids nothing that it started outlives it.
+	args = inside("unshare", "--pid", "--fork", "--kill-child", "samba", "--foreground", "--no-process-group", "--model=single", "--maximum-runtime=600", "--debug-stdout", "-d", "1", "-s", c.conf())
 	c.cmd = exec.Command(args[0], args[1:]...)
 	c.cmd.Env = append(os.Environ(), noSync)
 	c.cmd.Stdout, c.cmd.Stderr = &c.said, &c.said
@@ -89,6 +106,31 @@ func StartController(dir string, inside func(args ...string) []string) (*Control
 	}
 	c.PID = c.cmd.Process.Pid
 	return c, nil
+}
+
+func (c *Controller) conf() string { return filepath.Join(c.Dir, "etc", "smb.conf") }
+
+// AddUser makes a user of the domain.
+func (c *Controller) AddUser(name, password string) error {
+	return c.tool("user", "create", name, password)
+}
+
+// AddGroup makes a security group of the domain with these members.
+func (c *Controller) AddGroup(name string, members ...string) error {
+	if err := c.tool("group", "add", name); err != nil {
+		return err
+	}
+	return c.tool("group", "addmembers", name, strings.Join(members, ","))
+}
+
+// tool runs samba-tool on the controller's database.
+func (c *Controller) tool(args ...string) error {
+	cmd := exec.Command("samba-tool", append(args, "-s", c.conf(), "-H", filepath.Join(c.Dir, "private", "sam.ldb"))...)
+	cmd.Env = append(os.Environ(), noSync)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("samba-tool %s: %w\n%s", strings.Join(args[:2], " "), err, out)
+	}
+	return nil
 }
 
 // Stop ends the controller and gives what it said.
