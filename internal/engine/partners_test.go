@@ -74,6 +74,24 @@ func TestPartnersOfAStart(t *testing.T) {
 	}
 }
 
+// A question that its partner has called off is looked at once more, perhaps, beside the newer one: it tells nothing again.
+func TestAQuestionIsHeardOnce(t *testing.T) {
+	m := newMember(t, 1, true)
+	m.start()
+	m.write("first", "x")
+	settled(t, m)
+	old := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true}
+	young := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true, Vector: m.env.Store.Vector()}
+	for _, q := range []*wire.DiffRequest{old, young, old} {
+		m.Heard(t.Context(), member(2), q)
+	}
+	check(t, m.between(t.Context(), func(f *Folder) {
+		if v := f.partner[member(2)]; !v.Covers(young.Vector) {
+			t.Errorf("the partner is taken to know %v, and said %v last", v, young.Vector)
+		}
+	}))
+}
+
 func (m *testMember) originator() version.Originator {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
