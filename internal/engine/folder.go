@@ -191,6 +191,7 @@ type Folder struct {
 	calmUntil  repl.Time // partners are not asked before
 	walkAt     repl.Time // when the tree is walked for what a filter shows; 0: not
 	partner    map[repl.MemberID]version.Vector
+	arrived    map[repl.MemberID]uint64      // the question that tells it
 	covers     map[repl.MemberID]store.Cover // what other members said of themselves
 	own        repl.Statement                // what this one said last
 	sift       *sift                         // the search for old tombstones under way
@@ -218,7 +219,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
-		partner: make(map[repl.MemberID]version.Vector),
+		partner: make(map[repl.MemberID]version.Vector), arrived: make(map[repl.MemberID]uint64),
 		waits:   make(map[repl.UID]string),
 		lacks:   make(map[version.GVSN]bool),
 		unsure:  make(map[repl.UID]bool),

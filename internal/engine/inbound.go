@@ -453,13 +453,20 @@ func (f *Folder) heard(m repl.MemberID, v version.Vector) {
 	f.partner[m] = f.partner[m].Union(v)
 }
 
-// Heard tells what a downstream partner knows, from its own question.
+// Heard tells what a downstream partner knows, from its own question. Questions are
+// told of in any order, and one that is held back again and again: it counts once, and
+// not after a later one.
 type Heard struct {
-	Member repl.MemberID
-	Vector version.Vector
+	Member  repl.MemberID
+	Vector  version.Vector
+	Arrived uint64 // wire.DiffRequest.Arrived
 }
 
 func (e Heard) apply(f *Folder) {
+	if e.Arrived != 0 && e.Arrived <= f.arrived[e.Member] {
+		return
+	}
+	f.arrived[e.Member] = e.Arrived
 	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
 		delete(f.vouch.waiting, e.Member)
 		f.partner[e.Member] = e.Vector

@@ -34,6 +34,7 @@ func (e PartnersAre) apply(f *Folder) {
 	for m := range f.partner {
 		if !slices.Contains(e.Upstreams, m) && !slices.Contains(e.Downstreams, m) {
 			delete(f.partner, m)
+			delete(f.arrived, m)
 		}
 	}
 }

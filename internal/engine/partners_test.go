@@ -80,8 +80,8 @@ func TestAQuestionIsHeardOnce(t *testing.T) {
 	m.start()
 	m.write("first", "x")
 	settled(t, m)
-	old := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true}
-	young := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true, Vector: m.env.Store.Vector()}
+	old := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true, Arrived: 1}
+	young := &wire.DiffRequest{Folder: m.cfg.Folder, Wait: true, Vector: m.env.Store.Vector(), Arrived: 2}
 	for _, q := range []*wire.DiffRequest{old, young, old} {
 		m.Heard(t.Context(), member(2), q)
 	}

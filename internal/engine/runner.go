@@ -55,13 +55,12 @@ type Runner struct {
 	last   standing      // the loop's own; after the last step
 
 	mu       sync.Mutex
-	sessions map[repl.MemberID]Upstream          // guarded by mu
-	asked    map[repl.MemberID][]*wire.DiffRequest // guarded by mu; the last questions of partners
-	changed  chan struct{}                       // guarded by mu; closed when there is news for partners
-	drains   []drainWait                         // the loop's own
-	evicting eviction                            // the loop's own
-	running  context.Context                     // ends when the folder is to
-	guests   sync.WaitGroup                      // who works on the conflict store from outside
+	sessions map[repl.MemberID]Upstream // guarded by mu
+	changed  chan struct{}              // guarded by mu; closed when there is news for partners
+	drains   []drainWait                // the loop's own
+	evicting eviction                   // the loop's own
+	running  context.Context            // ends when the folder is to
+	guests   sync.WaitGroup             // who works on the conflict store from outside
 }
 
 type drainWait struct {
@@ -75,7 +74,7 @@ func Start(ctx context.Context, cfg Config, env *Env, jrn journal.Journal, find 
 	r := &Runner{
 		cfg: cfg, env: env, jrn: jrn, log: log, find: find,
 		events: make(chan Event, eventQueue), ended: make(chan struct{}),
-		sessions: make(map[repl.MemberID]Upstream), asked: make(map[repl.MemberID][]*wire.DiffRequest), changed: make(chan struct{}),
+		sessions: make(map[repl.MemberID]Upstream), changed: make(chan struct{}),
 		Served: NewServed(env, cfg.Folder),
 	}
 	env.Upstream = r.upstream
@@ -278,27 +277,11 @@ func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) 
 	}
 }
 
-// lastQuestions is how many of a partner's questions may be under way at once: one,
-// and those before it that it has called off.
-const lastQuestions = 4
-
 // Heard tells what a downstream partner knows, by the question that it asks. One
-// that is held back for news is answered several times, and once more perhaps when
-// the partner has called it off for a newer one; it says what the partner knew when
-// it was asked, and counts once.
+// that is held back for news is told of each time that it is looked at.
 func (r *Runner) Heard(ctx context.Context, m repl.MemberID, req *wire.DiffRequest) {
-	if r.Served.Whole(req) != nil {
-		return // it is refused
-	}
-	r.mu.Lock()
-	last := r.asked[m]
-	again := slices.Contains(last, req)
-	if !again {
-		r.asked[m] = append(slices.Clone(last[max(0, len(last)-lastQuestions+1):]), req)
-	}
-	r.mu.Unlock()
-	if !again {
-		r.post(ctx, Heard{m, req.Vector})
+	if r.Served.Whole(req) == nil { // else it is refused
+		r.post(ctx, Heard{m, req.Vector, req.Arrived})
 	}
 }
 
@@ -315,7 +298,6 @@ func (r *Runner) SetPartners(ctx context.Context, p PartnersAre) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		maps.DeleteFunc(r.sessions, func(m repl.MemberID, _ Upstream) bool { return !slices.Contains(p.Upstreams, m) })
-		maps.DeleteFunc(r.asked, func(m repl.MemberID, _ []*wire.DiffRequest) bool { return !slices.Contains(p.Downstreams, m) })
 		p.apply(f)
 	})
 }

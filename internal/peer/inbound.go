@@ -153,6 +153,9 @@ func (in *inbound) take(ctx context.Context, f *wire.Frame) error {
 		in.bounds.headers.Add(-weight)
 		return wire.Errorf(wire.CodeProtocol, "%v on stream %d, final: %v", f.Type, f.Stream, f.Final)
 	}
+	if q, ok := m.(*wire.DiffRequest); ok {
+		q.Arrived = in.server.arrived.Add(1)
+	}
 	answer, count, limit := in.answerer(m)
 	if answer == nil {
 		in.bounds.headers.Add(-weight)

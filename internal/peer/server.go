@@ -69,6 +69,7 @@ type Server struct {
 	cfg       ServerConfig
 	listeners []net.Listener
 	wg        sync.WaitGroup
+	arrived   atomic.Uint64 // questions for updates
 
 	mu       sync.Mutex
 	closed   bool

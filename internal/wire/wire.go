@@ -317,6 +317,8 @@ type DiffRequest struct {
 	// Retired is the digest of the retired originators that Vector leaves out; 0: it is
 	// whole.
 	Retired uint64
+	// Arrived counts questions as they arrive at a server, from 1; it does not travel.
+	Arrived uint64
 }
 
 // LeaveOut is what the answer need not hold.
