@@ -469,7 +469,13 @@ func (e Heard) apply(f *Folder) {
 	f.arrived[e.Member] = e.Arrived
 	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
 		delete(f.vouch.waiting, e.Member)
-		f.partner[e.Member] = e.Vector
+		known := e.Vector
+		if l := f.links[e.Member]; l != nil { // a question under way says nothing of what its asker has made since
+			if own := f.partner[e.Member][l.originator]; len(own) > 0 {
+				known = known.Union(version.Vector{l.originator: own})
+			}
+		}
+		f.partner[e.Member] = known
 	}
 }
 
