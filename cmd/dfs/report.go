@@ -180,7 +180,7 @@ func fillFolder(f *controlpb.Folder, s *engine.Status, j journal.Journal) {
 	f.Conflicts, f.Open, f.RdcSavedBytes, f.SimilaritySavedBytes = s.Stats.Kept, int64(s.Open), s.Stats.Saved, s.Stats.Similar
 	f.LastChange, f.Walking, f.LastError = replTime(s.Stats.LastChange), s.Walking, s.LastError
 	f.Vector, f.Floor, f.Collected, f.Evicted = s.Vector.String(), s.Floor.String(), s.Stats.Collected, s.Evicted
-	f.Retired = int64(len(s.Retired))
+	f.Retired = int64(s.Retired)
 	f.SlowSyncs, f.Differed = s.Stats.Compared, s.Stats.Differed
 }
 

@@ -13,9 +13,9 @@ import (
 // Retired are the originators that were given up and that every member of the folder is
 // known to cover to their end, as this member does: nothing will ever come of them
 // that somebody lacks. They stay in the vectors, which must cover what they made, and
-// are left out where a vector travels between two members that have the same of them,
-// and where it is shown. That changes nothing of what is known: the receiver, whose
-// digest is the same, puts them in again.
+// are left out where a vector travels between two members that have the same of them.
+// That changes nothing of what is known: the receiver, whose digest is the same, puts
+// them in again.
 type Retired struct {
 	Vector version.Vector // each with all that is covered of it; never changed
 	Digest uint64         // the first 8 bytes of BLAKE3 over Vector; 0: there are none
@@ -27,7 +27,7 @@ func (f *Folder) retire() {
 	mine, own := f.st.Vector(), f.st.State().Originator
 	v := make(version.Vector)
 	for o, spans := range mine {
-		if o != own && len(spans) > 0 && spans[len(spans)-1].High == closing && f.coveredByAll(version.Vector{o: spans}) {
+		if o != own && len(spans) > 0 && spans[len(spans)-1].High == closing && f.coveredByAll(o, version.Vector{o: spans}) {
 			v[o] = spans
 		}
 	}
@@ -40,8 +40,8 @@ func (f *Folder) retire() {
 }
 
 // coveredByAll reports whether each other member is known to cover the same of an
-// originator.
-func (f *Folder) coveredByAll(one version.Vector) bool {
+// originator, which is all that one has.
+func (f *Folder) coveredByAll(o version.Originator, one version.Vector) bool {
 	if len(f.cfg.Members) == 0 {
 		return false
 	}
@@ -50,10 +50,8 @@ func (f *Folder) coveredByAll(one version.Vector) bool {
 		if m.ID == f.cfg.Self || f.out(m) {
 			continue
 		}
-		for o := range one {
-			if c := f.covers[m.ID]; c.Originator.IsZero() || !one.Equal(version.Vector{o: c.Covers[o]}) {
-				return false
-			}
+		if c := f.covers[m.ID]; c.Originator.IsZero() || !one.Equal(version.Vector{o: c.Covers[o]}) {
+			return false
 		}
 	}
 	return true
@@ -69,15 +67,20 @@ func (s *Served) SetRetired(r *Retired) {
 	s.retired = r
 }
 
+// retiredNow returns what was told last, nil if nothing was.
+func (s *Served) retiredNow() *Retired {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
+}
+
 // Whole puts into a question's vector what it leaves out. If that is not known here it
 // is refused, and asked again whole.
 func (s *Served) Whole(req *wire.DiffRequest) error {
 	if req.Retired == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	r := s.retired
-	s.mu.Unlock()
+	r := s.retiredNow()
 	if r == nil || r.Digest != req.Retired {
 		return wire.Errorf(wire.CodeRetired, "other originators are retired here; ask with the whole vector")
 	}
@@ -87,9 +90,7 @@ func (s *Served) Whole(req *wire.DiffRequest) error {
 
 // shortVector leaves out of a page's vector what its requester has retired too.
 func (s *Served) shortVector(page *wire.DiffPage, req *wire.DiffRequest) {
-	s.mu.Lock()
-	r := s.retired
-	s.mu.Unlock()
+	r := s.retiredNow()
 	if r == nil {
 		return
 	}

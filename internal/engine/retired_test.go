@@ -77,8 +77,8 @@ func TestRetiredOriginatorsAreLeftOut(t *testing.T) {
 	if whole < 2*1000*16 || last == 0 || last > 500 {
 		t.Errorf("question and answer carry %d bytes of vectors, which are %d", last, whole)
 	}
-	if len(s.Retired) != len(past) || !s.Vector.Covers(closed(past...)) {
-		t.Errorf("%d are retired of %d", len(s.Retired), len(past))
+	if s.Retired != len(past) || !s.Vector.Covers(closed(past...)) {
+		t.Errorf("%d are retired of %d", s.Retired, len(past))
 	}
 	t.Logf("vectors of a question and its answer: %d bytes whole, %d without what is retired", whole, last)
 }

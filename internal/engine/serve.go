@@ -69,12 +69,17 @@ func (s *Served) SetPhase(p wire.Phase) {
 	s.phase = p
 }
 
+// phaseNow returns the phase that was told last.
+func (s *Served) phaseNow() wire.Phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase
+}
+
 // Diff answers with a page of what the request's vector lacks. A member that
 // is not Normal serves nothing of its own (rule 13).
 func (s *Served) Diff(_ context.Context, partner repl.MemberID, req *wire.DiffRequest) (*wire.DiffPage, error) {
-	s.mu.Lock()
-	phase := s.phase
-	s.mu.Unlock()
+	phase := s.phaseNow()
 	if phase != wire.PhaseNormal {
 		return &wire.DiffPage{Phase: phase}, nil
 	}

@@ -18,10 +18,7 @@ const (
 // Compare answers a partner's slow sync: with runs of records, or with records one
 // by one, from one snapshot.
 func (s *Served) Compare(_ context.Context, req *wire.CompareRequest) (*wire.CompareReply, error) {
-	s.mu.Lock()
-	phase := s.phase
-	s.mu.Unlock()
-	if phase != wire.PhaseNormal {
+	if phase := s.phaseNow(); phase != wire.PhaseNormal {
 		return nil, wire.Errorf(wire.CodeUnavailable, "the folder is in %v here; compare later", phase)
 	}
 	snap, err := s.env.Store.Snapshot()

@@ -79,7 +79,7 @@ type Status struct {
 	Open      int // files that users have open for writing, and that are not at rest
 	InFlight  int // changes that plans under way hold
 	Vector    version.Vector
-	Retired   version.Vector // of Vector, originators that were given up and that all cover
+	Retired   int            // of Vector, originators that were given up and that all cover
 	Floor     version.Vector // up to where tombstones were collected
 	Evicted   []string       // servers that are not waited for
 	Links     map[repl.MemberID]LinkStatus
@@ -124,7 +124,7 @@ func (f *Folder) Status() Status {
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),
 	}
 	if f.retired != nil {
-		s.Retired = f.retired.Vector
+		s.Retired = len(f.retired.Vector)
 	}
 	for i := range f.cfg.Members {
 		if m := &f.cfg.Members[i]; f.out(m) {
