@@ -309,11 +309,7 @@ func (r *Runner) Cover(ctx context.Context, heard []repl.Statement) ([]repl.Stat
 	if err != nil {
 		return nil, err
 	}
-	c := make(chan []repl.Statement, 1)
-	if err := r.between(ctx, func(f *Folder) { c <- f.Answer(own, heard) }); err != nil {
-		return nil, err
-	}
-	return <-c, nil
+	return ask(ctx, r, func(f *Folder) []repl.Statement { return f.Answer(own, heard) })
 }
 
 // Compare answers a partner's slow sync, or takes its word that this member lags
@@ -346,50 +342,50 @@ func (r *Runner) Changed() <-chan struct{} {
 func (r *Runner) Config() Config { return r.cfg }
 
 // inspect runs a function on the folder between two steps.
-type inspect struct {
-	fn   func(*Folder)
-	done chan struct{}
-}
+type inspect func(*Folder)
 
-func (e inspect) apply(f *Folder) {
-	e.fn(f)
-	close(e.done)
-}
+func (e inspect) apply(f *Folder) { e(f) }
 
 // Status describes the folder now.
 func (r *Runner) Status(ctx context.Context) (Status, error) {
-	c := make(chan Status, 1)
-	if err := r.between(ctx, func(f *Folder) { c <- f.Status() }); err != nil {
-		return Status{}, err
-	}
-	return <-c, nil
+	return ask(ctx, r, (*Folder).Status)
 }
 
 // between runs a function on the folder between two steps, and waits for it. If it
 // returns an error the function may still run.
 func (r *Runner) between(ctx context.Context, fn func(*Folder)) error {
-	ev := inspect{fn, make(chan struct{})}
+	_, err := ask(ctx, r, func(f *Folder) struct{} {
+		fn(f)
+		return struct{}{}
+	})
+	return err
+}
+
+// ask runs a function on the folder between two steps, and returns its answer. If it
+// returns an error the function may still run: what it writes to is its own, then.
+func ask[T any](ctx context.Context, r *Runner, fn func(*Folder) T) (answer T, err error) {
+	answers := make(chan T, 1)
 	select {
-	case r.events <- ev:
+	case r.events <- inspect(func(f *Folder) { answers <- fn(f) }):
 	case <-r.ended:
-		return r.stoppedErr()
+		return answer, r.stoppedErr()
 	case <-ctx.Done():
-		return ctx.Err()
+		return answer, ctx.Err()
 	}
 	select {
-	case <-ev.done:
-		return nil
+	case answer = <-answers:
+		return answer, nil
 	case <-r.ended:
-		return r.stoppedErr()
+		return answer, r.stoppedErr()
 	case <-ctx.Done():
-		return ctx.Err()
+		return answer, ctx.Err()
 	}
 }
 
 // DecideHold releases or rejects what is held of an originator.
 func (r *Runner) DecideHold(ctx context.Context, o version.Originator, reject bool) error {
-	var err error
-	return errors.Join(r.between(ctx, func(f *Folder) { err = f.decideHold(o, reject) }), err)
+	decided, err := ask(ctx, r, func(f *Folder) error { return f.decideHold(o, reject) })
+	return errors.Join(err, decided)
 }
 
 func (r *Runner) stoppedErr() error {

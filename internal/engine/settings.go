@@ -178,22 +178,14 @@ func (f *Folder) goneByOther(a *LookGone) bool {
 // SetSettings tells which settings and filter the directory has. It reports whether the
 // folder has taken them; if not, it is to be started anew. A filter waits until what
 // was decided by the one before is carried out, for calmWait at most.
-func (r *Runner) SetSettings(ctx context.Context, s Settings, set *filter.Set) (taken bool, err error) {
+func (r *Runner) SetSettings(ctx context.Context, s Settings, set *filter.Set) (bool, error) {
 	set = set.Within(r.env.Volume.NameMax())
 	try := time.NewTicker(calmWait / 50)
 	defer try.Stop()
 	for began := time.Now(); ; {
-		waits := false
-		err = r.between(ctx, func(f *Folder) {
-			same := filterHash(set) == filterHash(f.cfg.Filter)
-			if taken = same || f.MayRefilter() && !f.Installing(); taken {
-				r.take(SettingsAre{s, set})
-			} else if waits = f.MayRefilter(); waits {
-				f.calm()
-			}
-		})
-		if err != nil || !waits || time.Since(began) > calmWait {
-			return taken, err
+		got, err := ask(ctx, r, func(*Folder) reception { return r.offer(SettingsAre{s, set}) })
+		if err != nil || got != later || time.Since(began) > calmWait {
+			return got == accepted, err
 		}
 		select {
 		case <-try.C:
@@ -201,6 +193,30 @@ func (r *Runner) SetSettings(ctx context.Context, s Settings, set *filter.Set) (
 			return false, ctx.Err()
 		}
 	}
+}
+
+// reception is how a running folder receives settings.
+type reception uint8
+
+const (
+	declined reception = iota // only a start takes them
+	later                     // it is to be asked again
+	accepted
+)
+
+// offer gives the folder settings if it can take them now, between two steps.
+func (r *Runner) offer(e SettingsAre) reception {
+	f := r.folder
+	may := f.MayRefilter()
+	switch {
+	case filterHash(e.Filter) == filterHash(f.cfg.Filter), may && !f.Installing():
+		r.take(e)
+		return accepted
+	case may:
+		f.calm()
+		return later
+	}
+	return declined
 }
 
 // take gives the folder settings, between two steps.
