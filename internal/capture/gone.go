@@ -59,7 +59,7 @@ func (l *look) gone(uid repl.UID) error {
 		if err != nil {
 			return err
 		}
-		l.dirty(Dirty{Dir: s.uid, Name: rec.Name, Wrote: true})
+		l.dirty(Dirty{Dir: s.uid, Name: rec.Name, Wrote: st.Type != repl.File})
 		if !gives {
 			return nil
 		}
