@@ -224,6 +224,9 @@ func (w *walker) entry(d volume.Dir, all *sync.WaitGroup, name, path string, kin
 		w.do(all, path, func(*hashed) error { return fmt.Errorf("hash %s: %w", path, err) })
 		return nil
 	}
+	if st, err := sub.Lookup(privateArea); err == nil && st.Type == repl.Directory {
+		return sub.Close() // another replicated folder
+	}
 	var below sync.WaitGroup
 	err = w.directory(sub, &below, path)
 	below.Wait()

@@ -188,6 +188,34 @@ func IsRoot(d Dir, name string) (bool, error) {
 	return is, errors.Join(err, in.Close())
 }
 
+// HoldsRoot reports whether a name of a directory is the root of a replicated folder,
+// or a directory that has one somewhere in it: it lists the whole tree of it. What
+// has another filesystem mounted on it, or is no directory, is none.
+func HoldsRoot(d Dir, name string) (bool, error) {
+	if is, err := IsRoot(d, name); is || err != nil {
+		return is, err
+	}
+	in, err := d.OpenDir(name)
+	switch {
+	case errors.Is(err, ErrNotExist), errors.Is(err, ErrNotDir), errors.Is(err, ErrMount):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	var below []string
+	err = in.List(func(e Entry) error {
+		if e.Type == repl.Directory || e.Type == repl.Other { // which may be a directory
+			below = append(below, e.Name)
+		}
+		return nil
+	})
+	holds := false
+	for i := 0; i < len(below) && err == nil && !holds; i++ {
+		holds, err = HoldsRoot(in, below[i])
+	}
+	return holds, errors.Join(err, in.Close())
+}
+
 // File is a regular file open for reading.
 type File interface {
 	io.Reader
