@@ -147,6 +147,9 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("a copy shows %s", out)
 	}
 	began := time.Now()
+	if out := hub.must("server", "revoke", "branch", "--dry-run"); !strings.Contains(out, "server branch: identity ") || !strings.Contains(out, "is revoked") || strings.Contains(out, "add server") {
+		t.Errorf("what revoking would do:\n%s", out)
+	}
 	hub.must("server", "revoke", "branch")
 	branch.eventually("is refused", func() bool { return strings.Contains(branch.must("status"), "revoked") })
 	if took := time.Since(began); took > 5*time.Second {

@@ -30,8 +30,9 @@ import (
 
 // The rhythm of a folder that is kept running.
 const (
-	folderRetry = 10 * time.Second // after it could not be opened, or has stopped
-	folderWatch = time.Second      // between two looks at one in which something happens
+	folderRetry  = 10 * time.Second // after it could not be opened, or has stopped
+	overlapRetry = time.Second      // after another folder had its root: that one hears of a new filter at once
+	folderWatch  = time.Second      // between two looks at one in which something happens
 	// folderCalm is how long a folder in which nothing happens is looked at all the
 	// same: until its rates have come down. After it, it is looked at once in
 	// folderIdle.
@@ -131,7 +132,11 @@ func (k *keeper) run(ctx context.Context) {
 			}
 		}
 		k.report(err)
-		t := time.NewTimer(folderRetry)
+		again := folderRetry
+		if open, ok := errors.AsType[*openError](err); ok && open.code == finding.FolderOverlaps {
+			again = overlapRetry
+		}
+		t := time.NewTimer(again)
 		select {
 		case <-t.C:
 		case <-k.retry:
