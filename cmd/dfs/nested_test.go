@@ -122,7 +122,9 @@ func TestAFolderThatWasThereFirst(t *testing.T) {
 
 	hub.must("folder", "remove", "projects/inner")
 	branch.eventually("has left it", func() bool { return !strings.Contains(branch.must("status"), "projects/inner") })
-	branch.eventually("lets its private area go", func() bool { return exec.Command("rm", "-r", filepath.Join(branch.folder, "e/inner/.dfsr")).Run() == nil })
+	branch.eventually("lets its private area go", func() bool {
+		return exec.Command("rm", "-r", filepath.Join(branch.folder, "e/inner/.dfsr")).Run() == nil
+	})
 	hub.eventually("has what was in it", func() bool {
 		b, err := os.ReadFile(filepath.Join(hub.folder, "e/inner/more"))
 		return err == nil && string(b) == "after a restart"

@@ -3,6 +3,7 @@ package capture
 import (
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"opendfs/internal/filter"
@@ -65,6 +66,9 @@ type Deps struct {
 	Undoes bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
+	// Nested tells from one look to the next that the root of another replicated
+	// folder was met in the tree; until then nothing is sought in one. Nil: always.
+	Nested *atomic.Bool
 }
 
 // Doubt is what a power cut leaves of records whose data were not synced when

@@ -82,6 +82,9 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	}
 	if is, err := l.nested(n.Name, &st, rec); err != nil || is {
 		l.result.Skipped.Nested++
+		if err == nil && l.deps.Nested != nil {
+			l.deps.Nested.Store(true)
+		}
 		l.unlike(n.Name, "the root of another replicated folder")
 		if err == nil && rec != nil && !other {
 			err = l.missing(rec)

@@ -113,6 +113,9 @@ func (l *look) unreplicated(at string, isDir bool) (bool, error) {
 // inNested reports whether a directory is, or lies in, the root of another replicated
 // folder in this one's tree. One that is where its record says lies in none.
 func (l *look) inNested(dir string) (bool, error) {
+	if l.deps.Nested != nil && !l.deps.Nested.Load() {
+		return false, nil
+	}
 	for at := dir; at != "." && at != l.within; at = path.Dir(at) {
 		s, err := l.directoryAt(at)
 		if err != nil {

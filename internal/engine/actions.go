@@ -101,7 +101,7 @@ func (c *chunks) add(d capture.Draft) error {
 }
 
 func (e *Env) captureDeps(cfg *Config) *capture.Deps {
-	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Fold: e.Store.State().Folds, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0}
+	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Fold: e.Store.State().Folds, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0, Nested: &e.nested}
 }
 
 // LookGone looks into names that were not there.

@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"opendfs/internal/capture"
@@ -94,6 +95,8 @@ type Env struct {
 	Workers int // goroutines that one action may use; 0 in the simulator
 
 	touches touches // what this member has made, or heard of, that is short for partners
+	// nested: the root of another replicated folder was met in the tree.
+	nested atomic.Bool
 }
 
 // Event is something that happened. Events are applied by Step alone.
