@@ -320,7 +320,7 @@ func near(was, now *Group, d *Domain) error {
 	for _, g := range d.Groups {
 		for _, f := range g.Folders {
 			for _, m := range f.Members {
-				if g.ID != was.ID {
+				if g != was {
 					others[m.Server] = append(others[m.Server], m.Path)
 				}
 			}
