@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // user runs a program as another process: what the members' own one does to a
@@ -155,4 +157,36 @@ func TestOneRootByTwoPaths(t *testing.T) {
 	branch.eventually("has sub", func() bool { _, err := os.Lstat(filepath.Join(branch.folder, "sub")); return err == nil })
 	hub.must("membership", "set", "projects/twin@hub", "--path", filepath.Join(other, "sub"))
 	hub.eventually("sees where the link leads", func() bool { return strings.Contains(hub.must("status"), "as sub") })
+}
+
+// A root that a bind mount shows elsewhere is where it lies: another folder's, or in
+// one that has it on record.
+func TestOneRootByTwoMounts(t *testing.T) {
+	hub, branch := pair(t)
+	userRuns(t, "mkdir", filepath.Join(hub.folder, "sub"))
+	hub.write("sub/plan", "first")
+	settled(hub, branch)
+	at := t.TempDir()
+	bind := func(from string) {
+		if err := unix.Mount(from, at, "", unix.MS_BIND, ""); err != nil {
+			t.Skipf("mount --bind: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	bind(filepath.Join(hub.folder, "sub"))
+	hub.must("folder", "create", "projects/twin")
+	hub.must("membership", "create", "projects/twin@hub", "--path", at, "--primary")
+	hub.eventually("sees what is mounted", func() bool { return strings.Contains(hub.must("status"), "already, as sub") })
+	bind(hub.folder)
+	hub.must("membership", "set", "projects/twin@hub", "--path", filepath.Join(at, "sub"))
+	hub.eventually("sees what is above it", func() bool { return strings.Contains(hub.must("status"), "/sub already, as sub") })
+	hub.must("membership", "set", "projects/twin@hub", "--path", at)
+	hub.eventually("sees the root", func() bool { return strings.Contains(hub.must("status"), "is the directory that") })
+	hub.write("sub/plan", "second")
+	branch.eventually("has it", func() bool { return branch.read("sub/plan") == "second" })
+	hub.stop()
 }
