@@ -41,7 +41,7 @@ func TestADomainByCommands(t *testing.T) {
 		{"group create projects", "in the domain already"}, {"group set project --topology full-mesh", "there are: projects, software"},
 		{"group set projects", "no change was named"}, {"group set projects --topology ring", "full-mesh, hub-and-spoke or connections"},
 		{"folder create docs", "GROUP/FOLDER"}, {"membership create projects/media@branch --path srv", "is relative"},
-		{"membership create projects/media@branch --path /data/docs/in", "may not overlap"}, {"connection add projects hub->branch", "--topology connections"},
+		{"membership create projects/media@branch --path /data/docs", "name another directory, or one in it"}, {"connection add projects hub->branch", "--topology connections"},
 		{"server remove hub", "the only hub"}, {"membership create projects/media@lab --path /x", `server "lab" is not in the domain`}, {"server set hub --max-rate closed", "disable"},
 	} {
 		if _, errs, exit := hub.dfs(strings.Fields(c.command)...); exit == exitDone || !strings.Contains(errs, c.want) {

@@ -237,6 +237,9 @@ func (e evacuated) apply(f *Folder) {
 	f.dirty.init()
 	f.gone = nil
 	clear(f.later)
+	for at := range f.raised { // so is what was found of names in directories that went
+		f.unraise(at)
+	}
 	f.walk()
 }
 

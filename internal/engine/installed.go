@@ -294,7 +294,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.noteLacking(b, i)
 	c := &b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
-		f.undoFailed(c)
+		f.undoFailed(c, err)
 	}
 	if d, ok := f.refused[c.Update.UID]; ok && c.Verdict != repl.VerdictUndone { // it may be elsewhere by now, or where it belongs
 		delete(f.refused, c.Update.UID)
@@ -312,6 +312,8 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	switch {
 	case errors.Is(err, install.ErrBusy):
 		f.waitsFor(c.Update.UID, waiting{finding.InstallWaitsOpenFile, object}, err)
+	case errors.Is(err, install.ErrNested) && c.Verdict == repl.VerdictUndone: // under another UID each time
+		f.find.Raise(finding.NestedFolder, object, err.Error())
 	case errors.Is(err, install.ErrNested):
 		f.waitsFor(c.Update.UID, waiting{finding.NestedFolder, object}, err)
 	case errors.Is(err, install.ErrMoved):
@@ -342,6 +344,9 @@ func (f *Folder) cleared(c *repl.Change) {
 	delete(f.refused, c.Update.UID)
 	for _, code := range []finding.Code{finding.HashMismatch, finding.NameUnstorable} {
 		f.find.Clear(code, object)
+	}
+	if c.Verdict == repl.VerdictUndone {
+		f.find.Clear(finding.NestedFolder, object)
 	}
 	if !f.cfg.Filter.TooLong(c.Update.Name) {
 		f.find.Clear(finding.NameTooLong, object)

@@ -154,7 +154,7 @@ var kinds = []Kind{
 	{
 		NestedFolder, Warning,
 		"the root of another replicated folder is in the way of an update",
-		"Move the other folder elsewhere (`dfs membership set FOLDER@SERVER --path`), or rename its directory.",
+		"Move the other folder elsewhere (`dfs membership set FOLDER@SERVER --path`), rename its directory, or add its name to the directory filter of this folder.",
 		"A partner removed the directory that it lies in, or uses its name. Whoever serves it would lose it, so it stays, and the update waits.",
 	},
 	{
