@@ -162,16 +162,8 @@ restart: it listens elsewhere, sends slower, logs more.`,
 					return usageError("--clock-skew %q: give a time from 1s to 1d, as 5m", skew)
 				}
 			}
-			for flag, n := range map[string]uint64{"transfers-in": in, "transfers-out": out} {
-				if given(flag) && n == 0 {
-					return usageError("--%s 0: write 1 to 256, 16 is the default; `dfs membership set GROUP/FOLDER@%s --enabled=false` stops a folder there", flag, s.Name)
-				}
-			}
-			if given("transfers-in") {
-				s.TransfersIn = in
-			}
-			if given("transfers-out") {
-				s.TransfersOut = out
+			if err := setTransfers(c, s, in, out); err != nil {
+				return err
 			}
 			if given("name") {
 				return renameServer(d, s, name)
@@ -179,6 +171,24 @@ restart: it listens elsewhere, sends slower, logs more.`,
 			return nil
 		},
 	}
+}
+
+// setTransfers sets the limits that are given.
+func setTransfers(c *cobra.Command, s *directory.Server, in, out uint64) error {
+	for _, limit := range []struct {
+		flag string
+		n    uint64
+		to   *uint64
+	}{{"transfers-in", in, &s.TransfersIn}, {"transfers-out", out, &s.TransfersOut}} {
+		switch {
+		case !c.Flags().Changed(limit.flag):
+		case limit.n == 0:
+			return usageError("--%s 0: write 1 to 256, 16 is the default; `dfs membership set GROUP/FOLDER@%s --enabled=false` stops a folder there", limit.flag, s.Name)
+		default:
+			*limit.to = limit.n
+		}
+	}
+	return nil
 }
 
 func parseMaxRate(text string) (schedule.Rate, error) {
