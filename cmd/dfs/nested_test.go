@@ -69,6 +69,27 @@ func TestAFolderInAFolder(t *testing.T) {
 		}
 	}
 
+	// The filter is lifted too early: the outer folder has the directory back, the inner
+	// one stops until it is kept out again, and nothing is lost by either.
+	hub.must("folder", "set", "projects/docs", "--exclude-directories", "")
+	hub.write("top", "so that it looks")
+	for _, s := range []*site{hub, branch} {
+		s.write("sub/"+s.name, "wakes the inner folder")
+		s.finds("folder-overlaps")
+	}
+	hub.write("sub/plan", "by the outer folder")
+	branch.eventually("has it", func() bool { return branch.read("sub/plan") == "by the outer folder" })
+	hub.must("folder", "set", "projects/docs", "--exclude-directories", "sub")
+	for _, s := range []*site{hub, branch} {
+		s.eventually("runs the inner folder again", func() bool { return !strings.Contains(s.must("status"), "folder-overlaps") })
+	}
+	settled(hub, branch)
+	for _, s := range []*site{hub, branch} {
+		if s.read("sub/plan") != "by the outer folder" || s.read("sub/more") != "of the inner folder" || s.read("sub/hub") != s.read("sub/branch") {
+			t.Errorf("%s has not all that was written", s.name)
+		}
+	}
+
 	hub.must("folder", "remove", "projects/inner")
 	for _, s := range []*site{hub, branch} {
 		s.eventually("has left the inner folder", func() bool { return !strings.Contains(s.must("status"), "projects/inner") })
@@ -77,8 +98,8 @@ func TestAFolderInAFolder(t *testing.T) {
 	settled(hub, branch)
 	hub.write("sub/plan", "fourth")
 	settled(hub, branch)
-	if branch.read("sub/plan") != "fourth" || branch.read("sub/more") != "of the inner folder" || branch.read("top") != "x" {
-		t.Error("the outer folder does not have it back")
+	if branch.read("sub/plan") != "fourth" || branch.read("sub/more") != "of the inner folder" || branch.read("top") != "so that it looks" {
+		t.Errorf("the outer folder does not have it back:\n%s", branch.must("status"))
 	}
 }
 
