@@ -57,7 +57,7 @@ func Pairs(st store.Reader, e *store.CollisionError) string {
 // retryFold tries again to fold names, when nothing is under way that was
 // decided on names told apart.
 func (f *Folder) retryFold() {
-	if f.cfg.Insensitive == f.st.State().Folds || f.now() < f.foldAt || f.install != nil || len(f.flight.changes) > 0 {
+	if f.cfg.Insensitive == f.st.State().Folds || f.now() < f.foldAt || f.install != nil || len(f.flight.aloft) > 0 {
 		return
 	}
 	if f.foldAt == 0 { // tried when it was opened
