@@ -115,6 +115,24 @@ func (f *Folder) Recall(uids []repl.UID) (err error) {
 	return nil
 }
 
+// Stands reports whether the record of an object is still this one: its version,
+// and what it says of the disk.
+func (f *Folder) Stands(prior *repl.Record) (bool, error) {
+	r, known := f.ref(prior.UID)
+	if !known {
+		return false, nil
+	}
+	now, _ := f.recent.get(r)
+	if now == nil {
+		rec, ok, err := f.Get(prior.UID)
+		if err != nil || !ok {
+			return false, err
+		}
+		now = &rec
+	}
+	return now.GVSN == prior.GVSN && now.Identity == prior.Identity && now.Print == prior.Print, nil
+}
+
 // isNew reports whether a UID lies above every one of its originator: it has no
 // record, and none need be looked for.
 func (f *Folder) isNew(uid repl.UID) bool {
