@@ -268,11 +268,7 @@ type lookedDir struct {
 
 func (e looked) apply(f *Folder) {
 	e = slices.DeleteFunc(e, func(l lookedDir) bool { return f.byOther(l.cfg, l.work) })
-	n := 0
-	for i := range e {
-		n += len(e[i].drafts)
-	}
-	drafts := make([]capture.Draft, 0, n)
+	drafts := make([]capture.Draft, 0, e.size())
 	groups, lazy := uint32(0), false
 	for i := range e {
 		lazy = lazy || e[i].lazy

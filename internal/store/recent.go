@@ -65,6 +65,9 @@ func (c *recent) addLocked(r ref, rec *repl.Record) {
 // commit makes it follow a Put. Of what was written it keeps the directories:
 // nobody asks for the files soon, and there may be millions.
 func (c *recent) commit(items []item) {
+	if len(items) == 0 { // of intents, or of what is known of others
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
