@@ -14,14 +14,16 @@ const (
 	packLeast  = 512      // below this nothing is tried
 	packWindow = 16 << 20 // one measurement
 	packStay   = 32       // windows until the way that was slower is tried again
+	packSlow   = 16       // a link that takes so many times as long as packing is slow
 	packRest   = 64       // frames at most that are sent as they are after some that did not shrink
 )
 
 // packer packs bodies for one partner while that brings them there faster. It
 // begins with packing: on a slow link that is right from the first byte. While
-// packing takes more than half of the time, packing and not packing are measured
-// one after the other over packWindow bytes, and the faster one stays. What does not
-// shrink is left as it is, and with it more and more of the frames that follow.
+// packing takes more than a packSlow-th of the time, packing and not packing are
+// measured one after the other over packWindow bytes, and one stays: packing if it is
+// faster by a quarter. Less may be chance, and where the partner is what takes the
+// time, packing takes some of it on both sides. What does not shrink is left as it is, and with it more and more of the frames that follow.
 type packer struct {
 	mu      sync.Mutex
 	off     bool
@@ -124,11 +126,11 @@ func (p *packer) judge(took time.Duration) {
 			p.rate = [2]float64{}
 			p.off = false
 		}
-	case !p.off && p.spent < took/2: // the link is what takes the time
+	case !p.off && p.spent < took/packSlow: // the link is what takes the time
 	case p.rate[1-way] == 0:
 		p.off = !p.off
 	default:
-		p.off = p.rate[1] > p.rate[0]
+		p.off = p.rate[1]+p.rate[1]/4 > p.rate[0]
 		p.stay = packStay
 	}
 }

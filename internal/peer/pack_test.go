@@ -55,7 +55,7 @@ func TestPackingStaysWhereItIsFaster(t *testing.T) {
 		return !p.off
 	}
 	for range 10 {
-		if !window(100*time.Millisecond, time.Second) {
+		if !window(50*time.Millisecond, time.Second) {
 			t.Fatal("not packed on a slow link")
 		}
 	}
@@ -75,5 +75,14 @@ func TestPackingStaysWhereItIsFaster(t *testing.T) {
 	}
 	if !window(0, 200*time.Millisecond) {
 		t.Fatal("not packed although that is faster")
+	}
+	for range packStay {
+		window(60*time.Millisecond, 70*time.Millisecond)
+	}
+	if window(60*time.Millisecond, 70*time.Millisecond) {
+		t.Fatal("not measured once more")
+	}
+	if window(0, 80*time.Millisecond) {
+		t.Fatal("packed although that is hardly faster")
 	}
 }
