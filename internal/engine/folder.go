@@ -167,6 +167,8 @@ type Folder struct {
 	doubt      capture.Doubt
 	late       late
 	evacuating bool
+	// unsettled: what was found in the initial sync waits for the walk at its end.
+	unsettled  bool
 	evacuateAt repl.Time           // when it is tried again
 	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
 	mending    bool
