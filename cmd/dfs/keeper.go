@@ -308,7 +308,7 @@ func (k *keeper) environment(v *volume.Disk, records *store.Folder) (engine.Conf
 	}
 	return cfg, &engine.Env{
 		Volume: v, Store: records, Keep: preserve.Open(v), Staging: staging.Open(v, t.StagingQuota, runtime.GOMAXPROCS(0)),
-		Directory: k.f.evictor(k.Folder), Now: now, Clock: k.f.clocks.mint, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0),
+		Directory: k.f.evictor(k.Folder), Now: now, Clock: k.f.clocks.mint, Racy: racy(), Workers: 2 * runtime.GOMAXPROCS(0), Hurry: hurry,
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -68,7 +69,8 @@ func raiseFileLimit(log *slog.Logger) {
 const (
 	softMemory = 256 << 20
 	gcPercent  = 40
-	memoryPart = 90 // per cent of MemoryHigh, the rest is not the heap's
+	gcHurry    = 100 // while a folder is in its initial sync
+	memoryPart = 90  // per cent of MemoryHigh, the rest is not the heap's
 )
 
 // limitMemory keeps the heap below MemoryHigh of the service, or small where
@@ -86,6 +88,31 @@ func limitMemory(log *slog.Logger) {
 		log.Info("memory limit taken from MemoryHigh", "bytes", limit)
 	}
 	debug.SetMemoryLimit(limit)
+}
+
+// hurries counts the folders in their initial sync: there is one collector.
+var hurries struct {
+	sync.Mutex
+	n int
+}
+
+// hurry lets the collector take more memory and less time, up to the limit, until the
+// last folder that hurries is over. GOGC goes first.
+func hurry() (over func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	count := func(by int) {
+		hurries.Lock()
+		defer hurries.Unlock()
+		if hurries.n += by; hurries.n > 0 {
+			debug.SetGCPercent(gcHurry)
+		} else {
+			debug.SetGCPercent(gcPercent)
+		}
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // memoryHigh reads memory.high of this process's cgroup (version 2); 0 if there

@@ -213,7 +213,7 @@ func (a *Stage) Run(ctx Context, post func(Event)) {
 	var index []int
 	var bytes int64
 	for i := range changes {
-		if c := &changes[i]; c.Content && c.Update.Type == repl.File {
+		if c := changes[i]; c.Content && c.Update.Type == repl.File {
 			w := fetch.Wanted{Update: c.Update, Local: ctx.seeds(&c.Update)}
 			if len(w.Local) == 0 {
 				w.Old = ctx.old(&c.Update, min(leastOld, a.cfg.minDelta()))
@@ -332,7 +332,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 // has failed already gets no intents: what concerns records alone would pass for
 // done after a crash.
 func (a *Install) prepare(ctx Context, b *install.Batch) error {
-	var put store.Batch
+	put := store.Batch{AddIntents: make([]store.Intent, 0, len(b.Items))}
 	broken := make(map[int]bool)
 	for i := range b.Items {
 		if g := b.Items[i].Change.Group; g != 0 && b.Outcomes[i].Err != nil {

@@ -29,7 +29,7 @@ type batch struct {
 	seq     uint64
 	link    *link
 	diff    *diff
-	changes []repl.Change
+	changes []*repl.Change
 	settles [][]version.GVSN // by change: the received versions that it settles
 	staged  []fetch.Staged   // by change; empty where no content is needed
 	lacks   map[int]bool     // the changes that are new files whose content nobody has
@@ -79,7 +79,7 @@ func (f *Folder) launch(l *link, d *diff, changes []repl.Change) {
 		}
 		if cur == nil {
 			cur, bytes = f.newBatch(l, d), 0
-			cur.changes = make([]repl.Change, 0, min(len(changes)-i, batchItems))
+			cur.changes = make([]*repl.Change, 0, min(len(changes)-i, batchItems))
 			f.fifo = append(f.fifo, cur)
 		}
 		cur.add(c, settles)
@@ -168,7 +168,7 @@ func (b *batch) add(c *repl.Change, settles []version.GVSN) {
 	case fresh(c):
 		b.fresh++
 	}
-	b.changes = append(b.changes, *c)
+	b.changes = append(b.changes, c)
 	b.settles = append(b.settles, settles)
 }
 
@@ -201,7 +201,7 @@ func (f *Folder) startStaging() {
 	}
 }
 
-func needsContent(changes []repl.Change) bool {
+func needsContent(changes []*repl.Change) bool {
 	for i := range changes {
 		if changes[i].Content && changes[i].Update.Type == repl.File {
 			return true
@@ -225,7 +225,7 @@ func (e staged) apply(f *Folder) {
 			e.batch.lacks[i] = f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN)
 		}
 		if d := &e.staged[i].Delta; d.Broken != nil {
-			f.find.Raise(finding.HashMismatch, f.object(&e.batch.changes[i]), d.Broken.Error())
+			f.find.Raise(finding.HashMismatch, f.object(e.batch.changes[i]), d.Broken.Error())
 		}
 	}
 }
@@ -340,7 +340,7 @@ func (f *Folder) recheck(b *batch) {
 		}
 	}
 	for i := range b.changes {
-		c := &b.changes[i]
+		c := b.changes[i]
 		if b.failures == f.failures && (c.To.IsZero() || c.Update.Parent == c.To.Dir) {
 			continue // only what lies in a merged directory rests on another record
 		}
@@ -453,7 +453,7 @@ const bulkItems = 256
 func (b *batch) items() []install.Item {
 	items := make([]install.Item, len(b.changes))
 	for i := range b.changes {
-		items[i] = install.Item{Change: &b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
+		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
 	}
 	return items
 }
@@ -461,7 +461,7 @@ func (b *batch) items() []install.Item {
 // unhad reports whether a new file cannot be brought because the partner has its
 // record and not its content, as of what a filter hides there.
 func (b *batch) unhad(i int) bool {
-	c := &b.changes[i]
+	c := b.changes[i]
 	had := c.Was.Present && c.Was.Presence != repl.Absent
 	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !had && c.Was.GVSN != c.Update.GVSN
 }

@@ -44,6 +44,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		case overtaken:
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
+			f.unsettled = f.unsettled || n > 1 || !drafts[0].Update.Parent.IsZero() // the root itself is looked at in any case
 			if f.cfg.ReadOnly {
 				refusals = append(refusals, drafts[:n]...)
 			}

@@ -38,7 +38,7 @@ func (a *Install) String() string {
 	lines := make([]string, 0, len(a.batch.changes)+1)
 	lines = append(lines, fmt.Sprintf("install %d changes", len(a.batch.changes)))
 	for i := range a.batch.changes {
-		lines = append(lines, "    "+describe(&a.batch.changes[i]))
+		lines = append(lines, "    "+describe(a.batch.changes[i]))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -93,6 +93,9 @@ type Env struct {
 	// timestamps tell every change.
 	Racy    time.Duration
 	Workers int // goroutines that one action may use; 0 in the simulator
+	// Hurry is called when an initial sync begins, and what it returns when it has
+	// ended, or the folder has. nil: nobody wants to know.
+	Hurry func() (over func())
 
 	touches touches // what this member has made, or heard of, that is short for partners
 	// nested: the root of another replicated folder was met in the tree.
@@ -170,6 +173,8 @@ type Folder struct {
 	doubt      capture.Doubt
 	late       late
 	evacuating bool
+	// unsettled: what was found in the initial sync waits for the walk at its end.
+	unsettled  bool
 	evacuateAt repl.Time            // when it is tried again
 	waits      map[repl.UID]waiting // whose installs wait for somebody here
 	mending    bool

@@ -344,7 +344,7 @@ const mostLacking = 4096
 // noteLacking remembers that a content cannot be had which was to replace one that
 // only this member's initial build knows.
 func (f *Folder) noteLacking(b *batch, i int) {
-	c := &b.changes[i]
+	c := b.changes[i]
 	if f.phase != store.PhaseInitialSync || b.staged[i].Status != wire.StatusAbsent || c.Object.UID == c.Update.UID {
 		return
 	}

@@ -93,13 +93,15 @@ type Evacuate struct{ cfg *Config }
 // Class says that it changes the tree.
 func (*Evacuate) Class() Class { return ClassInstall }
 
-// Run walks the records from the root; the topmost provisional object goes
-// with all that it holds, in one rename, but for directories in which another
-// replicated folder lies. At its end all that was captured
+// Run walks the records from the root, if any is provisional; the topmost such
+// object goes with all that it holds, in one rename, but for directories in which
+// another replicated folder lies. At its end all that was captured
 // lazily is durable, and may be served.
 func (a *Evacuate) Run(ctx Context, post func(Event)) {
 	ev := evacuated{}
-	ev.err = a.directory(ctx, repl.RootUID(a.cfg.Folder), &ev)
+	if ctx.Store.Counts().Provisional > 0 {
+		ev.err = a.directory(ctx, repl.RootUID(a.cfg.Folder), &ev)
+	}
 	if ev.err == nil {
 		ev.err = ctx.Volume.Sync()
 	}
@@ -227,13 +229,19 @@ func (e evacuated) apply(f *Folder) {
 	if e.moved > 0 {
 		f.find.Raise(finding.PreexistingKept, f.cfg.Name, fmt.Sprintf("%d objects that only this member had are in .dfsr/preexisting", e.moved))
 	}
+	alone := e.moved > 0 || f.st.Counts().Provisional > 0 || f.unsettled
 	if f.storeFailed(f.dropProvisional()) {
 		return
 	}
 	f.find.Clear(finding.InitialSyncWaiting, f.cfg.Name)
 	f.enter(store.PhaseNormal)
+	if !alone { // all that this member has came from the partner
+		f.dirty.at(f.root()).self = true
+		return
+	}
 	// Names that were met meanwhile may hang on what has been dropped; the walk
 	// meets them again.
+	f.unsettled = false
 	f.dirty.init()
 	f.gone = nil
 	clear(f.later)

@@ -33,7 +33,7 @@ func (e installed) goneWithin() {
 	}
 	went := make(map[repl.UID]bool)
 	for i := len(e.batch.changes) - 1; i >= 0; i-- { // directories come after what lies in them
-		c := &e.batch.changes[i]
+		c := e.batch.changes[i]
 		if !c.Drop {
 			continue
 		}
@@ -56,7 +56,7 @@ func (e installed) apply(f *Folder) {
 	}
 	f.touchedWrites(&put, b, e.touched)
 	for i := range b.changes {
-		f.flight.remove(&b.changes[i])
+		f.flight.remove(b.changes[i])
 	}
 	b.diff.outstanding -= len(b.changes)
 	if len(f.rehides) > 0 {
@@ -94,7 +94,7 @@ func (f *Folder) followed(e installed) bool {
 // which directories are.
 func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UID]bool) {
 	b := e.batch
-	c := &b.changes[i]
+	c := b.changes[i]
 	err := errors.Join(e.err, e.outcomes[i].Err)
 	f.counted(c, &e.outcomes[i])
 	put.NoIntents = put.NoIntents || intended(c) // no other batch is being installed
@@ -137,7 +137,7 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 // stillTaken is an error if a record of nothing on this disk claims a place that
 // its holder was to leave, and has not. With a place on the disk the disk tells.
 func (f *Folder) stillTaken(b *batch, i int, put *store.Batch) error {
-	c := &b.changes[i]
+	c := b.changes[i]
 	if c.Group != 0 || !c.From.IsZero() || !c.To.IsZero() && !b.lacks[i] || !c.Update.Present || c.Update.Parent.IsZero() {
 		return nil
 	}
@@ -292,7 +292,7 @@ func (f *Folder) touchedWrites(put *store.Batch, b *batch, touched map[repl.UID]
 func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.failures++
 	f.noteLacking(b, i)
-	c := &b.changes[i]
+	c := b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
 		f.undoFailed(c, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"opendfs/internal/finding"
 	"opendfs/internal/journal"
 	"opendfs/internal/repl"
+	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
@@ -53,6 +54,7 @@ type Runner struct {
 	beat   atomic.Int64  // of the loop, Unix nanoseconds
 	moves  atomic.Uint64 // how often a step has changed what Status says
 	last   standing      // the loop's own; after the last step
+	over   func()        // the loop's own; of Env.Hurry, nil while nothing hurries
 
 	mu       sync.Mutex
 	sessions map[repl.MemberID]Upstream // guarded by mu
@@ -101,6 +103,7 @@ func (r *Runner) run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { r.pump(ctx) })
 	r.err = r.loop(ctx, &work)
+	r.hasten(false)
 	r.cancel()
 	drained := make(chan struct{})
 	go func() { // what is posted by work that ends is no longer wanted
@@ -216,6 +219,7 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.beat.Store(time.Now().UnixNano())
 	actions, changed := r.folder.Step(ev)
 	r.Served.SetPhase(r.folder.Phase())
+	r.hasten(r.folder.phase == store.PhaseInitialSync)
 	r.Served.SetRetired(r.folder.Retired())
 	if now := r.folder.standing(); now != r.last {
 		r.last = now
@@ -239,6 +243,18 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 		}
 	}
 	r.drains = left
+}
+
+// hasten tells that an initial sync has begun, or is over.
+func (r *Runner) hasten(hurry bool) {
+	switch {
+	case r.env.Hurry == nil || hurry == (r.over != nil):
+	case hurry:
+		r.over = r.env.Hurry()
+	default:
+		r.over()
+		r.over = nil
+	}
 }
 
 func (r *Runner) checkRoot() error {

@@ -31,6 +31,7 @@ type Served struct {
 
 	env  *Env
 	root repl.UID
+	near nearby
 
 	mu        sync.Mutex
 	phase     wire.Phase             // guarded by mu
@@ -217,7 +218,7 @@ func (s *Served) expire(now repl.Time) error {
 	return errors.Join(errs...)
 }
 
-// Close closes every open snapshot.
+// Close closes every open snapshot and directory.
 func (s *Served) Close() error {
 	s.mu.Lock()
 	open := s.snapshots
@@ -228,7 +229,7 @@ func (s *Served) Close() error {
 	for _, snap := range open {
 		errs = append(errs, snap.snap.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.near.close())...)
 }
 
 // Records answers with the current records of objects, from one snapshot.
@@ -293,18 +294,18 @@ func (s *Served) version(uid repl.UID, gvsn version.GVSN) (*Content, wire.Status
 	return nil, wire.StatusChanged
 }
 
-// open opens the file at its place; cached lets a remembered path do.
+// open opens the file at its place; cached lets a remembered path, or directory, do.
 func (s *Served) open(rec *repl.Record, cached bool) (*Content, error) {
 	path, err := s.path(rec.Parent, cached)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.env.Volume.OpenDir(path)
+	d, err := s.near.take(s.env.Volume, path, !cached)
 	if err != nil {
 		return nil, err
 	}
 	f, err := d.OpenFile(rec.Name)
-	if err = errors.Join(err, d.Close()); err != nil {
+	if err = errors.Join(err, s.near.give(d)); err != nil {
 		return nil, err
 	}
 	return &Content{File: f, rec: *rec}, nil

@@ -55,7 +55,7 @@ func (s *Stager) assemble(w *Wanted, o *olds, needs *rdc.Needs, literals io.Read
 	if needs.Size != u.Size {
 		return fmt.Errorf("needs of %d bytes for %d: %w", needs.Size, u.Size, rdc.ErrFormat)
 	}
-	t, err := s.Volume.NewTemp(u.Size)
+	t, err := s.Volume.NewTemp(u.Size, u.Meta)
 	if err != nil {
 		return err
 	}

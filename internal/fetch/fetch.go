@@ -247,7 +247,7 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // write makes a Temp of what r holds, and signs it on the way if it is to.
 func (s *Stager) write(w *Wanted, out *Staged, r io.Reader, sign bool) {
 	u := &w.Update
-	t, err := s.Volume.NewTemp(u.Size)
+	t, err := s.Volume.NewTemp(u.Size, u.Meta)
 	if err != nil {
 		out.Err = fmt.Errorf("stage %v: %w", u.UID, err)
 		return
@@ -291,7 +291,10 @@ func (s *Stager) fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Read
 	h := hashers.Get().(*blake3.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	n, err := s.feed(u, io.LimitReader(r, u.Size+1), h, t, signed)
+	if _, whole := r.(*bytes.Buffer); !whole { // what is buffered was bounded on its way in
+		r = io.LimitReader(r, u.Size+1)
+	}
+	n, err := s.feed(u, r, h, t, signed)
 	if err != nil {
 		return err
 	}
@@ -307,14 +310,25 @@ func (s *Stager) fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Read
 // signed side by side.
 const apartFrom = 1 << 20
 
-// feed gives a content to those who take it; a nil one is left out.
+// feed gives a content to those who take it; a nil one is left out. A buffered one
+// they get in one piece.
 func (s *Stager) feed(u *repl.Update, r io.Reader, takers ...io.Writer) (int64, error) {
 	takers = slices.DeleteFunc(takers, func(w io.Writer) bool { return w == nil })
 	if s.Workers > 0 && u.Size >= apartFrom {
 		return rdc.Feed(r, true, takers...)
 	}
-	return io.Copy(io.MultiWriter(takers...), r)
+	piece := pieces.Get().(*[]byte)
+	defer pieces.Put(piece)
+	return io.CopyBuffer(io.MultiWriter(takers...), r, *piece)
 }
+
+// pieceSize is how much of a content that is not buffered is read at once.
+const pieceSize = 64 << 10
+
+var pieces = sync.Pool{New: func() any {
+	b := make([]byte, pieceSize)
+	return &b
+}}
 
 var hashers = sync.Pool{New: func() any { return blake3.New() }}
 

@@ -65,7 +65,7 @@ func (s *Stager) keepPart(u *repl.Update, t volume.Temp, err error) {
 // resume makes a content of what is kept of it and of r, which is the rest. What
 // is kept is used up: a longer beginning is kept if r is cut too.
 func (s *Stager) resume(w *Wanted, out *Staged, r io.Reader) {
-	t, err := s.Volume.NewTemp(w.Update.Size)
+	t, err := s.Volume.NewTemp(w.Update.Size, w.Update.Meta)
 	if err != nil {
 		out.Err = fmt.Errorf("stage %v: %w", w.Update.UID, err)
 		return

@@ -28,10 +28,12 @@ func (b *Batch) make(i int, to volume.Dir) error {
 	c := it.Change
 	switch c.Update.Type {
 	case repl.File:
-		if err := it.link(to, c.To.Name); err != nil {
+		st, err := it.link(to, c.To.Name)
+		if err != nil {
 			return err
 		}
 		b.made(i, c.To, it.TempStat)
+		return b.asStaged(i, to, st)
 	case repl.Symlink:
 		if err := b.makeLink(i); err != nil {
 			return err
@@ -108,7 +110,7 @@ func (b *Batch) replace(i int, to volume.Dir) error {
 		if err := b.makeLink(i); err != nil {
 			return err
 		}
-	} else if err := it.link(b.installing, name); err != nil {
+	} else if _, err := it.link(b.installing, name); err != nil {
 		return err
 	}
 	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {

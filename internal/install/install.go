@@ -178,14 +178,15 @@ func (b *Batch) breakGroup(i int) {
 }
 
 // link gives the staged content its name and lets go of it: as long as it is
-// open here it counts as being written.
-func (it *Item) link(d volume.Dir, name string) error {
+// open here it counts as being written. st describes it as it was linked.
+func (it *Item) link(d volume.Dir, name string) (st volume.Stat, err error) {
 	if err := d.Link(it.Temp, name); err != nil {
-		return err
+		return st, err
 	}
 	t := it.Temp
 	it.Temp = nil
-	return t.Close()
+	st, err = t.Stat()
+	return st, errors.Join(err, t.Close())
 }
 
 // TempName is the name that the object of an update has in installing/.
@@ -397,16 +398,30 @@ func (b *Batch) describe(i int, to volume.Dir) error {
 		if st.Identity != staged.Identity {
 			return fmt.Errorf("%w: another object took the place", ErrMoved)
 		}
-		o.Identity, o.Print = st.Identity, staged.Print
-		if st.Print.SameData(o.Print) {
-			o.Print = st.Print // linking it moved its ctime
-		}
-		o.Unsure = st.Mode != staged.Mode || st.Owner != staged.Owner || st.Group != staged.Group
+		o.asStaged(&st, staged)
 	default:
 		o.Identity, o.Print = c.Object.Identity, c.Object.Print
 		o.Unsure = c.From != c.To // moving it moved its ctime
 	}
 	return nil
+}
+
+// asStaged is describe of a file that has just been linked, which st describes. Who
+// took its place meanwhile put another object there than the record will tell of.
+func (b *Batch) asStaged(i int, to volume.Dir, st volume.Stat) (err error) {
+	o := &b.Outcomes[i]
+	o.Shown, err = b.shown(i, to)
+	o.asStaged(&st, &b.Items[i].TempStat)
+	return err
+}
+
+// asStaged records a staged object that has its name by now; st is what it is like.
+func (o *Outcome) asStaged(st, staged *volume.Stat) {
+	o.Identity, o.Print = st.Identity, staged.Print
+	if st.Print.SameData(o.Print) {
+		o.Print = st.Print // linking it moved its ctime
+	}
+	o.Unsure = st.Mode != staged.Mode || st.Owner != staged.Owner || st.Group != staged.Group
 }
 
 // shown is what the item's object has on this disk in place of metadata that it

@@ -12,6 +12,9 @@ func (g *group) deliver(ev *event) {
 		g.doubt("the kernel's queue of events overflowed")
 		return
 	}
+	if ev.pid == g.self && g.others && g.passOver(ev) {
+		return
+	}
 	if ev.dir == nil && ev.newDir == nil {
 		if !g.allIgnore(ev) {
 			g.deliverNameless(ev)
@@ -34,6 +37,21 @@ func (g *group) deliver(ev *event) {
 		(foreign || temporary(ev.name)) && !g.allIgnore(ev) {
 		g.deliverLinked(ev, from, to)
 	}
+}
+
+// passOver reports whether an event of this process, which no folder wants, tells
+// nothing else either: where its directory lies need not be asked then, and an install
+// makes such events by the thousand. Markers come by the private area itself.
+func (g *group) passOver(ev *event) bool {
+	_, a := g.fixed[string(ev.dir)]
+	_, b := g.fixed[string(ev.newDir)]
+	if a || b {
+		return false
+	}
+	if ev.mask&unix.FAN_RENAME != 0 && ev.mask&unix.FAN_ONDIR != 0 {
+		g.cache.flush() // as in deliver
+	}
+	return true
 }
 
 // touched lists the folders of both, each once and in their order.

@@ -42,6 +42,8 @@ type group struct {
 	fixed map[string]placed  // by handle: the roots and the private areas
 	roots map[objectID][]int // the folders by their roots
 	views []*tree            // one folder of each mount that roots were reached by
+	// others says that no folder wants what this process did.
+	others bool
 }
 
 // subscriber is the fanotify journal of one folder.

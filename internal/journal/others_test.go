@@ -27,3 +27,22 @@ func TestOthersLeavesOutWhatThisProcessDoes(t *testing.T) {
 		t.Errorf("what this process did is told: %v", seen)
 	}
 }
+
+// A directory that this process moves is where users' changes in it are told from then
+// on, although the move itself is not.
+func TestOthersFollowsWhatThisProcessMoves(t *testing.T) {
+	root := folder(t, tmpfs(t))
+	in := func(name string) string { return filepath.Join(root, name) }
+	j := open(t, root, Options{Only: Fanotify, Others: true})
+	must(t, os.MkdirAll(in("a/deep"), 0o755))
+	must(t, os.Mkdir(in("b"), 0o755))
+	run(t, root, "echo 1 > a/deep/f")
+	want(t, settle(t, j), "a/deep/f wrote")
+	must(t, os.Rename(in("a"), in("b/c")))
+	run(t, root, "echo 2 > b/c/deep/f")
+	want(t, settle(t, j), "b/c/deep/f wrote")
+	must(t, os.Mkdir(in(".dfsr/new"), 0o755))
+	must(t, os.Rename(in(".dfsr/new"), in("new")))
+	run(t, root, "echo 3 > new/f")
+	want(t, settle(t, j), "new/f wrote")
+}

@@ -156,8 +156,9 @@ type objectID struct{ device, inode uint64 }
 // are not any more.
 func (g *group) regroup() {
 	g.cache.flush()
-	g.fixed, g.roots, g.views = make(map[string]placed), make(map[objectID][]int), nil
+	g.fixed, g.roots, g.views, g.others = make(map[string]placed), make(map[objectID][]int), nil, true
 	for i, s := range g.subs {
+		g.others = g.others && s.others
 		for key, l := range s.fixed {
 			g.fixed[key] = placed{i, l}
 		}

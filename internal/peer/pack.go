@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -11,17 +12,20 @@ import (
 
 // Packing, in bytes of content.
 const (
-	packLeast  = 512      // below this nothing is tried
-	packWindow = 16 << 20 // one measurement
-	packStay   = 32       // windows until the way that was slower is tried again
-	packRest   = 64       // frames at most that are sent as they are after some that did not shrink
+	packLeast  = 512     // below this nothing is tried
+	packWindow = 4 << 20 // one measurement
+	packTries  = 3       // measurements of each way
+	packStay   = 128     // windows until the way that was slower is tried again
+	packSlow   = 16      // a link that takes so many times as long as packing is slow
+	packRest   = 64      // frames at most that are sent as they are after some that did not shrink
 )
 
 // packer packs bodies for one partner while that brings them there faster. It
 // begins with packing: on a slow link that is right from the first byte. While
-// packing takes more than half of the time, packing and not packing are measured
-// one after the other over packWindow bytes, and the faster one stays. What does not
-// shrink is left as it is, and with it more and more of the frames that follow.
+// packing takes more than a packSlow-th of the time, packing and not packing are
+// measured in turns over packWindow bytes, packTries times each, and one stays: packing
+// if in the middle it is faster by a quarter. Less may be chance, and where the partner is what takes the
+// time, packing takes some of it on both sides. What does not shrink is left as it is, and with it more and more of the frames that follow.
 type packer struct {
 	mu      sync.Mutex
 	off     bool
@@ -31,7 +35,7 @@ type packer struct {
 	began time.Time
 	raw   int64
 	spent time.Duration // on packing
-	rate  [2]float64    // bytes each second: packed, not packed; 0: not measured
+	rates [2][]float64  // bytes each second: packed, not packed
 	stay  int           // windows until both are measured again
 }
 
@@ -117,20 +121,29 @@ func (p *packer) judge(took time.Duration) {
 	if p.off {
 		way = 1
 	}
-	p.rate[way] = float64(p.raw) / max(took.Seconds(), 1e-6)
 	switch {
 	case p.stay > 0:
 		if p.stay--; p.stay == 0 {
-			p.rate = [2]float64{}
 			p.off = false
 		}
-	case !p.off && p.spent < took/2: // the link is what takes the time
-	case p.rate[1-way] == 0:
-		p.off = !p.off
+	case !p.off && p.spent < took/packSlow: // the link is what takes the time
+		p.rates = [2][]float64{}
 	default:
-		p.off = p.rate[1] > p.rate[0]
-		p.stay = packStay
+		p.rates[way] = append(p.rates[way], float64(p.raw)/max(took.Seconds(), 1e-6))
+		if p.off = !p.off; len(p.rates[1]) < packTries {
+			return
+		}
+		packed, plain := middle(p.rates[0]), middle(p.rates[1])
+		p.off = plain+plain/4 > packed
+		p.stay, p.rates = packStay, [2][]float64{}
 	}
+}
+
+// middle is the median: a measurement during which the partner waited for its disk, or
+// in which all went into empty buffers, says nothing.
+func middle(rates []float64) float64 {
+	slices.Sort(rates)
+	return rates[len(rates)/2]
 }
 
 // unpack returns the raw bytes of a packed body in a buffer of package wire. A

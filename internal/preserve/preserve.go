@@ -218,7 +218,7 @@ func (s *Store) putManifest(area volume.Dir, e *Entry, durable bool) error {
 }
 
 func (s *Store) write(area volume.Dir, name string, b []byte, durable bool) (err error) {
-	t, err := s.v.NewTemp(int64(len(b)))
+	t, err := s.v.NewTemp(int64(len(b)), nil)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (v tight) Free() (free, total uint64, err error) { return v.free, 1 << 40, 
 
 func file(t *testing.T, v volume.Volume, d volume.Dir, name, data string) {
 	t.Helper()
-	f, err := v.NewTemp(0)
+	f, err := v.NewTemp(0, nil)
 	check(t, err)
 	_, err = f.Write([]byte(data))
 	check(t, err)

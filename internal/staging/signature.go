@@ -168,7 +168,7 @@ func (s *Store) begin(size int64, g guide) *making {
 	m.signer = rdc.NewSigner(opt)
 	// The fine level is about 0.5 % of the content, twice that at most.
 	if size/100 <= s.quota.Load()/4 {
-		if t, err := s.vol.NewTemp(0); err == nil {
+		if t, err := s.vol.NewTemp(0, nil); err == nil {
 			m.temp = t
 		}
 	}

@@ -203,7 +203,7 @@ func TestPartsAreBounded(t *testing.T) {
 	s := Open(v, 1<<20, 0)
 	keep := func(s *Store, i, size int) {
 		t.Helper()
-		tmp, err := v.NewTemp(int64(size))
+		tmp, err := v.NewTemp(int64(size), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -393,7 +393,7 @@ func TestBegunOutlivesTheProcess(t *testing.T) {
 		return names
 	}
 	begin := func() volume.Temp {
-		tmp, err := v.NewTemp(int64(len(data)))
+		tmp, err := v.NewTemp(int64(len(data)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"opendfs/internal/repl"
 
@@ -14,6 +15,9 @@ type file struct {
 	v    *Disk
 	fd   *descriptor
 	name string
+
+	asked  sync.Mutex
+	handle string // once it was asked for; guarded by asked
 }
 
 func (d *dir) OpenFile(name string) (File, error) {
@@ -88,7 +92,9 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *file) Stat() (Stat, error) {
-	s, err := f.v.describe(f.fd.get(), "")
+	f.asked.Lock()
+	defer f.asked.Unlock()
+	s, err := f.v.known(f.fd.get(), &f.handle)
 	return s, fail("stat", f.name, err)
 }
 

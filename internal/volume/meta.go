@@ -192,6 +192,18 @@ func DecodeMeta(b []byte) (Meta, error) {
 	return m, nil
 }
 
+// modeOf is the mode of canonical bytes; 0 of others.
+func modeOf(b []byte) uint32 {
+	var m Meta
+	if len(b) == 0 || b[0] != metaVersion {
+		return 0
+	}
+	if _, err := m.decodeHead(b[1:]); err != nil {
+		return 0
+	}
+	return m.Mode
+}
+
 // decodeHead reads mode, owner and group. Owner and group are both there or
 // neither is.
 func (m *Meta) decodeHead(b []byte) ([]byte, error) {

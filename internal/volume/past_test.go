@@ -25,7 +25,7 @@ func TestLongPiecesGoPastTheCache(t *testing.T) {
 		want := make([]byte, size+100)
 		_, _ = rand.NewChaCha8([32]byte{1}).Read(want)
 		clear(want[3*pastFrom+8192 : 3*pastFrom+65536]) // a hole amidst a piece
-		made, err := v.NewTemp(int64(len(want)))
+		made, err := v.NewTemp(int64(len(want)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

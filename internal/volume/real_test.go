@@ -84,7 +84,7 @@ func TestLacksAreNamed(t *testing.T) {
 	m := volume.Meta{Mode: 0o640, Owner: 4711, Group: 4712, Xattrs: []volume.Xattr{{Name: "security.NTACL", Value: []byte("acl")}}}
 	b, err := m.Encode()
 	check(t, err)
-	tmp, err := v.NewTemp(0)
+	tmp, err := v.NewTemp(0, nil)
 	check(t, err)
 	lacks, err := tmp.SetMeta(b, 5)
 	check(t, err)
@@ -193,7 +193,7 @@ func TestPrivateAreaInheritsNothing(t *testing.T) {
 			t.Errorf("%s has a default ACL: %v", name, err)
 		}
 	}
-	tmp, err := v.NewTemp(0)
+	tmp, err := v.NewTemp(0, nil)
 	check(t, err)
 	if st, err := tmp.Stat(); err != nil || st.Mode != 0o600 {
 		t.Fatalf("new file has mode %o, error %v", st.Mode, err)
@@ -393,7 +393,7 @@ func BenchmarkNewFile(b *testing.B) {
 	data := make([]byte, 16<<10)
 	b.ReportAllocs()
 	for b.Loop() {
-		t, err := v.NewTemp(int64(len(data)))
+		t, err := v.NewTemp(int64(len(data)), nil)
 		if err == nil {
 			_, err = t.Write(data)
 		}

@@ -136,6 +136,16 @@ func (v *Disk) describe(dirfd int, name string) (Stat, error) {
 	return Stat{}, ErrChanged
 }
 
+// known describes an open object. Its handle, which never changes, is asked for once.
+func (v *Disk) known(fd int, handle *string) (Stat, error) {
+	if *handle != "" {
+		return v.again(fd, *handle)
+	}
+	s, err := v.describe(fd, "")
+	*handle = s.Identity.Handle
+	return s, err
+}
+
 // again describes an open object once more, whose handle is known.
 func (v *Disk) again(fd int, handle string) (Stat, error) {
 	var self cname

@@ -29,6 +29,7 @@ type temp struct {
 	name    string      // in staging; empty if nameless
 	linked  bool
 	sparse  sparse
+	handle  string // once it was asked for
 
 	telling atomic.Bool    // the kernel is being told
 	told    sync.WaitGroup // Close waits for that
@@ -52,8 +53,8 @@ const tempLabel = "new file"
 
 // NewTemp makes a nameless file in staging. From reserveFrom bytes on its space
 // is allocated at once: ENOSPC or EDQUOT if there is none.
-func (v *Disk) NewTemp(size int64) (Temp, error) {
-	t, err := v.makeTemp()
+func (v *Disk) NewTemp(size int64, meta []byte) (Temp, error) {
+	t, err := v.makeTemp(madeWith(meta))
 	if err != nil {
 		return nil, fail("make", tempLabel, err)
 	}
@@ -69,10 +70,17 @@ func (v *Disk) NewTemp(size int64) (Temp, error) {
 	return t, nil
 }
 
-func (v *Disk) makeTemp() (*temp, error) {
+// madeWith is the mode that a Temp is made with: what is to be set, as far as its owner
+// can work with it meanwhile. Nobody else reaches it before it is linked.
+func madeWith(meta []byte) uint64 {
+	const owners, permissions = 0o600, 0o777
+	return uint64(modeOf(meta)&permissions | owners)
+}
+
+func (v *Disk) makeTemp(mode uint64) (*temp, error) {
 	const staging = privateName + "/" + string(Staging)
 	if v.features.Tmpfile {
-		how := unix.OpenHow{Flags: unix.O_TMPFILE | unix.O_RDWR | unix.O_CLOEXEC, Mode: 0o600, Resolve: resolveFlags}
+		how := unix.OpenHow{Flags: unix.O_TMPFILE | unix.O_RDWR | unix.O_CLOEXEC, Mode: mode, Resolve: resolveFlags}
 		fd, err := retry(func() (int, error) { return unix.Openat2(v.fd, staging, &how) })
 		if err != nil {
 			return nil, err
@@ -83,7 +91,7 @@ func (v *Disk) makeTemp() (*temp, error) {
 	if err != nil {
 		return nil, err
 	}
-	how := unix.OpenHow{Flags: unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | unix.O_CLOEXEC, Mode: 0o600, Resolve: resolveFlags}
+	how := unix.OpenHow{Flags: unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | unix.O_CLOEXEC, Mode: mode, Resolve: resolveFlags}
 	for {
 		name := "temp-" + strconv.FormatUint(v.temps.Add(1), 10)
 		fd, err := retry(func() (int, error) { return unix.Openat2(at, name, &how) })
@@ -199,7 +207,7 @@ func (t *temp) Stat() (Stat, error) {
 	if err := t.sparse.finish(); err != nil {
 		return Stat{}, fail("write", tempLabel, err)
 	}
-	s, err := t.v.describe(t.fd.get(), "")
+	s, err := t.v.known(t.fd.get(), &t.handle)
 	return s, fail("stat", tempLabel, err)
 }
 

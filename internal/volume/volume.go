@@ -86,8 +86,10 @@ type Volume interface {
 	// lies now: ErrStale, ErrOutside or ErrUnknown otherwise. A path below
 	// `.dfsr` counts as outside.
 	Resolve(id repl.Identity) (path string, err error)
-	// NewTemp makes a nameless file for content of about size bytes.
-	NewTemp(size int64) (Temp, error)
+	// NewTemp makes a nameless file for content of about size bytes. meta is the
+	// metadata that SetMeta will be given, or nil: what of them a file can be made
+	// with need not be set then.
+	NewTemp(size int64, meta []byte) (Temp, error)
 	// Sync makes everything on the volume durable (syncfs): for bulk work only,
 	// because it waits for everybody's dirty data.
 	Sync() error

@@ -50,7 +50,7 @@ func place(t *testing.T, v volume.Volume, dir, name, data string, steps int) {
 	t.Helper()
 	at, err := v.OpenDir(dir)
 	check(t, err)
-	tmp, err := v.NewTemp(0)
+	tmp, err := v.NewTemp(0, nil)
 	check(t, err)
 	_, err = tmp.Write([]byte(data))
 	check(t, err)
@@ -564,7 +564,7 @@ func BenchmarkInstall(b *testing.B) {
 	data := []byte("content of a small file")
 	b.ReportAllocs()
 	for b.Loop() {
-		t, err := v.NewTemp(0)
+		t, err := v.NewTemp(0, nil)
 		if err == nil {
 			_, err = t.Write(data)
 		}

@@ -150,7 +150,7 @@ func (v *view) Resolve(id repl.Identity) (string, error) {
 	return path, nil
 }
 
-func (v *view) NewTemp(size int64) (volume.Temp, error) {
+func (v *view) NewTemp(size int64, _ []byte) (volume.Temp, error) {
 	if err := v.begin("newtemp", v.d.root, ""); err != nil {
 		return nil, err
 	}

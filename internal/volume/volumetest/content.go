@@ -3,6 +3,7 @@ package volumetest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 
 	"opendfs/internal/repl"
@@ -60,13 +61,13 @@ func (s *story) read() {
 }
 
 func (s *story) temp() {
-	lost, err := s.v.NewTemp(3)
+	lost, err := s.v.NewTemp(3, nil)
 	s.ok(err)
 	_, err = lost.Write([]byte("abc"))
 	s.ok(err)
 	s.ok(lost.Close())
 
-	t, err := s.v.NewTemp(0)
+	t, err := s.v.NewTemp(0, nil)
 	s.ok(err)
 	_, err = t.Write([]byte("abc"))
 	s.ok(err)
@@ -105,11 +106,36 @@ func (s *story) temp() {
 	s.content(s.root, "f", want)
 	s.listed(s.root, "f")
 	s.listed(s.area(volume.Staging))
+	s.announced()
+}
+
+// announced says before what a new file's metadata will be, or something else, or
+// nothing that makes sense: it has what it is given afterwards.
+func (s *story) announced() {
+	meta := func(mode uint32) []byte {
+		return s.bytesOf(volume.Meta{Mode: mode, Owner: s.me(), Group: s.group()})
+	}
+	for i, mode := range []uint32{0o644, 0o777, 0o400, 0, 0o4755, 0o666} {
+		for k, said := range [][]byte{meta(mode), meta(0o755), []byte("rubbish"), nil} {
+			t, err := s.v.NewTemp(1, said)
+			s.ok(err)
+			_, err = t.Write([]byte("x"))
+			s.ok(err)
+			lacks, err := t.SetMeta(meta(mode), 7)
+			s.ok(err)
+			name := fmt.Sprintf("%d-%d", i, k)
+			s.ok(s.root.Link(t, name))
+			s.ok(t.Close())
+			if st := s.lookup(s.root, name); st.Mode != mode || len(lacks) != 0 {
+				s.Fatalf("new file has mode %o in place of %o, lacks %v", st.Mode, mode, lacks)
+			}
+		}
+	}
 }
 
 func (s *story) largeTemp() {
 	const size = 3 << 20
-	t, err := s.v.NewTemp(size)
+	t, err := s.v.NewTemp(size, nil)
 	s.ok(err)
 	if st, err := t.Stat(); err != nil || st.Print.Size != 0 {
 		s.Fatalf("new file for %d bytes has %d bytes at first, error %v", size, st.Print.Size, err)
@@ -132,7 +158,7 @@ func (s *story) share() {
 	s.ok(s.u.WriteFile("old", old))
 	src, err := s.root.OpenFile("old")
 	s.ok(err)
-	t, err := s.v.NewTemp(size)
+	t, err := s.v.NewTemp(size, nil)
 	s.ok(err)
 	// Asked for with odd ends: at most that is shared, the rest is written.
 	want := bytes.Clone(old[:size])
@@ -171,7 +197,7 @@ func (s *story) taken() {
 	s.ok(s.u.WriteFile("f", []byte("users")))
 	s.ok(s.u.Mkdir("d"))
 	s.ok(s.u.Symlink("nowhere", "l"))
-	t, err := s.v.NewTemp(0)
+	t, err := s.v.NewTemp(0, nil)
 	s.ok(err)
 	s.ok(s.root.Mkdir("mine"))
 	for _, name := range []string{"f", "d", "l"} {

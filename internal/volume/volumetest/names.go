@@ -53,7 +53,7 @@ func (s *story) badNames() {
 	s.ok(s.u.Mkdir("a/b"))
 	s.ok(s.u.WriteFile("f", []byte("x")))
 	a := s.dir("a")
-	t, err := s.v.NewTemp(0)
+	t, err := s.v.NewTemp(0, nil)
 	s.ok(err)
 	meta := s.bytesOf(volume.Meta{Mode: 0o600})
 	for _, name := range []string{"", ".", "..", "b/c", "/", "../f", "b\x00"} {
@@ -121,7 +121,7 @@ func (s *story) private() {
 	s.listed(s.dir("."))
 	meta := s.bytesOf(volume.Meta{Mode: 0o600})
 	s.ok(s.root.Mkdir("d"))
-	t, err := s.v.NewTemp(0)
+	t, err := s.v.NewTemp(0, nil)
 	s.ok(err)
 	for what, err := range map[string]error{
 		"look up":     second(s.root.Lookup(".dfsr")),

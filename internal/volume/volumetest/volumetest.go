@@ -195,7 +195,7 @@ func (s *story) listed(d volume.Dir, want ...string) {
 // file makes a file by a Temp, as an install does.
 func (s *story) file(d volume.Dir, name, data string) volume.Stat {
 	s.Helper()
-	t, err := s.v.NewTemp(int64(len(data)))
+	t, err := s.v.NewTemp(int64(len(data)), nil)
 	s.ok(err)
 	_, err = t.Write([]byte(data))
 	s.ok(err)
