@@ -220,6 +220,9 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 	}
 	if rec.Type == repl.Directory {
 		r, err := l.bury(rec, taker, depth)
+		if r.held && !r.moved { // it is not there either
+			l.result.Wanted = append(l.result.Wanted, rec.UID)
+		}
 		if err != nil || r.moved || r.held {
 			return r, err
 		}
