@@ -42,6 +42,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
 			if f.cfg.ReadOnly {
+				f.refuse(drafts[:n])
 				refusals = append(refusals, drafts[:n]...)
 			}
 		}

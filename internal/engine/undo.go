@@ -21,11 +21,6 @@ const undoRetry = 5 * time.Second
 // and what users wrote is kept (rules 4 and 13). Without a partner, or after a
 // failure, the places are looked at again in a while.
 func (f *Folder) undo(drafts []capture.Draft) {
-	for i := range drafts {
-		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
-			f.refused[d.Prior.UID] = *d
-		}
-	}
 	l := f.anyLink()
 	if l == nil {
 		f.lookAgain(drafts, undoRetry)
@@ -66,6 +61,16 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	slices.Reverse(changes) // children were found deleted before their directory
 	slices.SortStableFunc(changes, func(a, b repl.Change) int { return cmp.Compare(undoRank(&a), undoRank(&b)) })
 	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
+}
+
+// refuse notes what users of a read-only member did: what they put into the place of
+// what they took from there is found by the same look.
+func (f *Folder) refuse(drafts []capture.Draft) {
+	for i := range drafts {
+		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
+			f.refused[d.Prior.UID] = *d
+		}
+	}
 }
 
 // putElsewhere reports whether a user of a read-only member took an object from its
