@@ -82,7 +82,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 }
 
 // trail looks again at an object that a user moved, if something happened to it
-// since it was seen: that was noted at its old place.
+// since it was seen: that was noted at its old place, and a look may be on its way
+// there. Of files the journal tells where they are, of what happens in a directory
+// where that one was on record.
 func (f *Folder) trail(d *capture.Draft) {
 	if d.Kind != capture.KindMove {
 		return
@@ -91,8 +93,10 @@ func (f *Folder) trail(d *capture.Draft) {
 	if !ok {
 		return
 	}
-	if marked, wrote := f.marked(was); marked {
-		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && d.Update.Type != repl.Directory)
+	directory := d.Update.Type == repl.Directory
+	_, looking := f.looking[was.Dir]
+	if marked, wrote := f.marked(was); marked || looking && directory {
+		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && !directory)
 	}
 }
 
