@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"opendfs/internal/capture"
@@ -11,10 +10,6 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 )
-
-func sortNames(names []capture.Name) {
-	slices.SortFunc(names, func(a, b capture.Name) int { return strings.Compare(a.Name, b.Name) })
-}
 
 // lockedRetry is when a name that a plan under way holds is looked at again.
 const lockedRetry = 20 * time.Millisecond
@@ -215,11 +210,14 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
-			gone, ok := f.fade(d.Rival, g)
-			if !ok {
-				return nil, overtaken
+			if !f.cfg.ReadOnly || f.phase != store.PhaseNormal { // else what was made there is undone
+				gone, ok := f.fade(d.Rival, g)
+				if !ok {
+					return nil, overtaken
+				}
+				writes = append(writes, gone...)
 			}
-			writes, freed = append(writes, gone...), with(freed, d.Rival.UID, true)
+			freed = with(freed, d.Rival.UID, true)
 		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken

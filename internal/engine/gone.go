@@ -104,11 +104,20 @@ func (f *Folder) remake(uids []repl.UID) {
 			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
 			continue
 		}
-		rec.Presence, rec.Identity, rec.Print = repl.Obscured, repl.Identity{}, repl.Print{}
-		if f.storeFailed(f.st.Put(&store.Batch{Writes: []store.Write{{Record: rec, Base: rec.GVSN}}})) {
+		if !f.misses(&rec) {
 			return
 		}
-		f.missSome()
-		f.showWait, f.showAt = 0, 0
 	}
+}
+
+// misses says of a live object that it is to be on this disk and is not.
+func (f *Folder) misses(rec *repl.Record) bool {
+	now := *rec
+	now.Presence, now.Identity, now.Print = repl.Obscured, repl.Identity{}, repl.Print{}
+	if f.storeFailed(f.st.Put(&store.Batch{Writes: []store.Write{{Record: now, Base: now.GVSN}}})) {
+		return false
+	}
+	f.missSome()
+	f.showWait, f.showAt = 0, 0
+	return true
 }

@@ -225,6 +225,10 @@ func (f *Folder) startLooks() {
 	}
 }
 
+func sortNames(names []capture.Name) {
+	slices.SortFunc(names, func(a, b capture.Name) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // busyDirectory reports whether a directory must not be looked at now: a look
 // at it is under way, or an install, of which the look would see one half.
 func (f *Folder) busyDirectory(dir repl.UID) bool {

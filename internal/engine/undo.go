@@ -101,8 +101,12 @@ func (f *Folder) spare(dir repl.UID, e *dirtyDir) bool {
 	return len(e.names) == 0 && !e.all && !e.self
 }
 
-// undoFailed notes that a change of a user could not be undone.
-func (f *Folder) undoFailed(c *repl.Change) {
+// undoFailed notes that a change of a user could not be undone. If it replaced a
+// content that the partner has not, that one is missing here.
+func (f *Folder) undoFailed(c *repl.Change, lacking bool) {
+	if lacking && c.Was.Presence == repl.OnDisk && !f.misses(&c.Was) {
+		return
+	}
 	for at, t := range f.undoAfter {
 		if t <= f.now() {
 			delete(f.undoAfter, at)
@@ -182,10 +186,12 @@ func (f *Folder) undone(d *capture.Draft) (c repl.Change, ok bool) {
 		return c, false
 	}
 	c = repl.Change{Verdict: repl.VerdictUndone, Meta: true}
-	if d.Prior == nil { // nobody else knows it: it is kept, and has no record
+	shown := d.Prior != nil && (d.Prior.Presence == repl.OnDisk || repl.SameContent(&d.Update, &d.Prior.Update))
+	if !shown { // nobody else knows it: it is kept, and has no record
 		c.Update = repl.Update{Parent: d.Update.Parent, Name: d.Update.Name, Type: d.Update.Type}
 		c.Update.GVSN = f.st.Next()
 		c.Update.UID = repl.UID(c.Update.GVSN)
+		f.showWait, f.showAt = 0, 0 // it may lie where something is missing
 		c.Object = repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: d.Identity, Print: d.Print}
 		c.Drop, c.Meta, c.From, c.Keep = true, false, at, repl.KeepConflict
 		return c, true
