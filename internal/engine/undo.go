@@ -148,12 +148,12 @@ func (f *Folder) yield(changes []repl.Change) {
 }
 
 // The ranks of changes that take something back: what nobody else knows makes
-// room, then objects go back to their places, then directories come back that
-// others lie in. None depends on another's success.
+// room, then directories come back that others lie in, then objects go back to
+// their places, which they have left before all that if a directory comes back.
 const (
 	undoRoom = iota
-	undoMove
 	undoDirectory
+	undoMove
 	undoRest
 )
 
