@@ -481,20 +481,20 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	return store.Write{Record: rec, Base: base}, true
 }
 
-// provisional reports whether a draft of a member in initial sync makes a
-// provisional record. On a read-only member a change of a shared object is
-// refused: the walk that ends the initial sync settles that.
+// provisional reports whether a draft of a member in initial sync makes a provisional record. On a
+// read-only member a change of a shared object is refused, and what was put into its place.
 func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
-	if d.Prior != nil {
-		return d.Prior.Provisional, d.Prior.Provisional || !f.cfg.ReadOnly
-	}
 	dir, err := f.st.Canonical(d.Update.Parent)
 	if f.storeFailed(err) {
 		return false, false
 	}
-	parent, _, err := f.st.Get(dir)
-	if f.storeFailed(err) {
+	there, taken, err := f.st.At(dir, d.Update.Name)
+	if f.storeFailed(err) || taken && d.Update.Present && (d.Prior == nil || d.Prior.UID != there.UID) && f.putElsewhere(there.UID) {
 		return false, false
 	}
-	return f.walking || parent.Provisional || f.cfg.ReadOnly, true
+	if d.Prior != nil {
+		return d.Prior.Provisional, d.Prior.Provisional || !f.cfg.ReadOnly
+	}
+	parent, _, err := f.st.Get(dir)
+	return f.walking || parent.Provisional || f.cfg.ReadOnly, !f.storeFailed(err)
 }

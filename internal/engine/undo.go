@@ -77,7 +77,7 @@ func (f *Folder) refuse(drafts []capture.Draft) {
 // place: what lies there now is his, and is to be undone as well.
 func (f *Folder) putElsewhere(uid repl.UID) bool {
 	d, ok := f.refused[uid]
-	return ok && f.cfg.ReadOnly && f.phase == store.PhaseNormal && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
+	return ok && f.cfg.ReadOnly && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
 }
 
 // undoesLater reports whether what a draft tells was tried to be undone lately,
