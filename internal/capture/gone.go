@@ -104,9 +104,7 @@ func (l *look) decide(rec *repl.Record) error {
 		if err != nil {
 			return err
 		}
-		// What left it is put back into it where users' changes are undone: it must
-		// be there again first.
-		if rest.moved && !(l.deps.Undoes && !rec.Provisional) {
+		if rest.moved && !l.undoes(rec) {
 			l.result.Gone = append(l.result.Gone, rec.UID)
 			return nil
 		}
@@ -117,6 +115,10 @@ func (l *look) decide(rec *repl.Record) error {
 	}
 	return l.kill(rec)
 }
+
+// undoes reports whether a deletion is not stored but undone. What left a directory
+// is put back into it then: it must be there again first.
+func (l *look) undoes(rec *repl.Record) bool { return l.deps.Undoes && !rec.Provisional }
 
 // kill drafts a deletion, once.
 func (l *look) kill(rec *repl.Record) error {
@@ -220,6 +222,9 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 	}
 	if rec.Type == repl.Directory {
 		r, err := l.bury(rec, taker, depth)
+		if r.held && !r.moved { // it is not there either
+			l.result.Wanted = append(l.result.Wanted, rec.UID)
+		}
 		if err != nil || r.moved || r.held {
 			return r, err
 		}

@@ -57,7 +57,9 @@ func (l *look) origin(n Name, st *volume.Stat, except repl.UID) (origin, error) 
 				}
 				return origin{here: true}, nil
 			}
-			unseen = true
+			// Where users' changes are undone what they made of a file at its place is
+			// never stored: it is kept here as well, and comes back there.
+			unseen = unseen || !l.deps.Undoes || st.Type == repl.Directory
 			continue
 		}
 		held, err := l.holds(rec, st)
@@ -193,7 +195,7 @@ func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool,
 		if err != nil {
 			return nil, false, err
 		}
-		if rest.moved {
+		if rest.moved && !l.undoes(rec) {
 			l.result.Gone = append(l.result.Gone, rec.UID)
 			return nil, false, nil
 		}

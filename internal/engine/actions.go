@@ -53,7 +53,7 @@ func (*Look) Class() Class { return ClassLook }
 func (a *Look) Run(ctx Context, post func(Event)) {
 	out := chunks{env: ctx.Env, cfg: a.cfg, post: post, lazy: a.lazy}
 	deps := ctx.captureDeps(a.cfg)
-	deps.Doubt, deps.Undoes = a.doubt, a.cfg.ReadOnly && !a.lazy
+	deps.Doubt, deps.Undoes = a.doubt, a.cfg.ReadOnly
 	if !a.lazy { // what a walk of the whole tree reads is signed when it is asked for
 		deps.Sign = signer(ctx.Staging, a.cfg.minDelta())
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"opendfs/internal/capture"
@@ -11,10 +10,6 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 )
-
-func sortNames(names []capture.Name) {
-	slices.SortFunc(names, func(a, b capture.Name) int { return strings.Compare(a.Name, b.Name) })
-}
 
 // lockedRetry is when a name that a plan under way holds is looked at again.
 const lockedRetry = 20 * time.Millisecond
@@ -46,6 +41,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		case refused:
 			f.unsettled = f.unsettled || n > 1 || !drafts[0].Update.Parent.IsZero() // the root itself is looked at in any case
 			if f.cfg.ReadOnly {
+				f.refuse(drafts[:n])
 				refusals = append(refusals, drafts[:n]...)
 			}
 		}
@@ -85,7 +81,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 }
 
 // trail looks again at an object that a user moved, if something happened to it
-// since it was seen: that was noted at its old place.
+// since it was seen: that was noted at its old place, and a look may be on its way
+// there. Of files the journal tells where they are, of what happens in a directory
+// where that one was on record.
 func (f *Folder) trail(d *capture.Draft) {
 	if d.Kind != capture.KindMove {
 		return
@@ -94,8 +92,10 @@ func (f *Folder) trail(d *capture.Draft) {
 	if !ok {
 		return
 	}
-	if marked, wrote := f.marked(was); marked {
-		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && d.Update.Type != repl.Directory)
+	directory := d.Update.Type == repl.Directory
+	_, looking := f.looking[was.Dir]
+	if marked, wrote := f.marked(was); marked || looking && directory {
+		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && !directory)
 	}
 }
 
@@ -214,11 +214,14 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
-			gone, ok := f.fade(d.Rival, g)
-			if !ok {
-				return nil, overtaken
+			if !f.cfg.ReadOnly || f.phase != store.PhaseNormal { // else what was made there is undone
+				gone, ok := f.fade(d.Rival, g)
+				if !ok {
+					return nil, overtaken
+				}
+				writes = append(writes, gone...)
 			}
-			writes, freed = append(writes, gone...), with(freed, d.Rival.UID, true)
+			freed = with(freed, d.Rival.UID, true)
 		}
 		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken
@@ -481,20 +484,20 @@ func (f *Folder) write(d *capture.Draft) (store.Write, bool) {
 	return store.Write{Record: rec, Base: base}, true
 }
 
-// provisional reports whether a draft of a member in initial sync makes a
-// provisional record. On a read-only member a change of a shared object is
-// refused: the walk that ends the initial sync settles that.
+// provisional reports whether a draft of a member in initial sync makes a provisional record. On a
+// read-only member a change of a shared object is refused, and what was put into its place.
 func (f *Folder) provisional(d *capture.Draft) (provisional, ok bool) {
-	if d.Prior != nil {
-		return d.Prior.Provisional, d.Prior.Provisional || !f.cfg.ReadOnly
-	}
 	dir, err := f.st.Canonical(d.Update.Parent)
 	if f.storeFailed(err) {
 		return false, false
 	}
-	parent, _, err := f.st.Get(dir)
-	if f.storeFailed(err) {
+	there, taken, err := f.st.At(dir, d.Update.Name)
+	if f.storeFailed(err) || taken && d.Update.Present && (d.Prior == nil || d.Prior.UID != there.UID) && f.putElsewhere(there.UID) {
 		return false, false
 	}
-	return f.walking || parent.Provisional || f.cfg.ReadOnly, true
+	if d.Prior != nil {
+		return d.Prior.Provisional, d.Prior.Provisional || !f.cfg.ReadOnly
+	}
+	parent, _, err := f.st.Get(dir)
+	return f.walking || parent.Provisional || f.cfg.ReadOnly, !f.storeFailed(err)
 }

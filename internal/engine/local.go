@@ -24,14 +24,6 @@ const (
 	maxRaised  = 4096 // findings of names remembered, of one code, to be cleared
 )
 
-// goneMark is a record whose name was not there. It may be deleted only when
-// every name marked before has been looked at: it may have moved there.
-type goneMark struct {
-	uid   repl.UID
-	seq   uint64
-	after repl.Time // not before
-}
-
 // Journaled brings names from the change journal.
 type Journaled struct{ Batch journal.Batch }
 
@@ -233,6 +225,10 @@ func (f *Folder) startLooks() {
 	}
 }
 
+func sortNames(names []capture.Name) {
+	slices.SortFunc(names, func(a, b capture.Name) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // busyDirectory reports whether a directory must not be looked at now: a look
 // at it is under way, or an install, of which the look would see one half.
 func (f *Folder) busyDirectory(dir repl.UID) bool {
@@ -408,93 +404,5 @@ func (f *Folder) relook(w *capture.Work, after time.Duration) {
 func (f *Folder) markPlaces(places []capture.Dirty) {
 	for _, p := range places {
 		f.dirty.mark(p.Dir, p.Name, p.Wrote)
-	}
-}
-
-// startGone looks into names that were not there, as soon as all names marked
-// before them have been looked at.
-func (f *Folder) startGone() {
-	if f.goneRun || len(f.gone) == 0 {
-		return
-	}
-	settled := f.dirty.oldest()
-	for _, seq := range f.looking {
-		settled = min(settled, seq)
-	}
-	var uids []repl.UID
-	met := make(map[repl.UID]bool)
-	left := f.gone[:0]
-	for _, g := range f.gone {
-		switch {
-		case g.seq >= settled || g.after > f.now() || len(uids) >= goneChunk:
-			left = append(left, g)
-		case !met[g.uid]:
-			met[g.uid] = true
-			uids = append(uids, g.uid)
-		}
-	}
-	f.gone = left
-	if len(uids) > 0 {
-		f.goneRun = true
-		f.do(&LookGone{UIDs: uids, cfg: f.cfg})
-	}
-}
-
-// goneLooked tells that missing names have been looked into.
-type goneLooked struct {
-	of     *LookGone
-	drafts []capture.Draft
-	result capture.Result
-	err    error
-}
-
-func (e goneLooked) apply(f *Folder) {
-	f.goneRun = false
-	if f.goneByOther(e.of) {
-		return
-	}
-	f.commitDrafts(e.drafts, false)
-	f.raise(e.result.Findings)
-	if e.err != nil {
-		if errors.Is(e.err, store.ErrCorrupt) {
-			f.storeFailed(e.err)
-			return
-		}
-		f.find.Raise(finding.ListingError, f.cfg.Name, e.err.Error())
-	}
-	f.markPlaces(e.result.Dirty)
-	f.remake(e.result.Wanted)
-	for _, uid := range e.result.Gone { // moved: look there first, then here again
-		if _, waits := f.refused[uid]; !waits {
-			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
-		}
-	}
-	for _, uid := range e.result.Unsure {
-		f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(unsureRetry)})
-	}
-}
-
-// remake brings back directories that a user removed while records that this disk
-// does not show still live in them (rule 11): nobody saw those go. They are
-// missed like what a filter hid.
-func (f *Folder) remake(uids []repl.UID) {
-	for _, uid := range uids {
-		rec, ok, err := f.st.Get(uid)
-		if f.storeFailed(err) {
-			return
-		}
-		if !ok || !rec.Present || rec.Presence != repl.OnDisk {
-			continue
-		}
-		if f.flight.holds(uid) {
-			f.gone = append(f.gone, goneMark{uid, f.dirty.seq, f.now() + repl.Time(goneRetry)})
-			continue
-		}
-		rec.Presence, rec.Identity, rec.Print = repl.Obscured, repl.Identity{}, repl.Print{}
-		if f.storeFailed(f.st.Put(&store.Batch{Writes: []store.Write{{Record: rec, Base: rec.GVSN}}})) {
-			return
-		}
-		f.missSome()
-		f.showWait, f.showAt = 0, 0
 	}
 }

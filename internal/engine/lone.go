@@ -50,7 +50,7 @@ func (s lone) clear(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.U
 		return false, ignoreMissing(err)
 	}
 	if !s.keptOut(c.To.Name, st.Type) {
-		if second, err := s.second(d, dir, c.To.Name, &st, gone); err != nil || !second {
+		if second, err := s.second(d, dir, c, &st, gone); err != nil || !second {
 			return false, err
 		}
 	}
@@ -71,10 +71,13 @@ func (s lone) clear(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.U
 	return err == nil, err
 }
 
-// second reports whether what lies at a name lies there beside another spelling
-// of it that is on record.
-func (s lone) second(d volume.Dir, dir repl.UID, name string, st *volume.Stat, gone func(repl.UID) bool) (bool, error) {
-	rec, is, err := s.record(dir, name)
+// second reports whether what lies where a change's object is to lie lies there
+// beside another spelling of the name that is on record.
+func (s lone) second(d volume.Dir, dir repl.UID, c *repl.Change, st *volume.Stat, gone func(repl.UID) bool) (bool, error) {
+	rec, is, err := s.record(dir, c.To.Name)
+	if rec.UID == c.Object.UID { // of a read-only member its users may have made another of it
+		rec.Identity = c.Object.Identity
+	}
 	if err != nil || !is || st.Identity == rec.Identity {
 		return false, err
 	}

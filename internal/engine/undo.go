@@ -27,11 +27,6 @@ const undoNested = time.Minute
 // and what users wrote is kept (rules 4 and 13). Without a partner, or after a
 // failure, the places are looked at again in a while.
 func (f *Folder) undo(drafts []capture.Draft) {
-	for i := range drafts {
-		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
-			f.refused[d.Prior.UID] = *d
-		}
-	}
 	l := f.anyLink()
 	if l == nil {
 		f.lookAgain(drafts, undoRetry)
@@ -74,11 +69,21 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	f.launch(l, &diff{failed: make(version.Vector), heldOut: make(version.Vector)}, changes)
 }
 
+// refuse notes what users of a read-only member did: what they put into the place of
+// what they took from there is found by the same look.
+func (f *Folder) refuse(drafts []capture.Draft) {
+	for i := range drafts {
+		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
+			f.refused[d.Prior.UID] = *d
+		}
+	}
+}
+
 // putElsewhere reports whether a user of a read-only member took an object from its
 // place: what lies there now is his, and is to be undone as well.
 func (f *Folder) putElsewhere(uid repl.UID) bool {
 	d, ok := f.refused[uid]
-	return ok && f.cfg.ReadOnly && f.phase == store.PhaseNormal && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
+	return ok && f.cfg.ReadOnly && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
 }
 
 // undoesLater tells how long it takes until what a draft tells is tried to be undone
@@ -102,8 +107,12 @@ func (f *Folder) spare(dir repl.UID, e *dirtyDir) bool {
 	return len(e.names) == 0 && !e.all && !e.self
 }
 
-// undoFailed notes that a change of a user could not be undone.
-func (f *Folder) undoFailed(c *repl.Change, why error) {
+// undoFailed notes that a change of a user could not be undone. If it replaced a
+// content that the partner has not, that one is missing here.
+func (f *Folder) undoFailed(c *repl.Change, why error, lacking bool) {
+	if lacking && c.Was.Presence == repl.OnDisk && !f.misses(&c.Was) {
+		return
+	}
 	after := undoRetry
 	if errors.Is(why, install.ErrNested) {
 		after = undoNested
@@ -149,12 +158,12 @@ func (f *Folder) yield(changes []repl.Change) {
 }
 
 // The ranks of changes that take something back: what nobody else knows makes
-// room, then objects go back to their places, then directories come back that
-// others lie in. None depends on another's success.
+// room, then directories come back that others lie in, then objects go back to
+// their places, which they have left before all that if a directory comes back.
 const (
 	undoRoom = iota
-	undoMove
 	undoDirectory
+	undoMove
 	undoRest
 )
 
@@ -187,10 +196,12 @@ func (f *Folder) undone(d *capture.Draft) (c repl.Change, ok bool) {
 		return c, false
 	}
 	c = repl.Change{Verdict: repl.VerdictUndone, Meta: true}
-	if d.Prior == nil { // nobody else knows it: it is kept, and has no record
+	shown := d.Prior != nil && (d.Prior.Presence == repl.OnDisk || repl.SameContent(&d.Update, &d.Prior.Update))
+	if !shown { // nobody else knows it: it is kept, and has no record
 		c.Update = repl.Update{Parent: d.Update.Parent, Name: d.Update.Name, Type: d.Update.Type}
 		c.Update.GVSN = f.st.Next()
 		c.Update.UID = repl.UID(c.Update.GVSN)
+		f.showWait, f.showAt = 0, 0 // it may lie where something is missing
 		c.Object = repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: d.Identity, Print: d.Print}
 		c.Drop, c.Meta, c.From, c.Keep = true, false, at, repl.KeepConflict
 		return c, true

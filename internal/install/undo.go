@@ -163,6 +163,10 @@ func (b *Batch) given(i int, after volume.Stat) {
 		if err != nil {
 			return err
 		}
+		if st, ok := b.touched[c.Object.UID]; ok { // what came into a directory came after its mtime
+			st.Print.Mtime = c.Object.Mtime
+			b.touched[c.Object.UID] = st
+		}
 		_, _, err = d.SetMeta(c.To.Name, &after, c.Object.Meta, c.Object.Mtime)
 		if errors.Is(err, volume.ErrChanged) || errors.Is(err, volume.ErrInUse) {
 			return nil // a user is at it: the metadata are captured as they are

@@ -151,6 +151,8 @@ func (a *arranger) link() {
 		}
 		if r, ok := removed[from]; ok && r != i && c.From != c.To || ok && inside(c) {
 			a.waitWith(r, i, inside(c)) // what is inside goes with the directory, or not at all
+		} else if len(removed) > 0 && !c.From.IsZero() && c.From != c.To {
+			a.leaveWhole(i, removed)
 		}
 		if o, ok := owner[c.Object.UID]; ok && c.Object.UID != c.Update.UID {
 			a.wait(o, i, false)
@@ -236,6 +238,21 @@ func (a *arranger) waitAbove(i int, dirs map[repl.UID]int) {
 	for up := a.d.load(a.changes[i].To.Dir); up.live() && up.uid != a.d.root; up = a.d.canon(up.now.Parent) {
 		if p, ok := dirs[up.uid]; ok {
 			a.wait(i, p, false)
+			return
+		}
+	}
+}
+
+// leaveWhole lets a directory that goes with what is in it wait for what leaves one
+// below it. What is under way may make a ring of the view that will not come about.
+func (a *arranger) leaveWhole(i int, removed map[repl.UID]int) {
+	met := make(map[repl.UID]bool)
+	for up := a.d.canonWas(a.changes[i].From.Dir); up.wasLive() && up.uid != a.d.root && !met[up.uid]; up = a.d.canonWas(up.was.Parent) {
+		met[up.uid] = true
+		if r, ok := removed[up.uid]; ok && r != i {
+			if a.changes[r].Keep != repl.KeepNothing {
+				a.waitWith(r, i, true)
+			}
 			return
 		}
 	}

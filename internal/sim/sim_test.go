@@ -216,11 +216,11 @@ func TestSpellings(t *testing.T) {
 }
 
 func TestFiltersThatChange(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008, 1760, 1550, 812)
 }
 
 func TestNarrowDisk(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true})
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557)
 }
 
 func TestMorphedDirectories(t *testing.T) {
@@ -276,7 +276,7 @@ func TestPartnersThatChangeAmongMany(t *testing.T) {
 }
 
 func TestReadOnlyMember(t *testing.T) {
-	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395)
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395, 5781)
 }
 
 // TestFreshSeeds plays seeds that nobody has played, a little of everything: what
@@ -311,7 +311,7 @@ func TestFreshSeeds(t *testing.T) {
 }
 
 // TestMixtures: what the other plans have one by one, drawn by the seed.
-func TestMixtures(t *testing.T) { play(t, 60, Plan{Mixed: true}, 102) }
+func TestMixtures(t *testing.T) { play(t, 60, Plan{Mixed: true}, 102, 900145, 3000294, 640, 283) }
 
 // TestRollback: databases, trees or both are put back to backups, or copied to
 // another server.
@@ -342,7 +342,7 @@ func TestRotInAChain(t *testing.T) {
 }
 
 func TestRotOnAReadOnlyMember(t *testing.T) {
-	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true})
+	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true}, 1000299, 2000141, 3000427, 3000683, 5236)
 }
 
 // TestGivenUp: members that are put back to backups give originators up, which all

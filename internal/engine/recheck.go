@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"fmt"
+
+	"opendfs/internal/install"
+	"opendfs/internal/repl"
+)
+
+// recheck marks the changes that no longer follow from the records, because one
+// that was under way when the verdict was made did not do what it was to (rule
+// 16): another base, a place that is still taken, a directory that still holds
+// something. What follows from one so marked is marked as well.
+func (f *Folder) recheck(b *batch) {
+	for again := true; again; {
+		again = false
+		w := b.will()
+		for i := range b.changes {
+			c := b.changes[i]
+			if b.failures == f.failures && (c.To.IsZero() || c.Update.Parent == c.To.Dir) || b.staged[i].Err != nil {
+				continue // only what lies in a merged directory rests on another record
+			}
+			why, err := f.outdated(c, &w)
+			if f.storeFailed(err) {
+				return
+			}
+			if why != "" {
+				b.staged[i].Err = fmt.Errorf("%w: %s", install.ErrMoved, why)
+				again = true
+			}
+		}
+	}
+}
+
+// will tells what a batch makes of the records, but for what will not be done.
+func (b *batch) will() will {
+	w := will{leaves: make(map[repl.UID]bool, len(b.changes)), parents: make(map[repl.UID]repl.UID), heirs: make(map[repl.UID]repl.UID)}
+	broken := make(map[int]bool)
+	for i := range b.changes {
+		if g := b.changes[i].Group; g != 0 && b.staged[i].Err != nil {
+			broken[g] = true
+		}
+	}
+	for i := range b.changes {
+		u := &b.changes[i].Update
+		if b.staged[i].Err != nil || broken[b.changes[i].Group] {
+			continue
+		}
+		w.leaves[u.UID] = true
+		if !u.Heir.IsZero() {
+			w.heirs[u.UID] = u.Heir
+			w.parents[u.UID] = u.Heir // what lies in it lies in its heir
+		}
+		if u.Present && u.Type == repl.Directory {
+			w.parents[u.UID] = u.Parent
+		}
+	}
+	return w
+}
+
+// will is what a batch makes of the records.
+type will struct {
+	leaves         map[repl.UID]bool     // the objects that it changes
+	parents, heirs map[repl.UID]repl.UID // of directories; of a merged one the heir is both
+}
+
+// asMade is the records as a batch makes the heirs of directories.
+func (f *Folder) asMade(w *will) recordOf {
+	return func(uid repl.UID) (repl.Record, bool, error) {
+		rec, ok, err := f.st.Get(uid)
+		if heir, given := w.heirs[uid]; given {
+			rec.Heir, ok = heir, true
+		}
+		return rec, ok, err
+	}
+}
+
+// canonical follows the heirs of a directory, with those that the batch gives.
+func (f *Folder) canonical(uid repl.UID, w *will) (repl.UID, error) {
+	for range maxHeirs {
+		rec, _, err := f.asMade(w)(uid)
+		if err != nil {
+			return uid, err
+		}
+		if rec.Heir.IsZero() {
+			break
+		}
+		uid = rec.Heir
+	}
+	return uid, nil
+}
+
+// misplaced says why a live object cannot have its place, on the disk or, of one
+// that is not brought here, on record.
+func (f *Folder) misplaced(c *repl.Change, w *will) (why string, err error) {
+	name, hidden := c.To.Name, c.To.IsZero()
+	if hidden {
+		name = c.Update.Name
+		_, known, err := f.st.Get(c.Update.Parent)
+		if err != nil || !known && !w.leaves[c.Update.Parent] {
+			return "its directory was not made", err
+		}
+	}
+	dir, err := f.canonical(c.Update.Parent, w)
+	if err != nil || !hidden && dir != c.To.Dir {
+		return "its directory is not the one it was to be", err
+	}
+	there, taken, err := f.st.At(dir, name)
+	if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
+		return "its place is taken", err
+	}
+	if !hidden && c.Update.Type == repl.Directory && f.within(f.asMade(w), dir, c.Update.UID, w.parents) {
+		return "its new directory lies in it", nil
+	}
+	return "", nil
+}
+
+// outdated says why a change no longer follows from the records.
+func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
+	rec, _, err := f.st.Get(c.Update.UID)
+	if err != nil || rec.GVSN != c.Base() {
+		return "its record has changed", err
+	}
+	if c.Update.Present && !(c.To.IsZero() && c.Update.Parent.IsZero()) {
+		if why, err := f.misplaced(c, w); why != "" || err != nil {
+			return why, err
+		}
+	}
+	dies := !c.Update.Present && c.Update.Type == repl.Directory
+	merged := dies && !c.From.IsZero() && c.To.IsZero() // what the disk has in it leaves it first
+	if heir := c.Update.Heir; !heir.IsZero() {
+		if heir, err = f.canonical(heir, w); err != nil || f.within(f.asMade(w), heir, c.Update.UID, w.parents) {
+			return "its heir lies in it", err
+		}
+		at, _, err := f.st.Get(heir)
+		if err != nil {
+			return "", err
+		}
+		_, comes := w.parents[heir]
+		dies = !at.Present && !comes
+	}
+	if dies || merged {
+		err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
+			if !w.leaves[child.UID] && (dies || child.Presence == repl.OnDisk) {
+				why = "it is not empty"
+			}
+			return why == ""
+		})
+	}
+	return why, err
+}
