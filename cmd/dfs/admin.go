@@ -127,7 +127,7 @@ func notMaster(d *directory.Domain, id directory.UUID) error {
 			at = " (" + s.Addresses[0] + ")"
 		}
 	}
-	return control.Hint(fmt.Errorf("this server holds a copy of the domain; its master is %s", name), fmt.Sprintf("run the command on %s%s", name, at))
+	return control.Hint(fmt.Errorf("this server holds a copy of the domain; its master is %s", name), fmt.Sprintf("run the command on %s%s; if that server is gone for good: dfs directory promote", name, at))
 }
 
 // Invite adds a server or an administrator to the domain, if need be, and makes

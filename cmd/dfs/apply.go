@@ -38,6 +38,7 @@ On a server that is not the master it is refused, and says which one is.
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "the domain file; - is standard input")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would change, change nothing")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON (docs/operations.md)")
 	must(c.MarkFlagRequired("file"))
 	return c
 }
@@ -53,6 +54,21 @@ func apply(c *cobra.Command, o *options, file string, dryRun bool) error {
 	if err != nil {
 		return err
 	}
+	if o.json {
+		err = printJSON(c.OutOrStdout(), r)
+	} else {
+		printApplied(c, r, dryRun)
+	}
+	if err != nil || dryRun || path == "" || bytes.Equal(text, r.Document) {
+		return err
+	}
+	if err := writeBack(path, text, r.Document); err != nil {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: ids and generation were not written back to %s: %v\n", file, err)
+	}
+	return nil
+}
+
+func printApplied(c *cobra.Command, r *controlpb.ApplyReply, dryRun bool) {
 	out := c.OutOrStdout()
 	for _, w := range r.Warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
@@ -68,13 +84,6 @@ func apply(c *cobra.Command, o *options, file string, dryRun bool) error {
 	default:
 		fmt.Fprintf(out, "Applied; the domain is at generation %d.\n", r.Generation)
 	}
-	if dryRun || path == "" || bytes.Equal(text, r.Document) {
-		return nil
-	}
-	if err := writeBack(path, text, r.Document); err != nil {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: ids and generation were not written back to %s: %v\n", file, err)
-	}
-	return nil
 }
 
 // readDocument reads the file to apply; path is empty for standard input.

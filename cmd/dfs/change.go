@@ -24,7 +24,7 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 	now := a.domain()
 	reply, next, err := planChange(a.state, now, req)
 	if err == nil {
-		err = a.mayMake(ctx, now.Domain, next.Domain)
+		err = errors.Join(a.mayMake(ctx, now.Domain, next.Domain), a.staysIn(now.Domain, next.Domain))
 	}
 	if err == nil && a.refuses != nil {
 		var warnings []string
@@ -54,6 +54,17 @@ func (a *admin) Apply(ctx context.Context, req *controlpb.ApplyRequest) (*contro
 		a.log.Info("domain changed", "change", c, "generation", reply.Generation)
 	}
 	return reply, nil
+}
+
+// staysIn refuses a change by which the server that makes it would shut itself out:
+// nobody could take that back there, and its partners would not hear of it.
+func (a *admin) staysIn(now, next *directory.Domain) error {
+	self := now.Server(a.self())
+	if self == nil || next.Server(self.ID) != nil {
+		return nil
+	}
+	return control.Hint(fmt.Errorf("server %s would shut itself out, where the domain is changed", self.Name),
+		"make another server the place of the domain first (`dfs ca import` and `dfs directory promote` on it), and say it there; nothing was changed")
 }
 
 // planChange checks a document against the domain as it is now and says what it

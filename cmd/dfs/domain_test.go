@@ -41,7 +41,7 @@ func TestADomainByCommands(t *testing.T) {
 		{"group create projects", "in the domain already"}, {"group set project --topology full-mesh", "there are: projects, software"},
 		{"group set projects", "no change was named"}, {"group set projects --topology ring", "full-mesh, hub-and-spoke or connections"},
 		{"folder create docs", "GROUP/FOLDER"}, {"membership create projects/media@branch --path srv", "is relative"},
-		{"membership create projects/media@branch --path /data/docs/in", "may not overlap"}, {"connection add projects hub->branch", "--topology connections"},
+		{"membership create projects/media@branch --path /data/docs", "name another directory, or one in it"}, {"connection add projects hub->branch", "--topology connections"},
 		{"server remove hub", "the only hub"}, {"membership create projects/media@lab --path /x", `server "lab" is not in the domain`}, {"server set hub --max-rate closed", "disable"},
 	} {
 		if _, errs, exit := hub.dfs(strings.Fields(c.command)...); exit == exitDone || !strings.Contains(errs, c.want) {
@@ -147,6 +147,9 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("a copy shows %s", out)
 	}
 	began := time.Now()
+	if out := hub.must("server", "revoke", "branch", "--dry-run"); !strings.Contains(out, "server branch: identity ") || !strings.Contains(out, "is revoked") || strings.Contains(out, "add server") {
+		t.Errorf("what revoking would do:\n%s", out)
+	}
 	hub.must("server", "revoke", "branch")
 	branch.eventually("is refused", func() bool { return strings.Contains(branch.must("status"), "revoked") })
 	if took := time.Since(began); took > 5*time.Second {

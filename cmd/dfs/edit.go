@@ -102,6 +102,12 @@ func (e editor) command(o *options) *cobra.Command {
 			return edit(c, o, dryRun, func(d *directory.Domain) error { return e.change(c, d, args) })
 		}),
 	}
+	switch verb, _, _ := strings.Cut(e.use, " "); verb {
+	case "create":
+		c.Aliases = []string{"add"}
+	case "add":
+		c.Aliases = []string{"create"}
+	}
 	if e.complete != nil {
 		c.ValidArgsFunction = completing(o, e.complete)
 	}
@@ -202,8 +208,22 @@ func wants(least, most int, what string) cobra.PositionalArgs {
 		if len(args) >= least && len(args) <= most {
 			return nil
 		}
-		return usageError("%s wants %s, not %d arguments; usage: %s", c.CommandPath(), what, len(args), c.UseLine())
+		return usageError("%s wants %s, not %d arguments; usage: %s%s", c.CommandPath(), what, len(args), c.UseLine(), switched(c, args))
 	}
+}
+
+// switched tells how a switch takes its value, where one seems to be among the
+// arguments; else it is empty.
+func switched(c *cobra.Command, args []string) string {
+	if !slices.ContainsFunc(args, func(s string) bool { return slices.Contains([]string{"on", "off", "yes", "no", "true", "false"}, s) }) {
+		return ""
+	}
+	for _, name := range []string{"enabled", "read-only", "primary", "rdc", "cross-file"} {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed && f.Value.Type() == "bool" {
+			return fmt.Sprintf("; a switch has its value behind '=': --%s=false", name)
+		}
+	}
+	return ""
 }
 
 // first makes a completion of the first argument alone.

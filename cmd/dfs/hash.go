@@ -31,7 +31,8 @@ Prints for each file the hashes that replication compares: of the whole record
 (content, metadata and modification time), of the content, of the metadata
 (mode, owner, ACLs, extended attributes, streams), then the path. With -r a
 directory is followed by all that lies in it, by paths beneath it. It needs no
-running member and works on any path; .dfsr is left out.
+running member and works on any path; .dfsr is left out, and so is another
+replicated folder that lies in the directory.
 
 --check FILE compares with what the command printed on another server and says
 of each difference what it is: data, mode, owner, group, ACL, NT ACL, stream,
@@ -223,6 +224,9 @@ func (w *walker) entry(d volume.Dir, all *sync.WaitGroup, name, path string, kin
 	if err != nil { // unreadable, a mount point, gone: said of this one
 		w.do(all, path, func(*hashed) error { return fmt.Errorf("hash %s: %w", path, err) })
 		return nil
+	}
+	if st, err := sub.Lookup(privateArea); err == nil && st.Type == repl.Directory {
+		return sub.Close() // another replicated folder
 	}
 	var below sync.WaitGroup
 	err = w.directory(sub, &below, path)

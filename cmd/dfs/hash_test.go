@@ -49,6 +49,9 @@ func attributes(t *testing.T, root string) {
 func TestHashCheck(t *testing.T) {
 	a, b := twins(t)
 	s := newSite(t, "anybody") // no member runs
+	userRuns(t, "mkdir", "-p", filepath.Join(a, "inner/.dfsr"))
+	put(t, filepath.Join(a, "inner/own"), "of another replicated folder")
+	userRuns(t, "touch", "-r", b, a)
 	for _, form := range [][]string{nil, {"--json"}} {
 		list := filepath.Join(t.TempDir(), "hashes")
 		put(t, list, s.must(append([]string{"hash", "-r", a}, form...)...))

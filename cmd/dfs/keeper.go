@@ -30,8 +30,9 @@ import (
 
 // The rhythm of a folder that is kept running.
 const (
-	folderRetry = 10 * time.Second // after it could not be opened, or has stopped
-	folderWatch = time.Second      // between two looks at one in which something happens
+	folderRetry  = 10 * time.Second // after it could not be opened, or has stopped
+	overlapRetry = time.Second      // after another folder had its root: that one hears of a new filter at once
+	folderWatch  = time.Second      // between two looks at one in which something happens
 	// folderCalm is how long a folder in which nothing happens is looked at all the
 	// same: until its rates have come down. After it, it is looked at once in
 	// folderIdle.
@@ -82,7 +83,7 @@ type keeper struct {
 
 // openFindings are about whether the folder can be opened: they end when it is.
 var openFindings = []finding.Code{
-	finding.FolderMarkerMissing, finding.FolderMarkerForeign, finding.RootMissing, finding.RootUnmounted, finding.RootLinked,
+	finding.FolderMarkerMissing, finding.FolderMarkerForeign, finding.RootMissing, finding.RootUnmounted, finding.RootLinked, finding.FolderOverlaps,
 	finding.ReadOnlyFilesystem, finding.StateInTree, finding.StoreError, finding.ListingError, finding.FileUnreadable, finding.DiskFull, finding.QuotaExceeded,
 }
 
@@ -131,7 +132,11 @@ func (k *keeper) run(ctx context.Context) {
 			}
 		}
 		k.report(err)
-		t := time.NewTimer(folderRetry)
+		again := folderRetry
+		if open, ok := errors.AsType[*openError](err); ok && open.code == finding.FolderOverlaps {
+			again = overlapRetry
+		}
+		t := time.NewTimer(again)
 		select {
 		case <-t.C:
 		case <-k.retry:
@@ -201,6 +206,10 @@ func (k *keeper) once(ctx context.Context) (err error) {
 	if drop, err := k.drops(records); drop || err != nil {
 		return errors.Join(err, engine.ErrRebuild)
 	}
+	around, err := k.checkOthers(records)
+	if err != nil {
+		return err
+	}
 	v, err := k.openVolume(records)
 	if err != nil {
 		return err
@@ -235,7 +244,7 @@ func (k *keeper) once(ctx context.Context) (err error) {
 	if err := k.f.roots.runs(k.Membership, k.Path); err != nil {
 		return errors.Join(err, r.Close())
 	}
-	return k.watch(ctx, v, r, records, j)
+	return k.watch(ctx, v, r, records, j, around)
 }
 
 // checkState refuses a folder that the state directory lies in.
@@ -325,7 +334,7 @@ func racy() time.Duration {
 }
 
 // watch runs beside a runner until it has ended or is to.
-func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal) error {
+func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal, around []outer) error {
 	links, unlink := context.WithCancel(ctx)
 	defer unlink()
 	k.mu.Lock()
@@ -342,7 +351,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 			k.f.log.Info("members are heard of by the next start", "folder", k.Name, "err", err)
 		}
 		k.linkAll(ctx, r)
-		err = k.look(ctx, v, r, records, j)
+		err = k.look(ctx, v, r, records, j, around)
 	}
 	k.mu.Lock()
 	k.runner, k.records, k.journal, k.links = nil, nil, nil, nil
@@ -352,7 +361,7 @@ func (k *keeper) watch(ctx context.Context, v *volume.Disk, r *engine.Runner, re
 }
 
 // look watches a runner: it says why it must end, nil when ctx has.
-func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal) error {
+func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, records *store.Folder, j journal.Journal, around []outer) error {
 	k.rates.Reset()
 	k.normal.Store(false)
 	for {
@@ -362,6 +371,9 @@ func (k *keeper) look(ctx context.Context, v *volume.Disk, r *engine.Runner, rec
 		case <-r.Ended():
 			return r.Err()
 		case <-k.due:
+		}
+		if err := k.checkOuters(around); err != nil {
+			return err
 		}
 		s, err := r.Status(ctx)
 		if err != nil {

@@ -217,7 +217,7 @@ func one(what string) cobra.PositionalArgs {
 		if len(args) == 1 {
 			return nil
 		}
-		return usageError("%s wants %s and nothing else, not %d arguments; usage: %s", c.CommandPath(), what, len(args), c.UseLine())
+		return usageError("%s wants %s and nothing else, not %d arguments; usage: %s%s", c.CommandPath(), what, len(args), c.UseLine(), switched(c, args))
 	}
 }
 

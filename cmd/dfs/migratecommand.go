@@ -16,7 +16,8 @@ import (
 func migrateCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "migrate", Short: "bring groups over from Windows' DFS Replication", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  dfs migrate dfsradmin memberships.json connections.json -o new.yaml",
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(migrateDfsradmin(o))
 	return c

@@ -108,12 +108,17 @@ func (p place) inPrivate() bool {
 // record walks the records from the root to the place. Without one, above is
 // the deepest directory on the way that has a record.
 func (p place) record(records store.Reader) (rec repl.Record, above repl.UID, ok bool, err error) {
-	above = repl.RootUID(p.k.Folder)
+	return recordAt(records, p.k.Folder, p.rel)
+}
+
+// recordAt is place.record of a path in a folder.
+func recordAt(records store.Reader, folder repl.FolderID, rel string) (rec repl.Record, above repl.UID, ok bool, err error) {
+	above = repl.RootUID(folder)
 	rec, ok, err = records.Get(above)
-	if err != nil || !ok || p.rel == "." {
+	if err != nil || !ok || rel == "." {
 		return rec, above, ok, err
 	}
-	for name := range strings.SplitSeq(p.rel, "/") {
+	for name := range strings.SplitSeq(rel, "/") {
 		rec, ok, err = records.At(above, name)
 		if err != nil || !ok {
 			return repl.Record{}, above, false, err

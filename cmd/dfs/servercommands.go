@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"opendfs/internal/control"
 	"opendfs/internal/directory"
 	"opendfs/internal/schedule"
 
@@ -49,6 +50,7 @@ func serverCommand(o *options) *cobra.Command {
 	return noun(o, "server", "the machines of the domain: list, show, set, remove, revoke",
 		viewer{use: "list", short: "list the servers", example: "  dfs server list", args: none, show: listServers},
 		viewer{use: "show SERVER", short: "show one server", example: "  dfs server show branch", args: one("SERVER"), complete: first(serverNames), show: showServer},
+		inviter{},
 		setServer(),
 		editor{use: "remove SERVER", short: "take a server and its memberships out of the domain", long: `
 Takes a server with all its memberships and connections out of the domain. Its
@@ -61,6 +63,23 @@ it the next byte. Its memberships stay for the machine that takes its place:
 
   dfs invite SERVER`,
 			example: "  dfs server revoke branch", args: one("SERVER"), complete: first(serverNames), change: revokeServer})
+}
+
+// inviter stands where the other nouns have a command that makes one.
+type inviter struct{}
+
+func (inviter) command(*options) *cobra.Command {
+	return &cobra.Command{
+		Use: "add SERVER", Aliases: []string{"create"}, Hidden: true, Args: cobra.ArbitraryArgs,
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		RunE: func(c *cobra.Command, args []string) error {
+			name := "SERVER"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return control.Hint(usageError("%s: a server comes into the domain by an invitation", c.CommandPath()), fmt.Sprintf("dfs invite %s, and on it: dfs join TOKEN --address HOST:PORT", name))
+		},
+	}
 }
 
 func listServers(d *directory.Domain, _ []string) (view, error) {
@@ -143,11 +162,8 @@ restart: it listens elsewhere, sends slower, logs more.`,
 					return usageError("--clock-skew %q: give a time from 1s to 1d, as 5m", skew)
 				}
 			}
-			if given("transfers-in") {
-				s.TransfersIn = max(in, 1)
-			}
-			if given("transfers-out") {
-				s.TransfersOut = max(out, 1)
+			if err := setTransfers(c, s, in, out); err != nil {
+				return err
 			}
 			if given("name") {
 				return renameServer(d, s, name)
@@ -155,6 +171,24 @@ restart: it listens elsewhere, sends slower, logs more.`,
 			return nil
 		},
 	}
+}
+
+// setTransfers sets the limits that are given.
+func setTransfers(c *cobra.Command, s *directory.Server, in, out uint64) error {
+	for _, limit := range []struct {
+		flag string
+		n    uint64
+		to   *uint64
+	}{{"transfers-in", in, &s.TransfersIn}, {"transfers-out", out, &s.TransfersOut}} {
+		switch {
+		case !c.Flags().Changed(limit.flag):
+		case limit.n == 0:
+			return usageError("--%s 0: write 1 to 256, 16 is the default; `dfs membership set GROUP/FOLDER@%s --enabled=false` stops a folder there", limit.flag, s.Name)
+		default:
+			*limit.to = limit.n
+		}
+	}
+	return nil
 }
 
 func parseMaxRate(text string) (schedule.Rate, error) {

@@ -17,6 +17,7 @@ func TestServerSettings(t *testing.T) {
 	hub, branch := pair(t)
 	hub.refused(exitUsage, "no such level", "server", "set", "branch", "--log-level", "loud")
 	hub.refused(exitUsage, "write 1 to 256", "server", "set", "branch", "--transfers-in", "1000")
+	hub.refused(exitUsage, "write 1 to 256", "server", "set", "branch", "--transfers-out", "0")
 	hub.must("server", "set", "branch", "--log-level", "error", "--transfers-in", "1", "--transfers-out", "3")
 	if out := hub.must("server", "show", "branch"); !strings.Contains(out, "1 in, 3 out") || !strings.Contains(out, "error") {
 		t.Errorf("shown:\n%s", out)

@@ -62,7 +62,7 @@ func TestInit(t *testing.T) {
 	fresh.refused(exitFailed, "does not exist", "status")
 	hub.refused(exitFailed, "not running", "status")
 	hub.refused(exitUsage, "unknown command", "stauts")
-	hub.refused(exitUsage, `unknown command "add"`, "membership", "add", "projects/docs@hub", "--path", "/srv/docs")
+	hub.refused(exitUsage, `unknown command "frob"`, "membership", "frob", "projects/docs@hub", "--path", "/srv/docs")
 	hub.refused(exitUsage, "unknown flag: --path", "membership", "--path", "/srv/docs")
 }
 

@@ -234,6 +234,7 @@ func TestTwoMembers(t *testing.T) {
 	hub.refused(exitFailed, "lies in no replicated folder", "explain", "/etc/passwd")
 	branch.refused(exitFailed, "its master is hub", "apply", "-f", filepath.Join(hub.state, "domain.yaml"))
 	branch.refused(exitFailed, "its master is hub", "invite", "third")
+	branch.refused(exitFailed, "dfs directory promote", "invite", "third") // should the master be no more
 }
 
 // A partner that is gone is waited for, by name; what it lacks is listed; a

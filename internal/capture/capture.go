@@ -3,6 +3,7 @@ package capture
 import (
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"opendfs/internal/filter"
@@ -22,7 +23,8 @@ type Records interface {
 	// differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Named calls fn for each of names, which are in order, with what At returns,
-	// nil for what is not there. fn may have the records written.
+	// nil for what is not there, and what fn does not change. fn may have the records
+	// written.
 	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records of a canonical directory whose
 	// names follow after, in the order of the names' bytes, until fn returns
@@ -65,6 +67,9 @@ type Deps struct {
 	Undoes bool
 	// Doubt says whose fingerprints are not believed although they stand.
 	Doubt Doubt
+	// Nested tells from one look to the next that the root of another replicated
+	// folder was met in the tree; until then nothing is sought in one. Nil: always.
+	Nested *atomic.Bool
 }
 
 // Doubt is what a power cut leaves of records whose data were not synced when

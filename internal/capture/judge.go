@@ -63,7 +63,7 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		l.began = l.deps.Now()
 	}
 	l.prior = rec
-	st, err := l.here.dir.Lookup(n.Name)
+	st, err := l.lookUp(n.Name, rec)
 	l.single = st.Links <= 1
 	other := rec != nil && rec.Name != n.Name // its own name is judged by itself
 	if other && (err != nil || l.keptOut(n.Name, &st)) {
@@ -82,6 +82,9 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 	}
 	if is, err := l.nested(n.Name, &st, rec); err != nil || is {
 		l.result.Skipped.Nested++
+		if err == nil && l.deps.Nested != nil {
+			l.deps.Nested.Store(true)
+		}
 		l.unlike(n.Name, "the root of another replicated folder")
 		if err == nil && rec != nil && !other {
 			err = l.missing(rec)
@@ -121,6 +124,14 @@ func (l *look) judge(n Name, rec *repl.Record) error {
 		return l.stands(n, &st, rec)
 	}
 	return l.replaced(n, &st, rec)
+}
+
+// lookUp describes what lies at a name, of which rec is the record.
+func (l *look) lookUp(name string, rec *repl.Record) (volume.Stat, error) {
+	if rec == nil || rec.Presence != repl.OnDisk || rec.Name != name {
+		return l.here.dir.Lookup(name)
+	}
+	return l.here.dir.Recognize(name, rec.Identity, rec.Print.Ctime)
 }
 
 // passOver counts what does not replicate; what was on record there is not there.

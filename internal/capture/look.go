@@ -81,10 +81,11 @@ type look struct {
 	// cannot get one before that.
 	blocked bool
 	// asked holds what Gone was asked about and whether its deletion was drafted.
-	asked map[repl.UID]bool
-	meta  []byte       // the metadata read last: most objects of a directory have the same
-	began repl.Time    // when the look at the present name began; only with Racy
-	prior *repl.Record // of the place of the present name, nil if there is none
+	asked  map[repl.UID]bool
+	meta   []byte       // the metadata read last: most objects of a directory have the same
+	began  repl.Time    // when the look at the present name began; only with Racy
+	prior  *repl.Record // of the place of the present name, nil if there is none
+	within string       // the path of a directory that lies in no other replicated folder
 	// single: the present name is its object's only one.
 	single bool
 }

@@ -81,11 +81,14 @@ func (l *look) taken(drafts []Draft, name string) (string, bool) {
 }
 
 // unreplicated reports whether what lies at a path does not replicate because of
-// its name or that of a directory above it: a filter keeps it out, or another
-// spelling of it is on record.
+// its name or of a directory above it: a filter keeps it out, another spelling of
+// it is on record, or it lies in another replicated folder.
 func (l *look) unreplicated(at string, isDir bool) (bool, error) {
-	if l.deps.Filter.MatchPath(at, isDir) || !l.deps.Fold || at == "." {
-		return l.deps.Filter.MatchPath(at, isDir), nil
+	if at == "." || l.deps.Filter.MatchPath(at, isDir) {
+		return at != ".", nil
+	}
+	if in, err := l.inNested(path.Dir(at)); err != nil || in || !l.deps.Fold {
+		return in, err
 	}
 	for above, rest := ".", at; ; {
 		name, below, more := strings.Cut(rest, "/")
@@ -105,6 +108,49 @@ func (l *look) unreplicated(at string, isDir bool) (bool, error) {
 		}
 		above, rest = path.Join(above, name), below
 	}
+}
+
+// inNested reports whether a directory is, or lies in, the root of another replicated
+// folder in this one's tree. One that is where its record says lies in none.
+func (l *look) inNested(dir string) (bool, error) {
+	if l.deps.Nested != nil && !l.deps.Nested.Load() {
+		return false, nil
+	}
+	for at := dir; at != "." && at != l.within; at = path.Dir(at) {
+		s, err := l.directoryAt(at)
+		if err != nil {
+			return false, err
+		}
+		if s != nil {
+			on, err := l.deps.Records.Path(s.uid)
+			l.leave(s)
+			if err != nil {
+				return false, err
+			}
+			if on == at {
+				break
+			}
+		}
+		above, err := l.openPath(path.Dir(at))
+		if err != nil {
+			return false, nil // it moved on, or the look that leads there tells
+		}
+		is, err := volume.IsRoot(above, path.Base(at))
+		_ = above.Close() // it was only read
+		if err == nil && is {
+			return true, nil
+		}
+	}
+	l.within = dir
+	return false, nil
+}
+
+// openPath opens the directory at a path, whatever is on record of it.
+func (l *look) openPath(at string) (volume.Dir, error) {
+	if at == "." {
+		return l.deps.Volume.Root()
+	}
+	return l.deps.Volume.OpenDir(at)
 }
 
 // isSecond reports whether what lies at a name of a directory is left alone

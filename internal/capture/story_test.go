@@ -461,6 +461,10 @@ func (d interruptedDir) Again(name string, was *volume.Stat) (volume.Stat, error
 	return d.Dir.Again(name, was)
 }
 
+func (d interruptedDir) Recognize(name string, _ repl.Identity, _ repl.Time) (volume.Stat, error) {
+	return d.Lookup(name)
+}
+
 func (d interruptedDir) Meta(name string) ([]byte, error) {
 	if err := d.v.on("meta", name); err != nil {
 		return nil, err

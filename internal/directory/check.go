@@ -3,6 +3,7 @@ package directory
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -180,8 +181,8 @@ func (r *reader) checkConnected(g *Group, f *Folder, path string) {
 	}
 }
 
-// checkPaths refuses folders that lie in each other on one server (DFSR events
-// 6402 to 6412).
+// checkPaths refuses folders that have one root on one server (DFSR events 6402 to
+// 6412), and warns of those that lie in each other.
 func (r *reader) checkPaths(d *Domain) {
 	type root struct{ path, name, at string }
 	roots := make(map[string][]root)
@@ -197,17 +198,24 @@ func (r *reader) checkPaths(d *Domain) {
 	}
 	for server, list := range roots {
 		slices.SortStableFunc(list, func(a, b root) int { return cmp.Compare(a.path+"/", b.path+"/") })
-		outer := list[0]
-		for _, in := range list[1:] {
-			if !strings.HasPrefix(in.path+"/", outer.path+"/") {
-				outer = in
+		var around []root // those that the one before lies in, and itself
+		for _, in := range list {
+			for len(around) > 0 && !strings.HasPrefix(in.path+"/", around[len(around)-1].path+"/") {
+				around = around[:len(around)-1]
+			}
+			around = append(around, in)
+			if len(around) == 1 {
 				continue
 			}
-			what := fmt.Sprintf("path %q of folder %q lies in %q of folder %q on server %q", in.path, in.name, outer.path, outer.name, server)
+			outer := around[len(around)-2]
 			if in.path == outer.path {
-				what = fmt.Sprintf("path %q of folder %q is that of folder %q too on server %q", in.path, in.name, outer.name, server)
+				r.bad(r.nodes[in.at], in.at, fmt.Sprintf("path %q of folder %q is that of folder %q too on server %q", in.path, in.name, outer.name, server),
+					"two folders would each take what the other one brings for a change of a user; name another directory, or one in it")
+				continue
 			}
-			r.bad(r.nodes[in.at], in.at, what, "replicated folders may not overlap; move one")
+			r.warn(r.nodes[in.at], in.at, fmt.Sprintf("path %q of folder %q lies in %q of folder %q on server %q", in.path, in.name, outer.path, outer.name, server),
+				fmt.Sprintf("%q leaves it out; if it replicates that directory already, add %q to its directory filter (`dfs folder set %s --exclude-directories`), or %q does not start there",
+					outer.name, path.Base(in.path), outer.name, in.name))
 		}
 	}
 }

@@ -66,6 +66,7 @@ func Diff(old, new *Domain) []Change {
 		d.set("domain "+new.Name, "id", old.ID.String(), new.ID.String())
 	}
 	d.set("domain "+new.Name, "directory", old.Home.String(), new.Home.String())
+	old = d.identities(old, new)
 	matched(d, "server ", old.Servers, new.Servers,
 		func(s *Server) (string, UUID) { return s.Name, s.ID }, d.server)
 	matched(d, "admin ", old.Admins, new.Admins,
@@ -139,6 +140,27 @@ func underNewNames(old, new *Domain) *Domain {
 }
 
 type differ struct{ changes []Change }
+
+// identities lists the servers that have another identity under their old name, and
+// gives old with those: what is left is what else has become of them.
+func (d *differ) identities(old, new *Domain) *Domain {
+	out := old
+	for i, s := range old.Servers {
+		n := new.ServerByName(s.Name)
+		if n == nil || n.ID == s.ID || n.ID.IsZero() || s.ID.IsZero() || new.Server(s.ID) != nil || old.Server(n.ID) != nil {
+			continue
+		}
+		if out == old {
+			out = old.Clone()
+		}
+		out.Servers[i].ID = n.ID
+		d.changes = append(d.changes, Change{
+			Op: Set, Object: "server " + s.Name, Property: "id", Before: s.ID.String(), After: n.ID.String(),
+			Detail: fmt.Sprintf("identity %v is revoked: whoever has it is shut out; memberships stay for the machine that is invited by that name", s.ID),
+		})
+	}
+	return out
+}
 
 func (d *differ) add(op Op, object, detail string) {
 	d.changes = append(d.changes, Change{Op: op, Object: object, Detail: detail})

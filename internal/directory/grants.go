@@ -291,7 +291,7 @@ func (r Rights) MayChange(now, next *Domain) error {
 		if was.ID != g.ID || was.Name != g.Name || !r.Administers(g.Name) {
 			continue
 		}
-		if err := near(was, g); err != nil {
+		if err := near(was, g, now); err != nil {
 			return err
 		}
 		rest.Groups[i] = was
@@ -307,18 +307,38 @@ func (r Rights) MayChange(now, next *Domain) error {
 }
 
 // near refuses memberships of a group whose path is neither one that it has nor
-// beside or beneath one, on the same server.
-func near(was, now *Group) error {
+// beside or beneath one, on the same server; nor may it be beside where it lies in a
+// folder of another group, or around one: what is in that is not this group's.
+func near(was, now *Group, d *Domain) error {
 	beside := make(map[string][]string) // by server
 	for _, f := range was.Folders {
 		for _, m := range f.Members {
 			beside[m.Server] = append(beside[m.Server], m.Path)
 		}
 	}
+	others := make(map[string][]string) // by server
+	for _, g := range d.Groups {
+		for _, f := range g.Folders {
+			for _, m := range f.Members {
+				if g != was {
+					others[m.Server] = append(others[m.Server], m.Path)
+				}
+			}
+		}
+	}
 	for _, f := range now.Folders {
 		for _, m := range f.Members {
+			at := m.Path + "/"
+			if slices.ContainsFunc(beside[m.Server], func(root string) bool { return strings.HasPrefix(at, root+"/") }) {
+				continue
+			}
 			if !slices.ContainsFunc(beside[m.Server], func(root string) bool { return isNear(m.Path, root) }) {
 				return fmt.Errorf("membership %s/%s@%s: path %s is not near a root that the group has on that server: %w", now.Name, f.Name, m.Server, m.Path, ErrBeyond)
+			}
+			for _, root := range others[m.Server] {
+				if strings.HasPrefix(at, root+"/") || strings.HasPrefix(root+"/", at) {
+					return fmt.Errorf("membership %s/%s@%s: path %s overlaps %s, the root of another group's folder: %w", now.Name, f.Name, m.Server, m.Path, root, ErrBeyond)
+				}
 			}
 		}
 	}

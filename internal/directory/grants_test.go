@@ -132,6 +132,8 @@ func TestMayChange(t *testing.T) {
 		}, ""},
 		{"a path elsewhere", func(d *Domain) { group(d, "projects").Folders[0].Members[0].Path = "/etc" }, "not near"},
 		{"a path that only looks near", func(d *Domain) { group(d, "projects").Folders[0].Members[0].Path = "/srvetc" }, "not near"},
+		{"a path in another group's folder", func(d *Domain) { group(d, "projects").Folders[0].Members[1].Path = "/srv/other/x/in" }, "overlaps /srv/other/x"},
+		{"a path around one", func(d *Domain) { group(d, "projects").Folders[0].Members[1].Path = "/srv/other" }, "overlaps /srv/other/x"},
 		{"its name", func(d *Domain) { group(d, "projects").Name = "mine" }, "rename"},
 		{"another group", func(d *Domain) { group(d, "other").Folders = nil }, "remove folder other/x"},
 		{"its removal", func(d *Domain) { d.Groups = d.Groups[:1] }, "remove group"},

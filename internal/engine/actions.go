@@ -101,7 +101,7 @@ func (c *chunks) add(d capture.Draft) error {
 }
 
 func (e *Env) captureDeps(cfg *Config) *capture.Deps {
-	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Fold: e.Store.State().Folds, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0}
+	return &capture.Deps{Volume: e.Volume, Records: e.Store, Filter: cfg.Filter, Fold: e.Store.State().Folds, Root: repl.RootUID(cfg.Folder), Now: e.Now, Rest: cfg.Rest, Racy: e.Racy, Apart: e.Workers > 0, Nested: &e.nested}
 }
 
 // LookGone looks into names that were not there.
@@ -339,12 +339,22 @@ func (a *Install) prepare(ctx Context, b *install.Batch) error {
 			broken[g] = true
 		}
 	}
-	for i := range b.Items {
-		if it := &b.Items[i]; b.Outcomes[i].Err == nil && !broken[it.Change.Group] && intended(it.Change) {
+	put.AddIntents = make([]store.Intent, 0, min(len(b.Items), batchItems))
+	return b.SyncTemps(a.batch.bulk, ctx.Workers > 0, func() error {
+		for i := range b.Items {
+			it := &b.Items[i]
+			if b.Outcomes[i].Err != nil || broken[it.Change.Group] || !intended(it.Change) {
+				continue
+			}
+			if len(put.AddIntents) == batchItems && a.batch.metaAlone() { // no group is torn; the last ones make all durable
+				put.NoSync = true
+				if err := ctx.Store.Put(&put); err != nil {
+					return err
+				}
+				put.AddIntents, put.NoSync = put.AddIntents[:0], false
+			}
 			put.AddIntents = append(put.AddIntents, intent(i, it))
 		}
-	}
-	return b.SyncTemps(a.batch.bulk, ctx.Workers > 0, func() error {
 		if len(put.AddIntents) == 0 {
 			return nil
 		}

@@ -30,7 +30,10 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	all := drafts
 	var refusals []capture.Draft
-	g := gathered{uids: make(map[repl.UID]bool), dirs: make(map[repl.Identity]bool), parents: make(map[repl.UID]repl.UID), places: make(map[repl.Place]repl.UID)}
+	g := gathered{
+		writes: make([]store.Write, 0, len(drafts)), uids: make(map[repl.UID]bool, len(drafts)), dirs: make(map[repl.Identity]bool),
+		parents: make(map[repl.UID]repl.UID), places: make(map[repl.Place]repl.UID, len(drafts)),
+	}
 	for len(drafts) > 0 {
 		n := groupLen(drafts)
 		writes, how := f.prepare(drafts[:n], &g)
@@ -418,9 +421,8 @@ const maxDepth = 1 << 16
 // plan under way changes its object: of a directory also its entries, because
 // installing them moves its mtime to and fro.
 func (f *Folder) unmoved(prior *repl.Record) bool {
-	rec, ok, err := f.st.Get(prior.UID)
-	return !f.storeFailed(err) && ok && rec.GVSN == prior.GVSN && rec.Identity == prior.Identity && rec.Print == prior.Print &&
-		!f.flight.holds(rec.UID) && !f.flight.touches(rec.UID)
+	stands, err := f.st.Stands(prior)
+	return !f.storeFailed(err) && stands && !f.flight.holds(prior.UID) && !f.flight.touches(prior.UID)
 }
 
 // write mints the draft, if this member may. In initial sync what the first

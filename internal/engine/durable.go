@@ -14,6 +14,14 @@ import (
 // What makes captured objects durable before they are said to exist (rule 14).
 const syncAllFrom = 32 // drafts from which on the whole volume is synced at once
 
+// size is how many drafts came with the looks.
+func (e looked) size() (n int) {
+	for i := range e {
+		n += len(e[i].drafts)
+	}
+	return n
+}
+
 // makeDurable syncs what drafts are about: the files' data and the directories
 // whose entries changed. lost are those whose object or directory was not at
 // its place any more: it may live on elsewhere, unsynced, so they are not to be

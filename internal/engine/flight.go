@@ -18,21 +18,28 @@ import (
 type flight struct {
 	st      *store.Folder
 	fold    func(name string) string  // the form by which names are compared
-	records map[repl.UID]*repl.Record // as they will be
-	dropped map[repl.UID]bool
-	changes map[repl.UID]int          // how many changes of the object are under way
-	places  map[repl.Place]repl.UID   // live records of the flight by their place, the name folded
+	aloft   map[repl.UID]*aloft       // what plans change
+	still   int                       // of them, those that stay where the store has them
+	places  map[repl.Place]repl.UID   // live records of the others by their place, the name folded
 	merging bool                      // directories were merged, or not: places must be found anew
-	locked  map[repl.Place]int        // places that plans leave or take, the name folded
+	locked  map[repl.Place]int        // places that the others leave or take, the name folded
 	unseen  map[repl.UID][]repl.Place // of them, those that are taken on record alone
 	touched map[repl.UID]int          // directories whose entries plans change, and with them the mtime
 }
 
+// aloft is an object that plans under way change.
+type aloft struct {
+	rec     repl.Record // as it will be
+	changes int         // how many are under way
+	dropped bool        // the record goes altogether
+	// still: its one change sets metadata where the stored record has its place, so
+	// that the store's row of the place is its lock. No directory is merged meanwhile.
+	still bool
+}
+
 func (v *flight) init(st *store.Folder) {
 	v.st, v.fold = st, filter.Folder(st.State().Folds)
-	v.records = make(map[repl.UID]*repl.Record)
-	v.dropped = make(map[repl.UID]bool)
-	v.changes = make(map[repl.UID]int)
+	v.aloft = make(map[repl.UID]*aloft)
 	v.places = make(map[repl.Place]repl.UID)
 	v.locked = make(map[repl.Place]int)
 	v.unseen = make(map[repl.UID][]repl.Place)
@@ -40,12 +47,23 @@ func (v *flight) init(st *store.Folder) {
 }
 
 // holds reports whether a plan under way changes the object or the place.
-func (v *flight) holds(uid repl.UID) bool {
-	_, ok := v.records[uid]
-	return ok || v.dropped[uid]
+func (v *flight) holds(uid repl.UID) bool { return v.aloft[uid] != nil }
+
+func (v *flight) holdsPlace(p repl.Place) bool {
+	if v.locked[v.folded(p)] > 0 {
+		return true
+	}
+	if v.still == 0 {
+		return false
+	}
+	rec, taken, err := v.st.At(p.Dir, p.Name)
+	return err != nil || taken && v.isStill(rec.UID) // the store's error comes back with the next look-up
 }
 
-func (v *flight) holdsPlace(p repl.Place) bool { return v.locked[v.folded(p)] > 0 }
+func (v *flight) isStill(uid repl.UID) bool {
+	a := v.aloft[uid]
+	return a != nil && a.still
+}
 
 // folded is the key of a place: names that fold to the same are one.
 func (v *flight) folded(p repl.Place) repl.Place {
@@ -58,19 +76,33 @@ func (v *flight) touches(uid repl.UID) bool { return v.touched[uid] > 0 }
 // add enters a change whose update is final.
 func (v *flight) add(c *repl.Change) {
 	uid := c.Update.UID
-	v.changes[uid]++
-	v.forget(uid)
-	v.merging = v.merging || merges(c)
-	if c.Drop {
-		v.dropped[uid] = true
+	a := v.aloft[uid]
+	if a == nil {
+		a = new(aloft)
+		v.aloft[uid] = a
 	} else {
-		rec := &repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
-		if c.To.IsZero() && !rec.Parent.IsZero() {
-			rec.Presence = away(&c.Update)
+		v.stir(a)
+		v.forget(a)
+	}
+	if merges(c) {
+		v.stirAll()
+		v.merging = true
+	}
+	a.changes++
+	a.dropped = c.Drop
+	a.rec = repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
+	if a.changes == 1 && v.stays(c) {
+		a.still = true
+		v.still++
+		v.touched[c.To.Dir]++
+		return
+	}
+	if !c.Drop {
+		if c.To.IsZero() && !a.rec.Parent.IsZero() {
+			a.rec.Presence = away(&c.Update)
 		}
-		v.records[uid] = rec
-		if rec.Present && !rec.Parent.IsZero() {
-			p := v.key(rec)
+		if a.placed() {
+			p := v.key(&a.rec)
 			v.places[p] = uid
 			if c.To.IsZero() {
 				v.locked[p]++
@@ -86,6 +118,37 @@ func (v *flight) add(c *repl.Change) {
 	}
 }
 
+// stays reports whether a change leaves its object where the store has it, by itself
+// and by its directory's.
+func (v *flight) stays(c *repl.Change) bool {
+	return metaAlone(c) && !c.Drop && !merges(c) && !c.To.IsZero() && c.Object.UID == c.Update.UID && c.Was.UID == c.Update.UID && c.Update.Present &&
+		c.Was.Present && c.Was.Parent == c.Update.Parent && c.Was.Name == c.Update.Name && c.To == (repl.Place{Dir: c.Update.Parent, Name: c.Update.Name})
+}
+
+// stir gives an object that stays where it is the locks and the place that all others
+// have: something else happens to it, or to directories.
+func (v *flight) stir(a *aloft) {
+	if !a.still {
+		return
+	}
+	a.still = false
+	v.still--
+	v.locked[v.folded(repl.Place{Dir: a.rec.Parent, Name: a.rec.Name})]++
+	v.places[v.key(&a.rec)] = a.rec.UID
+}
+
+func (v *flight) stirAll() {
+	if v.still == 0 {
+		return
+	}
+	for _, a := range v.aloft {
+		v.stir(a)
+	}
+}
+
+// placed reports whether the record has a place among the live ones.
+func (a *aloft) placed() bool { return !a.dropped && a.rec.Present && !a.rec.Parent.IsZero() }
+
 // ends are the places of a change, each once.
 func ends(c *repl.Change) []repl.Place {
 	if c.From == c.To {
@@ -97,23 +160,36 @@ func ends(c *repl.Change) []repl.Place {
 // remove takes a change out again, its record stored or its plan given up.
 func (v *flight) remove(c *repl.Change) {
 	uid := c.Update.UID
-	v.merging = v.merging || merges(c)
-	if v.changes[uid]--; v.changes[uid] <= 0 {
-		delete(v.changes, uid)
-		v.forget(uid)
+	a := v.aloft[uid]
+	if a.still {
+		v.still--
+		delete(v.aloft, uid)
+		v.untouch(c.To.Dir)
+		return
+	}
+	if merges(c) {
+		v.stirAll()
+		v.merging = true
+	}
+	if a.changes--; a.changes <= 0 {
+		delete(v.aloft, uid)
+		v.forget(a)
 		for _, p := range v.unseen[uid] {
 			v.unlock(p)
 		}
 		delete(v.unseen, uid)
 	}
 	for _, p := range ends(c) {
-		if p.IsZero() {
-			continue
+		if !p.IsZero() {
+			v.unlock(v.folded(p))
+			v.untouch(p.Dir)
 		}
-		v.unlock(v.folded(p))
-		if v.touched[p.Dir]--; v.touched[p.Dir] <= 0 {
-			delete(v.touched, p.Dir)
-		}
+	}
+}
+
+func (v *flight) untouch(dir repl.UID) {
+	if v.touched[dir]--; v.touched[dir] <= 0 {
+		delete(v.touched, dir)
 	}
 }
 
@@ -126,20 +202,14 @@ func (v *flight) unlock(p repl.Place) {
 // merges reports whether a change moves the children of directories to others.
 func merges(c *repl.Change) bool { return !c.Update.Heir.IsZero() || !c.Was.Heir.IsZero() }
 
-// forget takes what shall become of an object out of the view.
-func (v *flight) forget(uid repl.UID) {
-	delete(v.dropped, uid)
-	rec, ok := v.records[uid]
-	if !ok {
+// forget takes the place that an object shall have out of the view.
+func (v *flight) forget(a *aloft) {
+	if a.dropped || v.merging {
 		return
 	}
-	delete(v.records, uid)
-	if v.merging {
-		return
-	}
-	if p := v.key(rec); v.places[p] == uid {
+	if p := v.key(&a.rec); v.places[p] == a.rec.UID {
 		delete(v.places, p)
-	} else if rec.Present {
+	} else if a.rec.Present {
 		v.merging = true
 	}
 }
@@ -151,9 +221,9 @@ func (v *flight) settle() {
 	}
 	v.merging = false
 	clear(v.places)
-	for _, uid := range slices.SortedFunc(maps.Keys(v.records), repl.UID.Compare) {
-		if rec := v.records[uid]; rec.Present && !rec.Parent.IsZero() {
-			v.places[v.key(rec)] = uid
+	for _, uid := range slices.SortedFunc(maps.Keys(v.aloft), repl.UID.Compare) {
+		if a := v.aloft[uid]; a.placed() && !a.still {
+			v.places[v.key(&a.rec)] = uid
 		}
 	}
 }
@@ -169,29 +239,34 @@ func (v *flight) key(rec *repl.Record) repl.Place {
 
 // Get returns the record as it will be.
 func (v *flight) Get(uid repl.UID) (repl.Record, bool, error) {
-	if rec, ok := v.records[uid]; ok {
-		return *rec, true, nil
-	}
-	if v.dropped[uid] {
+	switch a := v.aloft[uid]; {
+	case a == nil:
+		return v.st.Get(uid)
+	case a.dropped:
 		return repl.Record{}, false, nil
+	default:
+		return a.rec, true, nil
 	}
-	return v.st.Get(uid)
 }
 
 // At returns the live record that will hold the place.
 func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	v.settle()
 	if uid, ok := v.places[v.folded(repl.Place{Dir: dir, Name: name})]; ok {
-		return *v.records[uid], true, nil
+		return v.aloft[uid].rec, true, nil
 	}
 	rec, ok, err := v.st.At(dir, name)
 	if err != nil || !ok {
 		return repl.Record{}, false, err
 	}
-	if v.holds(rec.UID) { // it leaves the place, or it would have been found
+	switch a := v.aloft[rec.UID]; {
+	case a == nil:
+		return rec, true, nil
+	case a.still:
+		return a.rec, true, nil
+	default: // it leaves the place, or it would have been found
 		return repl.Record{}, false, nil
 	}
-	return rec, true, nil
 }
 
 // Children calls fn for the live records that will lie in the directory: those
@@ -199,8 +274,12 @@ func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
 func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool) error {
 	more := true
 	err := v.st.Children(dir, after, func(rec *repl.Record) bool {
-		if v.holds(rec.UID) {
-			return true
+		if a := v.aloft[rec.UID]; a != nil {
+			if !a.still {
+				return true
+			}
+			own := a.rec
+			rec = &own
 		}
 		more = fn(rec)
 		return more
@@ -209,7 +288,7 @@ func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool
 		return err
 	}
 	for _, uid := range v.under(dir, after) {
-		if rec := *v.records[uid]; !fn(&rec) {
+		if rec := v.aloft[uid].rec; !fn(&rec) {
 			return nil
 		}
 	}
@@ -221,12 +300,12 @@ func (v *flight) under(dir repl.UID, after string) []repl.UID {
 	v.settle()
 	var uids []repl.UID
 	for p, uid := range v.places {
-		if p.Dir == dir && v.records[uid].Name > after {
+		if p.Dir == dir && v.aloft[uid].rec.Name > after {
 			uids = append(uids, uid)
 		}
 	}
 	slices.SortFunc(uids, func(a, b repl.UID) int {
-		return strings.Compare(v.records[a].Name, v.records[b].Name)
+		return strings.Compare(v.aloft[a].rec.Name, v.aloft[b].rec.Name)
 	})
 	return uids
 }
@@ -237,8 +316,8 @@ const maxHeirs = 64
 // Canonical follows the heirs of merged directories.
 func (v *flight) Canonical(uid repl.UID) (repl.UID, error) {
 	for range maxHeirs {
-		rec, ok := v.records[uid]
-		if !ok {
+		a := v.aloft[uid]
+		if a == nil || a.dropped {
 			next, err := v.st.Canonical(uid)
 			if err != nil || next == uid {
 				return next, err
@@ -246,10 +325,10 @@ func (v *flight) Canonical(uid repl.UID) (repl.UID, error) {
 			uid = next
 			continue
 		}
-		if rec.Heir.IsZero() {
+		if a.rec.Heir.IsZero() {
 			return uid, nil
 		}
-		uid = rec.Heir
+		uid = a.rec.Heir
 	}
 	return uid, fmt.Errorf("directory %v: heirs without end", uid)
 }

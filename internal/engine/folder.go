@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"opendfs/internal/capture"
@@ -97,6 +98,8 @@ type Env struct {
 	Hurry func() (over func())
 
 	touches touches // what this member has made, or heard of, that is short for partners
+	// nested: the root of another replicated folder was met in the tree.
+	nested atomic.Bool
 }
 
 // Event is something that happened. Events are applied by Step alone.
@@ -172,8 +175,8 @@ type Folder struct {
 	evacuating bool
 	// unsettled: what was found in the initial sync waits for the walk at its end.
 	unsettled  bool
-	evacuateAt repl.Time           // when it is tried again
-	waits      map[repl.UID]string // whose installs wait for a writer, and under which name that was said
+	evacuateAt repl.Time            // when it is tried again
+	waits      map[repl.UID]waiting // whose installs wait for somebody here
 	mending    bool
 	mendAt     repl.Time                      // when carried metadata are tried again
 	carried    int64                          // objects whose metadata were said to be carried
@@ -225,7 +228,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),
 		partner: make(map[repl.MemberID]version.Vector), arrived: make(map[repl.MemberID]uint64),
-		waits:   make(map[repl.UID]string),
+		waits:   make(map[repl.UID]waiting),
 		lacks:   make(map[version.GVSN]bool),
 		unsure:  make(map[repl.UID]bool),
 		seconds: make(map[repl.Place]map[string]bool),

@@ -223,7 +223,7 @@ func (f *Folder) missSome() {
 // startShowing looks, when nothing else is to be looked at, for what is to be on
 // this disk and is not: partners have it.
 func (f *Folder) startShowing() {
-	if !f.missing || f.showing || f.phase != store.PhaseNormal && f.phase != store.PhaseInitialSync || f.busyLocally() || f.now() < f.showAt || len(f.flight.changes) > 0 {
+	if !f.missing || f.showing || f.phase != store.PhaseNormal && f.phase != store.PhaseInitialSync || f.busyLocally() || f.now() < f.showAt || len(f.flight.aloft) > 0 {
 		return
 	}
 	f.showWait = min(max(2*f.showWait, showFirst), showLast)

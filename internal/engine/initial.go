@@ -94,7 +94,8 @@ type Evacuate struct{ cfg *Config }
 func (*Evacuate) Class() Class { return ClassInstall }
 
 // Run walks the records from the root, if any is provisional; the topmost such
-// object goes with all that it holds, in one rename. At its end all that was captured
+// object goes with all that it holds, in one rename, but for directories in which
+// another replicated folder lies. At its end all that was captured
 // lazily is durable, and may be served.
 func (a *Evacuate) Run(ctx Context, post func(Event)) {
 	ev := evacuated{}
@@ -122,10 +123,14 @@ func (a *Evacuate) directory(ctx Context, dir repl.UID, ev *evacuated) error {
 		return err
 	}
 	for i := range extra {
-		if err := a.move(ctx, dir, &extra[i]); err != nil {
+		switch moved, err := a.move(ctx, dir, &extra[i]); {
+		case err != nil:
 			return fmt.Errorf("move %q to pre-existing: %w", extra[i].Name, err)
+		case moved:
+			ev.moved++
+		default:
+			below = append(below, extra[i])
 		}
-		ev.moved++
 	}
 	if len(extra) > 0 && ctx.Store.State().Folds {
 		if err := a.spellings(ctx, dir, extra, ev); err != nil {
@@ -140,13 +145,20 @@ func (a *Evacuate) directory(ctx Context, dir repl.UID, ev *evacuated) error {
 	return ctx.Err()
 }
 
-func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) error {
+// move moves an object out of the tree with all that it holds. A directory that holds
+// the root of another replicated folder is left: not moved.
+func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) (moved bool, err error) {
 	d, err := openPlace(ctx.Env, repl.Place{Dir: dir, Name: rec.Name})
 	if err != nil {
-		return ignoreMissing(err)
+		return true, ignoreMissing(err)
 	}
 	if st, lerr := d.Lookup(rec.Name); lerr != nil || st.Identity != rec.Identity {
-		return errors.Join(ignoreMissing(lerr), d.Close()) // a user has it now; the walk that follows sees it
+		return true, errors.Join(ignoreMissing(lerr), d.Close()) // a user has it now; the walk that follows sees it
+	}
+	if rec.Type == repl.Directory {
+		if holds, err := volume.HoldsRoot(d, rec.Name); err != nil || holds {
+			return false, errors.Join(err, d.Close())
+		}
 	}
 	path, err := ctx.Store.Path(rec.UID)
 	before, serr := d.Stat()
@@ -156,7 +168,7 @@ func (a *Evacuate) move(ctx Context, dir repl.UID, rec *repl.Record) error {
 	if err == nil { // what the member itself does to a directory is no change
 		err = d.SetMtime(before.Print.Mtime)
 	}
-	return errors.Join(err, d.Sync(), d.Close())
+	return true, errors.Join(err, d.Sync(), d.Close())
 }
 
 // spellings moves out what was left alone beside what went because its name folded
@@ -175,10 +187,14 @@ func (a *Evacuate) spellings(ctx Context, dir repl.UID, extra []repl.Record, ev 
 	if err == nil {
 		err = d.List(func(e volume.Entry) error {
 			name, is := went[filter.Fold(e.Name)]
-			if is && name != e.Name && !a.cfg.Filter.Match(e.Name, e.Type == repl.Directory) && e.Type != repl.Other {
+			if !is || name == e.Name || a.cfg.Filter.Match(e.Name, e.Type == repl.Directory) || e.Type == repl.Other {
+				return nil
+			}
+			holds, err := volume.HoldsRoot(d, e.Name)
+			if err == nil && !holds {
 				names = append(names, e.Name)
 			}
-			return nil
+			return err
 		})
 	}
 	slices.Sort(names)
@@ -229,6 +245,9 @@ func (e evacuated) apply(f *Folder) {
 	f.dirty.init()
 	f.gone = nil
 	clear(f.later)
+	for at := range f.raised { // so is what was found of names in directories that went
+		f.unraise(at)
+	}
 	f.walk()
 }
 

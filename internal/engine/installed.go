@@ -294,7 +294,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.noteLacking(b, i)
 	c := b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
-		f.undoFailed(c)
+		f.undoFailed(c, err)
 	}
 	if d, ok := f.refused[c.Update.UID]; ok && c.Verdict != repl.VerdictUndone { // it may be elsewhere by now, or where it belongs
 		delete(f.refused, c.Update.UID)
@@ -311,11 +311,11 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	object := f.object(c)
 	switch {
 	case errors.Is(err, install.ErrBusy):
-		f.waitOver(c.Update.UID)
-		f.waits[c.Update.UID] = object
-		f.find.Raise(finding.InstallWaitsOpenFile, object, err.Error())
-	case errors.Is(err, install.ErrNested):
+		f.waitsFor(c.Update.UID, waiting{finding.InstallWaitsOpenFile, object}, err)
+	case errors.Is(err, install.ErrNested) && c.Verdict == repl.VerdictUndone: // under another UID each time
 		f.find.Raise(finding.NestedFolder, object, err.Error())
+	case errors.Is(err, install.ErrNested):
+		f.waitsFor(c.Update.UID, waiting{finding.NestedFolder, object}, err)
 	case errors.Is(err, install.ErrMoved):
 		f.stats.Redecided++
 	case errors.Is(err, fetch.ErrHash):
@@ -342,8 +342,11 @@ func (f *Folder) cleared(c *repl.Change) {
 	object := f.object(c)
 	f.waitOver(c.Update.UID)
 	delete(f.refused, c.Update.UID)
-	for _, code := range []finding.Code{finding.HashMismatch, finding.NestedFolder, finding.NameUnstorable} {
+	for _, code := range []finding.Code{finding.HashMismatch, finding.NameUnstorable} {
 		f.find.Clear(code, object)
+	}
+	if c.Verdict == repl.VerdictUndone {
+		f.find.Clear(finding.NestedFolder, object)
 	}
 	if !f.cfg.Filter.TooLong(c.Update.Name) {
 		f.find.Clear(finding.NameTooLong, object)
@@ -355,12 +358,26 @@ func (f *Folder) cleared(c *repl.Change) {
 	}
 }
 
-// waitOver takes back that an install waits for a writer: it was done, or what
-// the writer saved is captured and the verdict made again.
+// waiting is the finding of an install that waits: for a writer, or for who moves
+// another replicated folder. The object may have another name when it ends.
+type waiting struct {
+	code   finding.Code
+	object string
+}
+
+// waitsFor tells that an install waits.
+func (f *Folder) waitsFor(uid repl.UID, w waiting, err error) {
+	f.waitOver(uid)
+	f.waits[uid] = w
+	f.find.Raise(w.code, w.object, err.Error())
+}
+
+// waitOver takes back that an install waits: it was done, what the writer saved is
+// captured and the verdict made again, or the partner has thought better of it.
 func (f *Folder) waitOver(uid repl.UID) {
-	if object, ok := f.waits[uid]; ok {
+	if w, ok := f.waits[uid]; ok {
 		delete(f.waits, uid)
-		f.find.Clear(finding.InstallWaitsOpenFile, object)
+		f.find.Clear(w.code, w.object)
 	}
 }
 

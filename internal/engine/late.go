@@ -55,7 +55,7 @@ const evacuateRetry = time.Second
 
 // startEvacuating tries it again if it is time to.
 func (f *Folder) startEvacuating() {
-	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() || f.busyLocally() || len(f.flight.changes) > 0 {
+	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() || f.busyLocally() || len(f.flight.aloft) > 0 {
 		return
 	}
 	f.evacuateAt = 0

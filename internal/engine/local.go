@@ -268,7 +268,7 @@ type lookedDir struct {
 
 func (e looked) apply(f *Folder) {
 	e = slices.DeleteFunc(e, func(l lookedDir) bool { return f.byOther(l.cfg, l.work) })
-	var drafts []capture.Draft
+	drafts := make([]capture.Draft, 0, e.size())
 	groups, lazy := uint32(0), false
 	for i := range e {
 		lazy = lazy || e[i].lazy

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"fmt"
 	"path"
 
+	"opendfs/internal/install"
 	"opendfs/internal/preserve"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
@@ -51,6 +53,12 @@ func (s lone) clear(d volume.Dir, dir repl.UID, c *repl.Change, gone func(repl.U
 		if second, err := s.second(d, dir, c.To.Name, &st, gone); err != nil || !second {
 			return false, err
 		}
+	}
+	if holds, err := volume.HoldsRoot(d, c.To.Name); err != nil || holds {
+		if holds {
+			err = fmt.Errorf("%w: %q", install.ErrNested, c.To.Name)
+		}
+		return false, err
 	}
 	at, err := s.env.Store.Path(dir)
 	if err != nil {

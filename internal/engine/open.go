@@ -201,6 +201,21 @@ func OwnTree(v volume.Volume, st *store.State) (bool, error) {
 	return m.Nonce == st.Nonce.String() && m.Membership == st.Membership.String(), nil
 }
 
+// MarkedFor tells the membership that a tree's marker names; marked is false if there
+// is no marker, or none that can be read.
+func MarkedFor(v volume.Volume) (membership repl.GUID, marked bool, err error) {
+	data, err := v.ReadPrivate(markerName)
+	if errors.Is(err, volume.ErrNotExist) {
+		return membership, false, nil
+	}
+	var m marker
+	if err != nil || json.Unmarshal(data, &m) != nil {
+		return membership, false, err
+	}
+	membership, err = repl.ParseGUID(m.Membership)
+	return membership, err == nil, nil
+}
+
 // checkEvicted starts a member anew whose database was put out while it was away.
 func checkEvicted(cfg *Config, st *store.State, find Findings) error {
 	if !selfEvicted(cfg, st) {

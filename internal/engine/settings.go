@@ -101,7 +101,7 @@ func (f *Folder) MayRefilter() bool {
 }
 
 // Installing reports whether plans are under way.
-func (f *Folder) Installing() bool { return f.install != nil || len(f.flight.changes) > 0 }
+func (f *Folder) Installing() bool { return f.install != nil || len(f.flight.aloft) > 0 }
 
 // refilter goes by another filter from now on: the records say at once what it hides
 // and what not any more (rule 23). Names that it keeps out besides stay where they are

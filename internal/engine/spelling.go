@@ -57,7 +57,7 @@ func Pairs(st store.Reader, e *store.CollisionError) string {
 // retryFold tries again to fold names, when nothing is under way that was
 // decided on names told apart.
 func (f *Folder) retryFold() {
-	if f.cfg.Insensitive == f.st.State().Folds || f.now() < f.foldAt || f.install != nil || len(f.flight.changes) > 0 {
+	if f.cfg.Insensitive == f.st.State().Folds || f.now() < f.foldAt || f.install != nil || len(f.flight.aloft) > 0 {
 		return
 	}
 	if f.foldAt == 0 { // tried when it was opened
@@ -120,7 +120,10 @@ func (f *Folder) claim(writes []store.Write, g *gathered) {
 // free reports whether no two writes, of a group and of what was gathered before
 // it, are of one place.
 func (f *Folder) free(writes []store.Write, g *gathered) bool {
-	met := make(map[repl.Place]bool, len(writes))
+	var met map[repl.Place]bool
+	if len(writes) > 1 {
+		met = make(map[repl.Place]bool, len(writes))
+	}
 	for i := range writes {
 		at, ok := f.placeKey(&writes[i].Record)
 		if !ok {
@@ -129,7 +132,9 @@ func (f *Folder) free(writes []store.Write, g *gathered) bool {
 		if _, taken := g.places[at]; taken || met[at] {
 			return false
 		}
-		met[at] = true
+		if met != nil {
+			met[at] = true
+		}
 	}
 	return true
 }

@@ -106,7 +106,7 @@ type standing struct {
 func (f *Folder) standing() standing {
 	s := standing{
 		stats: f.stats, phase: f.Phase(), rebuild: f.rebuild, walking: f.walking || f.walkAt > 0 || f.goneRun, install: f.install != nil,
-		dirty: len(f.dirty.queue), looking: len(f.looking), later: len(f.later), flight: len(f.flight.records), gone: len(f.gone),
+		dirty: len(f.dirty.queue), looking: len(f.looking), later: len(f.later), flight: len(f.flight.aloft), gone: len(f.gone),
 	}
 	for _, l := range f.links {
 		s.links = s.links || l.diff != nil
@@ -118,7 +118,7 @@ func (f *Folder) standing() standing {
 func (f *Folder) Status() Status {
 	s := Status{
 		Phase: f.Phase(), Stopped: string(f.stopped), Walking: f.walking || f.walkAt > 0,
-		Dirty: len(f.dirty.queue), Looking: len(f.looking), InFlight: len(f.flight.records),
+		Dirty: len(f.dirty.queue), Looking: len(f.looking), InFlight: len(f.flight.aloft),
 		Vector: f.st.Vector(), Floor: f.st.Floor(), Partners: maps.Clone(f.partner), Counts: f.st.Counts(),
 		Stats: f.stats, LastError: f.stats.lastError, Rebuild: f.rebuild,
 		Links: make(map[repl.MemberID]LinkStatus, len(f.links)),

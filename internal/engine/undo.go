@@ -2,12 +2,14 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"opendfs/internal/capture"
 	"opendfs/internal/finding"
+	"opendfs/internal/install"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
@@ -15,6 +17,10 @@ import (
 
 // undoRetry is when a read-only member tries again to undo what its users did.
 const undoRetry = 5 * time.Second
+
+// undoNested is that where another replicated folder lies in what is to go: until
+// somebody moves it, nothing can be done.
+const undoNested = time.Minute
 
 // undo takes back what users of a read-only member did: objects are put back to
 // where and what their records say, with a partner's content where it differs,
@@ -38,8 +44,8 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		if d.Update.Parent.IsZero() && f.phase == store.PhaseInitialSync {
 			continue // the partner's root is still to come
 		}
-		if f.undoesLater(d) {
-			f.lookAgain(drafts[i:i+1], undoRetry)
+		if after := f.undoesLater(d); after > 0 {
+			f.lookAgain(drafts[i:i+1], after)
 			continue
 		}
 		c, ok := f.undone(d)
@@ -75,10 +81,10 @@ func (f *Folder) putElsewhere(uid repl.UID) bool {
 	return ok && f.cfg.ReadOnly && f.phase == store.PhaseNormal && (!d.Update.Present || d.Update.Parent != d.Prior.Parent || d.Update.Name != d.Prior.Name)
 }
 
-// undoesLater reports whether what a draft tells was tried to be undone lately,
-// in vain.
-func (f *Folder) undoesLater(d *capture.Draft) bool {
-	return f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}] > f.now()
+// undoesLater tells how long it takes until what a draft tells is tried to be undone
+// again, if that was tried lately in vain.
+func (f *Folder) undoesLater(d *capture.Draft) time.Duration {
+	return time.Duration(max(0, f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}]-f.now()))
 }
 
 // spare puts off names of which it is known what users did there, until that is
@@ -97,14 +103,18 @@ func (f *Folder) spare(dir repl.UID, e *dirtyDir) bool {
 }
 
 // undoFailed notes that a change of a user could not be undone.
-func (f *Folder) undoFailed(c *repl.Change) {
+func (f *Folder) undoFailed(c *repl.Change, why error) {
+	after := undoRetry
+	if errors.Is(why, install.ErrNested) {
+		after = undoNested
+	}
 	for at, t := range f.undoAfter {
 		if t <= f.now() {
 			delete(f.undoAfter, at)
 		}
 	}
 	for _, p := range []repl.Place{c.From, c.To} {
-		f.undoAfter[p] = f.now() + repl.Time(undoRetry)
+		f.undoAfter[p] = f.now() + repl.Time(after)
 	}
 }
 

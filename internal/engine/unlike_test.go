@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"opendfs/internal/filter"
 )
 
 // told waits until a line of what was raised, or cleared, begins with a text.
@@ -86,5 +88,48 @@ func TestWhatDoesNotReplicate(t *testing.T) {
 	sameTrees(t, a, b)
 	if _, err := os.Lstat(at("d")); !os.IsNotExist(err) {
 		t.Errorf("the directory that was removed: %v", err)
+	}
+}
+
+// Whole directories that give way to a partner, because a filter keeps them out or
+// because nothing that replicates is left in them, do not take another replicated
+// folder along, however deep it lies in them.
+func TestAnotherFolderDeepInWhatGivesWay(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	a, b := newMember(t, 1, true, 2), newMember(t, 2, false, 1)
+	rules, err := filter.New(filter.Rules{Directories: []string{"skip*"}})
+	check(t, err)
+	a.cfg.Filter, b.cfg.Filter = rules, rules
+	a.write("d/file", "of the folder")
+	a.start()
+	b.start()
+	connect(a, b)
+	settled(t, a, b)
+
+	at := func(path string) string { return filepath.Join(b.root, path) }
+	for _, inner := range []string{"d/skip/deep/inner", "skipped/inner"} {
+		check(t, os.MkdirAll(at(inner+"/.dfsr"), 0o700))
+		check(t, os.WriteFile(at(inner+"/own"), []byte(inner), 0o600))
+	}
+	check(t, os.RemoveAll(filepath.Join(a.root, "d")))
+	a.write("skipped", "a file of that name")
+	b.found.told(ctx, &b.found.raised, "nested-folder test/2:d: ")
+	b.found.told(ctx, &b.found.raised, "nested-folder test/2:skipped: ")
+	for _, inner := range []string{"d/skip/deep/inner", "skipped/inner"} {
+		if data, err := os.ReadFile(at(inner + "/own")); err != nil || string(data) != inner {
+			t.Fatalf("the other folder's file: %q, %v", data, err)
+		}
+	}
+
+	aside := t.TempDir()
+	check(t, os.Rename(at("d/skip/deep/inner"), filepath.Join(aside, "one")))
+	check(t, os.Rename(at("skipped/inner"), filepath.Join(aside, "two")))
+	settled(t, a, b)
+	b.found.told(ctx, &b.found.cleared, "nested-folder test/2:d")
+	b.found.told(ctx, &b.found.cleared, "nested-folder test/2:skipped")
+	sameTrees(t, a, b)
+	if tree := b.tree(); !strings.HasSuffix(tree["skipped"], "a file of that name") {
+		t.Errorf("the partner's file: %q", tree["skipped"])
 	}
 }

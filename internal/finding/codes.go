@@ -7,6 +7,7 @@ const (
 	RootMissing         Code = "root-missing"
 	RootUnmounted       Code = "root-unmounted"
 	RootLinked          Code = "root-linked"
+	FolderOverlaps      Code = "folder-overlaps"
 	ReadOnlyFilesystem  Code = "read-only-filesystem"
 	DiskFull            Code = "disk-full"
 	QuotaExceeded       Code = "quota-exceeded"

@@ -36,6 +36,12 @@ var kinds = []Kind{
 		"A symbolic link on the way belongs to neither root nor the user of the member, or lies where others may write or in a replicated folder. It may lead anywhere, and the member would read and write there with all its rights, so the folder stops on this member.",
 	},
 	{
+		FolderOverlaps, Error,
+		"another replicated folder of this member holds the root",
+		"Add the directory's name to the directory filter of the folder named (`dfs folder set GROUP/FOLDER --exclude-directories`): its files stay where they are, and this folder starts by itself. Of two folders with one root, set the path of one to another directory (`dfs membership set GROUP/FOLDER@SERVER --path`).",
+		"Each of the two would take what the other one installs for a change of a user. A folder may lie in another one that has no records of that directory; this one stops on this member, deletes nothing anywhere, and the other one goes on.",
+	},
+	{
 		ReadOnlyFilesystem, Error,
 		"the filesystem is read-only",
 		"Look for disk errors in the kernel log, repair the filesystem and remount it read-write.",
@@ -148,7 +154,7 @@ var kinds = []Kind{
 	{
 		NestedFolder, Warning,
 		"the root of another replicated folder is in the way of an update",
-		"Move the other folder elsewhere (`dfs membership set FOLDER@SERVER --path`), or rename its directory.",
+		"Move the other folder elsewhere (`dfs membership set FOLDER@SERVER --path`), rename its directory, or add its name to the directory filter of this folder.",
 		"A partner removed the directory that it lies in, or uses its name. Whoever serves it would lose it, so it stays, and the update waits.",
 	},
 	{

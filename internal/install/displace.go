@@ -257,9 +257,13 @@ func (b *Batch) left(i int) error {
 	return nil
 }
 
-// keepDirectory moves a directory with all that is in it to the conflict store.
+// keepDirectory moves a directory with all that is in it to the conflict store, but
+// not another replicated folder.
 func (b *Batch) keepDirectory(i int, from volume.Dir) error {
 	c := b.Items[i].Change
+	if holds, err := volume.HoldsRoot(from, c.From.Name); err != nil || holds {
+		return errors.Join(err, nested(holds, c.From.Name))
+	}
 	name := TempName(&c.Update)
 	if err := b.rename(i, from, c.From, b.installing, repl.Place{Name: name}); err != nil {
 		return err

@@ -366,8 +366,7 @@ func (a *arranger) result() []repl.Change {
 		size[r]++
 		last[r] = n
 	}
-	number, end := 0, -1
-	out := make([]repl.Change, len(a.out))
+	number, end, moved := 0, -1, false
 	for n, i := range a.out {
 		if r := a.root(i); size[r] > 1 {
 			if n > end {
@@ -378,6 +377,13 @@ func (a *arranger) result() []repl.Change {
 		if n <= end {
 			a.changes[i].Group = number
 		}
+		moved = moved || n != i
+	}
+	if !moved { // as they stand, which is how most do
+		return a.changes
+	}
+	out := make([]repl.Change, len(a.out))
+	for n, i := range a.out {
 		out[n] = a.changes[i]
 	}
 	return out

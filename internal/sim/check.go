@@ -77,7 +77,17 @@ func byUID(us []repl.Update) map[repl.UID]repl.Update {
 
 // replicated is the part of a tree that members share.
 func (m *Member) replicated() []disk.Node {
-	return slices.DeleteFunc(m.kept(m.disk.Tree(false)), func(n disk.Node) bool { return n.Type == repl.Other || m.secondAt(n.Path) != "" })
+	tree := m.disk.Tree(false)
+	var inner []string // roots of other folders
+	for _, n := range tree {
+		if root, is := strings.CutSuffix(n.Path, "/"+repl.PrivateName); is {
+			inner = append(inner, root)
+		}
+	}
+	return slices.DeleteFunc(m.kept(tree), func(n disk.Node) bool {
+		return n.Type == repl.Other || m.secondAt(n.Path) != "" ||
+			slices.ContainsFunc(inner, func(root string) bool { return strings.HasPrefix(n.Path+"/", root+"/") })
+	})
 }
 
 // kept is what of a tree the member's filter lets be.

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"opendfs/internal/repl"
 )
@@ -99,20 +100,20 @@ func (v *view) together(dir ref, names []string, recs []*repl.Record) (err error
 }
 
 // lately returns a record that was used lately, else by the cursor; nil if there
-// is none.
+// is none. Nobody changes it: others have the same.
 func (l *childList) lately(r ref) (*repl.Record, error) {
 	if l.recent != nil {
 		if rec, _ := l.recent.get(r); rec != nil {
-			own := *rec
-			return &own, nil
+			return rec, nil
 		}
 	}
 	rec, ok, err := l.record(l.keys.ref(nil, tableRecord, r), r)
 	if err != nil || !ok {
 		return nil, err
 	}
+	rec.History = slices.Clip(rec.History)
 	if l.recent != nil {
-		l.recent.put(r, ownCopy(&rec), l.since)
+		l.recent.put(r, &rec, l.since)
 	}
 	return &rec, nil
 }

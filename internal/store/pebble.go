@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -317,12 +318,18 @@ func (v *pebbleView) Close() (err error) {
 	return v.h.wrap("close", v.r.Close())
 }
 
+// pebbleCursor walks an iterator.
 type pebbleCursor struct {
 	it    *pebble.Iterator
 	h     *health
 	err   error
 	begun bool
+	far   int // how many of the last seeks led further than the next row
 }
+
+// farMost is after how many seeks in a row that led further than the next row it is
+// stepped to no more: a step costs a quarter of a seek.
+const farMost = 4
 
 func (c *pebbleCursor) Next() (ok bool) {
 	if c.it == nil || c.err != nil {
@@ -341,6 +348,16 @@ func (c *pebbleCursor) Seek(key []byte) (ok bool) {
 		return false
 	}
 	defer c.h.guard("read", &c.err)
+	if c.begun && c.far < farMost && c.it.Valid() && bytes.Compare(c.it.Key(), key) < 0 {
+		if !c.it.Next() {
+			return false // at the end, or at an error that Close tells
+		}
+		if bytes.Compare(c.it.Key(), key) >= 0 {
+			c.far = 0
+			return true
+		}
+		c.far++
+	}
 	c.begun = true
 	return c.it.SeekGE(key)
 }

@@ -65,6 +65,9 @@ func (c *recent) addLocked(r ref, rec *repl.Record) {
 // commit makes it follow a Put. Of what was written it keeps the directories:
 // nobody asks for the files soon, and there may be millions.
 func (c *recent) commit(items []item) {
+	if len(items) == 0 { // of intents, or of what is known of others
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
@@ -113,6 +116,24 @@ func (f *Folder) Recall(uids []repl.UID) (err error) {
 		}
 	}
 	return nil
+}
+
+// Stands reports whether the record of an object is still this one: its version,
+// and what it says of the disk.
+func (f *Folder) Stands(prior *repl.Record) (bool, error) {
+	r, known := f.ref(prior.UID)
+	if !known {
+		return false, nil
+	}
+	now, _ := f.recent.get(r)
+	if now == nil {
+		rec, ok, err := f.Get(prior.UID)
+		if err != nil || !ok {
+			return false, err
+		}
+		now = &rec
+	}
+	return now.GVSN == prior.GVSN && now.Identity == prior.Identity && now.Print == prior.Print, nil
 }
 
 // isNew reports whether a UID lies above every one of its originator: it has no

@@ -46,6 +46,10 @@ func (p *put) arena(add func(dst []byte) []byte) []byte {
 func (p *put) makeRows() {
 	for i := range p.items {
 		it := &p.items[i]
+		if it.old != nil && it.now != nil && sameRows(it.old, it.now) {
+			it.oldRows, it.nowRows = p.versionRow(it.old), p.versionRow(it.now)
+			continue
+		}
 		if it.old != nil {
 			it.oldRows = p.rowsOf(it.old, it.uid)
 		}
@@ -55,12 +59,32 @@ func (p *put) makeRows() {
 	}
 }
 
-func (p *put) rowsOf(r *repl.Record, uid ref) (rows recordRows) {
-	k := p.f.keys
-	number := func(g version.GVSN) ref {
-		n, _ := p.f.s.number(g) // an error comes back when the record is encoded
-		return n
+// sameRows reports whether two records of an object have the same index rows, but for
+// those of their versions.
+func sameRows(a, b *repl.Record) bool {
+	return a.Parent == b.Parent && a.Name == b.Name && a.Present == b.Present && a.Type == b.Type && a.Presence == b.Presence &&
+		a.Identity.Handle == b.Identity.Handle && a.Content == b.Content && a.Size == b.Size && a.Heir == b.Heir
+}
+
+// number is g's form in keys. An error comes back when the record is encoded.
+func (p *put) number(g version.GVSN) ref {
+	n, _ := p.f.s.number(g)
+	return n
+}
+
+// versionRow is the row of a record's version alone.
+func (p *put) versionRow(r *repl.Record) (rows recordRows) {
+	if !r.Provisional && r.GVSN != version.GVSN(r.UID) {
+		rows.version = p.arena(func(b []byte) []byte { return p.f.keys.ref(b, tableVersion, p.number(r.GVSN)) })
+		if r.Present && r.Type == repl.File {
+			rows.size = r.Size
+		}
 	}
+	return rows
+}
+
+func (p *put) rowsOf(r *repl.Record, uid ref) recordRows {
+	k, rows, number := p.f.keys, p.versionRow(r), p.number
 	if r.Present && !r.Parent.IsZero() {
 		rows.name = p.arena(func(b []byte) []byte { return k.name(b, number(version.GVSN(r.Parent)), r.Name) })
 		if p.f.folds.Load() {
@@ -77,12 +101,6 @@ func (p *put) rowsOf(r *repl.Record, uid ref) (rows recordRows) {
 		rows.alias = p.arena(func(b []byte) []byte {
 			return uid.append(k.ref(b, tableAlias, number(version.GVSN(r.Heir))))
 		})
-	}
-	if !r.Provisional && r.GVSN != version.GVSN(r.UID) {
-		rows.version = p.arena(func(b []byte) []byte { return k.ref(b, tableVersion, number(r.GVSN)) })
-		if r.Present && r.Type == repl.File {
-			rows.size = r.Size
-		}
 	}
 	return rows
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 
 	"opendfs/internal/repl"
@@ -15,6 +16,8 @@ func (v *view) Updates(want version.Vector, after version.GVSN, limit int) (upda
 	next = after
 	limit = max(limit, 1)
 	size := 0
+	rows := recordRow{view: v}
+	defer func() { err = errors.Join(err, rows.close()) }()
 	err = v.eachVersion(want, after, func(h *hit) (bool, error) {
 		if len(updates) >= limit || size >= pageBytes {
 			more = true
@@ -24,7 +27,7 @@ func (v *view) Updates(want version.Vector, after version.GVSN, limit int) (upda
 		if value == nil {
 			var ok bool
 			var err error
-			value, ok, err = v.kv.Get(v.keys.ref(nil, tableRecord, h.uid))
+			value, ok, err = rows.get(h.uid)
 			if err != nil {
 				return false, err
 			}
@@ -55,6 +58,40 @@ func (v *view) Updates(want version.Vector, after version.GVSN, limit int) (upda
 		return true, nil
 	})
 	return updates, next, more, err
+}
+
+// recordRow reads record rows one after another, of a snapshot by a cursor: versions
+// that follow each other are mostly of neighbours. Of a live folder each is read as it
+// is now.
+type recordRow struct {
+	*view
+	c   Cursor
+	key []byte
+}
+
+// get returns the value of a record's row. It holds until the next call.
+func (r *recordRow) get(uid ref) (value []byte, ok bool, err error) {
+	r.key = r.keys.ref(r.key[:0], tableRecord, uid)
+	if r.live {
+		return r.kv.Get(r.key)
+	}
+	if r.c == nil {
+		all := r.keys.table(nil, tableRecord)
+		r.c = r.kv.Scan(all, after(all))
+	}
+	if !r.c.Seek(r.key) || !bytes.Equal(r.c.Key(), r.key) {
+		err := r.close() // no row, or the cursor's error
+		r.c = nil
+		return nil, false, err
+	}
+	return r.c.Value(), true, nil
+}
+
+func (r *recordRow) close() error {
+	if r.c == nil {
+		return nil
+	}
+	return r.c.Close()
 }
 
 // Count implements Reader.

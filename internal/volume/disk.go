@@ -67,6 +67,8 @@ type Disk struct {
 	privMu   sync.Mutex    // one WritePrivate at a time
 	noAtPath atomic.Bool   // linkat by AT_EMPTY_PATH was refused
 	past     pastCache
+	amended  metaMemo // what objects had whose metadata are set
+	given    metaMemo // what they are given
 }
 
 var _ Volume = (*Disk)(nil)

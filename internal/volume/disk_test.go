@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 	"opendfs/internal/volume/volumetest"
 
@@ -116,4 +118,58 @@ func image(t *testing.T, mkfs ...string) string {
 		}
 	})
 	return at
+}
+
+// An object that was given the inode of the one on record is not taken for it, and one
+// that is still there is recognised.
+func TestAnInodeGivenAgainIsNotRecognised(t *testing.T) {
+	root := hand(t.TempDir())
+	v, err := volume.Open(string(root), volume.Options{Create: true})
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok(err)
+	d, err := v.Root()
+	ok(err)
+	defer d.Close() //nolint:errcheck // it was only read
+	ok(root.WriteFile("f", nil))
+	was, err := d.Lookup("f")
+	ok(err)
+	if was.Identity.Handle == "" || was.Identity.Birth == 0 {
+		t.Skip("this filesystem has no handles or no times of birth")
+	}
+	for was.Print.Ctime < was.Identity.Birth+repl.Time(30*time.Millisecond) {
+		ok(os.Chmod(root.at("f"), 0o600))
+		is, err := d.Recognize("f", was.Identity, was.Print.Ctime)
+		ok(err)
+		if is.Identity != was.Identity {
+			t.Fatalf("%v is recognised as %v", was.Identity, is.Identity)
+		}
+		was = is
+	}
+	inode := func() uint64 {
+		t.Helper()
+		var st unix.Stat_t
+		ok(unix.Stat(root.at("f"), &st))
+		return st.Ino
+	}
+	old, again := inode(), 0
+	for range 50 {
+		ok(os.Remove(root.at("f")))
+		ok(root.WriteFile("f", nil))
+		if inode() == old {
+			again++
+		}
+		is, err := d.Recognize("f", was.Identity, was.Print.Ctime)
+		ok(err)
+		now, err := d.Lookup("f")
+		ok(err)
+		if is != now || is.Identity == was.Identity {
+			t.Fatalf("%v is recognised as %v and was %v", now.Identity, is.Identity, was.Identity)
+		}
+	}
+	t.Logf("the inode was given again %d times of 50", again)
 }

@@ -80,7 +80,7 @@ func (d *dir) SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (
 }
 
 func (d *dir) Amend(name string, expect *Stat, was, meta []byte, mtime repl.Time) (Stat, []string, error) {
-	known, err := DecodeMeta(was)
+	known, err := d.v.amended.decode(was)
 	if err != nil {
 		return Stat{}, nil, fail("amend metadata of", name, err)
 	}
@@ -93,7 +93,7 @@ func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime
 	if err := d.source(op, name); err != nil {
 		return Stat{}, nil, err
 	}
-	m, err := DecodeMeta(meta)
+	m, err := d.v.given.decode(meta)
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
@@ -104,6 +104,9 @@ func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime
 	lacks, err := d.v.apply(o, now, m, mtime, known)
 	if err != nil {
 		return Stat{}, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
+	}
+	if known != nil && o.leased && now.Print.Mtime == mtime { // nobody could write, and nothing was
+		return now, lacks, fail(op, name, d.hold(o))
 	}
 	after, err := d.v.again(o.fd, now.Identity.Handle)
 	if err != nil || after.Type == repl.Symlink || after.Type == repl.Other {

@@ -107,25 +107,23 @@ func (v *Disk) inward(m Meta, s *Stat) (Meta, []string, error) {
 	if m.NoOwner || v.owners == OwnersNone {
 		m.Owner, m.Group, m.OwnerName, m.GroupName = s.Owner, s.Group, "", ""
 	}
-	for _, o := range []struct {
-		name *string
-		id   *uint32
-		ask  func(string) (uint32, bool, error)
-		now  uint32
-		lack string
-	}{{&m.OwnerName, &m.Owner, v.names.UserID, s.Owner, lackOwner}, {&m.GroupName, &m.Group, v.names.GroupID, s.Group, lackGroup}} {
-		if *o.name == "" {
-			continue
-		}
-		id, ok, err := o.ask(*o.name)
+	if m.OwnerName != "" {
+		id, known, err := v.idOf(m.OwnerName, v.names.UserID, s.Owner)
 		if err != nil {
 			return m, nil, err
 		}
-		if !ok {
-			id, lacks = o.now, append(lacks, o.lack)
-			v.unknown.note(*o.name)
+		if m.Owner = id; !known {
+			lacks = append(lacks, lackOwner)
 		}
-		*o.id = id
+	}
+	if m.GroupName != "" {
+		id, known, err := v.idOf(m.GroupName, v.names.GroupID, s.Group)
+		if err != nil {
+			return m, nil, err
+		}
+		if m.Group = id; !known {
+			lacks = append(lacks, lackGroup)
+		}
 	}
 	for i := 0; i < len(m.Xattrs); i++ {
 		x := &m.Xattrs[i]
@@ -143,6 +141,15 @@ func (v *Disk) inward(m Meta, s *Stat) (Meta, []string, error) {
 		}
 	}
 	return m, lacks, nil
+}
+
+// idOf is the number of a name; that of now if it is not known.
+func (v *Disk) idOf(name string, ask func(string) (uint32, bool, error), now uint32) (id uint32, known bool, err error) {
+	if id, known, err = ask(name); err == nil && !known {
+		v.unknown.note(name)
+		id = now
+	}
+	return id, known, err
 }
 
 // The kernel's form of an ACL: its version, then entries of tag, permissions and

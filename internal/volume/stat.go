@@ -181,6 +181,62 @@ func (d *dir) Again(name string, was *Stat) (Stat, error) {
 	return d.Lookup(name)
 }
 
+// bornApart is by how much an object must have outlived its birth, to be known by
+// it: the clock that births are read from stands still for a tick, 10 ms at most.
+const bornApart = repl.Time(20 * time.Millisecond)
+
+// Recognize rests on this: an inode's number is given to another object only when
+// its last one is gone, so that one which lived longer than a tick has its time of
+// birth alone.
+func (d *dir) Recognize(name string, id repl.Identity, seen repl.Time) (Stat, error) {
+	const op = "look up"
+	if id.Birth == 0 || seen < id.Birth+bornApart {
+		return d.Lookup(name)
+	}
+	if err := d.source(op, name); err != nil {
+		return Stat{}, err
+	}
+	var c cname
+	var st unix.Statx_t
+	err := c.set(name)
+	if err == nil {
+		err = statAt(d.fd.get(), &c, &st)
+	}
+	if err == nil && d.v.foreign(&st) {
+		err = unix.EXDEV
+	}
+	if err != nil {
+		return Stat{}, fail(op, name, err)
+	}
+	if now := statOf(&st, id.Handle); now.Identity.Birth == id.Birth && handleNames(id.Handle, st.Ino) {
+		return now, nil
+	}
+	return d.Lookup(name)
+}
+
+// The kinds of handles that begin with the whole number of an inode (exportfs.h):
+// ext4's and most others', and xfs's.
+const (
+	handleIno32 = 0x01
+	handleIno64 = 0x81
+)
+
+// handleNames reports whether a handle's text is of that inode and of no other
+// number.
+func handleNames(text string, ino uint64) bool {
+	if len(text) < 4+8 {
+		return false
+	}
+	b := []byte(text[:4+8])
+	switch binary.LittleEndian.Uint32(b) {
+	case handleIno32:
+		return uint64(binary.LittleEndian.Uint32(b[4:])) == ino
+	case handleIno64:
+		return binary.LittleEndian.Uint64(b[4:]) == ino
+	}
+	return false
+}
+
 // alike reports whether two descriptions differ in nothing but the number of
 // names.
 func alike(a, b *Stat) bool {

@@ -116,6 +116,10 @@ type Dir interface {
 	// can be told at little cost is as it was has its identity; whoever waits for
 	// a change that leaves even the ctime asks Lookup.
 	Again(name string, was *Stat) (Stat, error)
+	// Recognize is Lookup of a name at which an object is on record that had the ctime
+	// seen when it was looked at last. It asks for no handle where the number of the
+	// inode and the time of birth can be no other object's.
+	Recognize(name string, id repl.Identity, seen repl.Time) (Stat, error)
 	// List calls fn for every name but `.`, `..` and the root's `.dfsr`, in no
 	// order, streaming. An error from the filesystem or fn ends it and is
 	// returned: then the listing was not complete.
@@ -141,7 +145,9 @@ type Dir interface {
 	SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
 	// Amend is SetMeta of an object that had the metadata was when it was recorded.
 	// Attributes that are alike in was and in meta may be left as they are, without
-	// a look: what a user has done to them since stays.
+	// a look: what a user has done to them since stays. Of a file that no writer could
+	// come to, and whose mtime stays, after may hold the ctime, mode and owners of
+	// before.
 	Amend(name string, expect *Stat, was, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
 	// OwnMeta returns the canonical metadata of the directory itself, as the root
 	// has them, which is no name.
@@ -188,6 +194,34 @@ func IsRoot(d Dir, name string) (bool, error) {
 		err = nil
 	}
 	return is, errors.Join(err, in.Close())
+}
+
+// HoldsRoot reports whether a name of a directory is the root of a replicated folder,
+// or a directory that has one somewhere in it: it lists the whole tree of it. What
+// has another filesystem mounted on it, or is no directory, is none.
+func HoldsRoot(d Dir, name string) (bool, error) {
+	if is, err := IsRoot(d, name); is || err != nil {
+		return is, err
+	}
+	in, err := d.OpenDir(name)
+	switch {
+	case errors.Is(err, ErrNotExist), errors.Is(err, ErrNotDir), errors.Is(err, ErrMount):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	var below []string
+	err = in.List(func(e Entry) error {
+		if e.Type == repl.Directory || e.Type == repl.Other { // which may be a directory
+			below = append(below, e.Name)
+		}
+		return nil
+	})
+	holds := false
+	for i := 0; i < len(below) && err == nil && !holds; i++ {
+		holds, err = HoldsRoot(in, below[i])
+	}
+	return holds, errors.Join(err, in.Close())
 }
 
 // File is a regular file open for reading.

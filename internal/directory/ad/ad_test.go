@@ -452,7 +452,7 @@ func TestWhyActiveDirectoryCannotBeUsed(t *testing.T) {
 		change func(*Settings)
 		want   string
 	}{
-		"password": {func(o *Settings) { o.Password = "wrong" }, "Invalid Credentials"},
+		"password": {func(o *Settings) { o.Password = "wrong" }, "NAME@DOMAIN"},
 		"ca":       {func(o *Settings) { o.CA = nil }, "certificate signed by unknown authority"},
 		"host":     {func(o *Settings) { o.URL = "ldaps://other.example" }, "not other.example"},
 		"absent":   {func(*Settings) {}, "dfs directory move"},
@@ -469,6 +469,25 @@ func TestWhyActiveDirectoryCannotBeUsed(t *testing.T) {
 	}
 	if o := dc.entry(t, stateDN(dc.base)); o != nil {
 		t.Error("a move that was refused has left something")
+	}
+}
+
+// A domain controller that lets nobody in by a simple bind is told from a wrong
+// password, each with what to do.
+func TestWhoIsNotLetInReadsWhy(t *testing.T) {
+	for code, want := range map[uint16]string{
+		ldap.LDAPResultStrongAuthRequired:          "allow this account simple binds inside TLS",
+		ldap.LDAPResultInappropriateAuthentication: "allow this account simple binds inside TLS",
+		ldap.LDAPResultUnwillingToPerform:          "a Kerberos bind wants signing or sealing",
+		ldap.LDAPResultInvalidCredentials:          "Protected Users",
+	} {
+		said := ldap.NewError(code, errors.New("BindSimple: Transport encryption required"))
+		if got := refusal(said); !errors.Is(got, said) || !strings.Contains(got.Error(), want) || !strings.Contains(got.Error(), "Transport encryption required") {
+			t.Errorf("%d: %v", code, got)
+		}
+	}
+	if busy := ldap.NewError(ldap.LDAPResultBusy, errors.New("busy")); refusal(busy) != error(busy) {
+		t.Error("a busy domain controller is no refusal")
 	}
 }
 

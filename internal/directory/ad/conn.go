@@ -92,7 +92,7 @@ func (o *Options) dial(ctx context.Context) (_ *ldap.Conn, err error) {
 		}
 	}
 	if err := conn.Bind(o.User, o.Password); err != nil {
-		return nil, errors.Join(fmt.Errorf("log in as %s: %w", o.User, err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("log in as %s: %w", o.User, refusal(err)), conn.Close())
 	}
 	return conn, nil
 }
@@ -101,6 +101,19 @@ func (o *Options) dial(ctx context.Context) (_ *ldap.Conn, err error) {
 func hintOf(err error) error {
 	if strings.Contains(err.Error(), "negative serial number") {
 		return fmt.Errorf("%w; Samba made that certificate itself: give it a proper one (smb.conf: tls certfile, tls keyfile, tls cafile)", err)
+	}
+	return err
+}
+
+// refusal says what to do about a domain controller that does not let the account in
+// (result codes of RFC 4511, appendix A).
+func refusal(err error) error {
+	switch {
+	case ldap.IsErrorAnyOf(err, ldap.LDAPResultAuthMethodNotSupported, ldap.LDAPResultStrongAuthRequired, ldap.LDAPResultConfidentialityRequired,
+		ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultUnwillingToPerform):
+		return fmt.Errorf("%w; the domain controller refuses a simple bind, the only way in that is offered: a Kerberos bind wants signing or sealing, which is not there; allow this account simple binds inside TLS, on this domain controller or another one", err)
+	case ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials):
+		return fmt.Errorf("%w; correct the user (NAME@DOMAIN, DOMAIN\\NAME or its distinguished name) or the password; an account of the group Protected Users cannot log in by a simple bind", err)
 	}
 	return err
 }

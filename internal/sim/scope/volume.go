@@ -106,6 +106,10 @@ func (d dir) Lookup(name string) (volume.Stat, error) {
 
 func (d dir) Again(name string, _ *volume.Stat) (volume.Stat, error) { return d.Lookup(name) }
 
+func (d dir) Recognize(name string, _ repl.Identity, _ repl.Time) (volume.Stat, error) {
+	return d.Lookup(name)
+}
+
 func (d dir) List(fn func(volume.Entry) error) (err error) {
 	d.t.entries(d.n, func(_ int16, o *object) {
 		if err == nil {

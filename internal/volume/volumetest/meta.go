@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"syscall"
+	"time"
 
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
@@ -210,6 +211,9 @@ func (s *story) again() {
 		if is, err := s.root.Again(name, &before); err != nil || is != after {
 			s.Fatalf("%s is %+v, is described again as %+v, error %v", name, after, is, err)
 		}
+		if is, err := s.root.Recognize(name, before.Identity, before.Identity.Birth+repl.Time(time.Hour)); err != nil || is != after {
+			s.Fatalf("%s is %+v, is recognised as %+v, error %v", name, after, is, err)
+		}
 		if got, err := s.root.MetaOf(name, &after); err != nil || !bytes.Equal(got, s.bytesOf(s.metaOf(s.root, name))) {
 			s.Fatalf("metadata of %s: %x, error %v", name, got, err)
 		}
@@ -221,7 +225,11 @@ func (s *story) again() {
 	if is, err := s.root.Again("f", &f); err != nil || is.Identity != g.Identity {
 		s.Fatalf("another object at its place is described as %+v, error %v", is, err)
 	}
+	if is, err := s.root.Recognize("f", f.Identity, f.Identity.Birth+repl.Time(time.Hour)); err != nil || is.Identity != g.Identity {
+		s.Fatalf("another object at its place is recognised as %+v, error %v", is, err)
+	}
 	s.refused(second(s.root.Again("none", &f)), volume.ErrNotExist, "describe nothing")
+	s.refused(second(s.root.Recognize("none", f.Identity, f.Print.Ctime)), volume.ErrNotExist, "recognise nothing")
 	s.refused(second(s.root.MetaOf("none", &f)), volume.ErrNotExist, "read nothing's metadata")
 }
 
