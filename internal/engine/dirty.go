@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 )
@@ -189,5 +190,24 @@ func (f *Folder) setWake() {
 		if d := l.diff; d != nil && d.paged && !l.asking && d.outstanding > 0 && f.phase == store.PhaseNormal {
 			sooner(d.since + repl.Time(lagAfter))
 		}
+	}
+}
+
+// trail looks again at an object that a user moved, if something happened to it
+// since it was seen: that was noted at its old place, and a look may be on its way
+// there. Of files the journal tells where they are, of what happens in a directory
+// where that one was on record.
+func (f *Folder) trail(d *capture.Draft) {
+	if d.Kind != capture.KindMove {
+		return
+	}
+	was, ok := f.placeOf(&d.Prior.Update)
+	if !ok {
+		return
+	}
+	directory := d.Update.Type == repl.Directory
+	_, looking := f.looking[was.Dir]
+	if marked, wrote := f.marked(was); marked || looking && directory {
+		f.dirty.mark(d.Update.Parent, d.Update.Name, wrote && !directory)
 	}
 }
