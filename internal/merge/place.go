@@ -104,7 +104,7 @@ func (d *decider) conflict(w, l *entry) (done, merged bool) {
 // the records of its maker: if that is this member, it is settled here.
 func (d *decider) passed(a, b *entry) bool {
 	return !a.mint && !b.mint && a.now.GVSN.Originator != d.opts.Own && a.now.GVSN.Originator == b.now.GVSN.Originator &&
-		a.now.Parent == b.now.Parent && a.now.Name == b.now.Name && d.withhold("", a, b)
+		a.now.Parent == b.now.Parent && a.now.Name == b.now.Name && d.withhold("its author had taken it or the other from that place", a, b)
 }
 
 // tombstone returns a draft that ends u: like every tombstone it keeps place

@@ -625,6 +625,25 @@ func TestReadOnlyMemberParks(t *testing.T) { // rule 13
 	}
 }
 
+// What the author of two objects had at one place, one after the other, is no
+// conflict: where the second is known and of the first only that it was there, it is
+// said what is waited for.
+func TestWhatLeftAPlaceIsWaitedFor(t *testing.T) { // rules 9 and 16
+	s := newStage(t)
+	s.b.create(root, "n", repl.File, false)
+	first := s.at(s.b, "n")
+	s.b.rename(first, root, "m")
+	s.b.rename(s.at(s.b, "d"), root, "n")
+	second := s.a.recs[s.at(s.b, "n").UID]
+	second.Update = s.at(s.b, "n").Update
+	s.a.recs[second.UID] = second
+	plan, err := Decide(s.a, []repl.Update{first.Update}, s.b.vec, Options{Folder: folder, Asked: map[repl.UID]bool{second.UID: true}})
+	s.check(err)
+	if len(plan.Changes) > 0 || len(plan.Need) > 0 || len(plan.Waiting) != 1 || len(plan.Parked) != 1 || !strings.Contains(plan.Parked[0].Why, "its author") {
+		t.Errorf("parked %v: %s", plan.Parked, summary(&plan))
+	}
+}
+
 func TestWhatCannotBeTrueIsRefused(t *testing.T) { // rules 3, 6, 7 and 8
 	s := newStage(t)
 	a, d := s.at(s.a, "a"), s.at(s.a, "d")

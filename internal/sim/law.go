@@ -161,7 +161,7 @@ func (m *Member) notSmaller(g version.GVSN, now version.Vector) {
 	if gone, ok := m.c.law.last[u.UID]; ok && repl.Compare(&gone, &u) > 0 {
 		return
 	}
-	if dead, buried := m.c.buried[u.UID]; buried && !ok && m.env.Store.Floor().Contains(dead.GVSN) && repl.Compare(&dead, &u) >= 0 {
+	if dead, buried := m.c.buried[u.UID]; buried && !rec.Present && m.env.Store.Floor().Contains(dead.GVSN) && repl.Compare(&dead, &u) >= 0 {
 		return
 	}
 	for h := range m.c.law.of[u.UID] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -104,6 +105,18 @@ func (m *Member) collects() {
 			m.c.tracef("m%d has collected %s", m.index, m.c.describe(&u))
 		}
 	}
+}
+
+// unbury forgets tombstones that nobody knows of any more: who comes back from an
+// eviction is not authoritative, and where two halves of a cluster have evicted each
+// other, what one of them deleted is with it.
+func (c *Cluster) unbury() error {
+	known, err := c.allKnown()
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(c.buried, func(_ repl.UID, dead repl.Update) bool { return !known.Contains(dead.GVSN) })
+	return nil
 }
 
 // collectedBy reports whether a record is a tombstone that the member's floor

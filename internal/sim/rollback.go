@@ -231,7 +231,7 @@ func (m *Member) forget() (*store.Folder, error) {
 	m.c.tracef("m%d drops its records", m.index)
 	m.had = make(map[repl.UID]repl.Update)
 	st, err := m.store.Folder(folderID)
-	return st, errors.Join(err, m.c.law.forget(m.c))
+	return st, errors.Join(err, m.c.law.forget(m.c), m.c.unbury())
 }
 
 // rebuild starts a member anew whose records are of the past.
@@ -292,13 +292,9 @@ func (s *shadow) rolledBack(m *Member, before []disk.Node) {
 // forget lets go of versions that nobody knows any more: the database that made
 // them is of before.
 func (l *law) forget(c *Cluster) error {
-	var all version.Vector
-	for _, m := range c.members {
-		known, err := m.durableVector()
-		if err != nil {
-			return err
-		}
-		all = all.Union(known)
+	all, err := c.allKnown()
+	if err != nil {
+		return err
 	}
 	for g, u := range l.known {
 		if all.Contains(g) {
@@ -338,6 +334,18 @@ func (l *law) withdraw(m *Member) {
 		}
 	}
 	m.revived = nil
+}
+
+// allKnown is what any member knows.
+func (c *Cluster) allKnown() (all version.Vector, err error) {
+	for _, m := range c.members {
+		known, err := m.durableVector()
+		if err != nil {
+			return nil, err
+		}
+		all = all.Union(known)
+	}
+	return all, nil
 }
 
 // durableVector is what a member knows, or will when it starts.
