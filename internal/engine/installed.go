@@ -133,6 +133,9 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 	f.hide(&rec, c.Was.Presence, hidden)
 	f.tellLong(&rec.Update)
 	put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
+	for _, g := range b.settles[i] { // what this member made of them is to tell who made them that they were
+		put.Join.Add(g)
+	}
 }
 
 // stillTaken is an error if a record of nothing on this disk claims a place that
