@@ -186,7 +186,7 @@ func TestMonthsAmongFour(t *testing.T) {
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649, 7000018)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
