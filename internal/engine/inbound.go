@@ -389,14 +389,15 @@ func (f *Folder) settleDiff(l *link) {
 }
 
 // endDiff joins the partner's vector minus what is not committed here, if the
-// diff is complete, and decides when to ask again.
+// diff is complete, and decides when to ask again. In a folder that has stopped no
+// verdict is made any more on what comes, so that no diff is complete.
 func (f *Folder) endDiff(l *link, complete bool) {
 	d := l.diff
 	l.diff = nil
 	if d == nil {
 		return
 	}
-	if !complete {
+	if !complete || f.stopped != "" {
 		l.idle = false
 		return
 	}
