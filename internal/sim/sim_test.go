@@ -258,7 +258,7 @@ func TestFastClocks(t *testing.T) {
 
 // TestRestores: trees are made to win on purpose, and given up for others'.
 func TestRestores(t *testing.T) {
-	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true})
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true}, 6000562)
 }
 
 func TestRestoresOfTwo(t *testing.T) {
