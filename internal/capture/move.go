@@ -311,7 +311,8 @@ func (l *look) below(dir, uid repl.UID, drafts []Draft) (bool, error) {
 const maxDepth = 1 << 16
 
 // follow drafts the move of a directory to the path where it was seen, and
-// before it whatever gives way there.
+// before it whatever gives way there. One that lies in its directory as it did,
+// and has been moved with that, has none.
 func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([]Draft, bool, error) {
 	s, held, err := l.recorded(at)
 	if err != nil || s == nil {
@@ -320,6 +321,9 @@ func (l *look) follow(rec *repl.Record, at string, taker repl.UID, depth int) ([
 	}
 	defer l.leave(s)
 	name := path.Base(at)
+	if dir, err := l.deps.Records.Canonical(rec.Parent); err != nil || dir == s.uid && name == rec.Name {
+		return nil, false, err
+	}
 	st, err := s.dir.Lookup(name)
 	if err != nil || !same(rec, &st) {
 		return nil, false, nil

@@ -1003,3 +1003,24 @@ func TestEmitErrorEndsALook(t *testing.T) {
 func cancelled(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithCancel(t.Context())
 }
+
+// A directory on the way to where another one went, and which lies in its own as it
+// did, has nothing to be captured: it would be looked at for ever, because of it.
+func TestWhatStayedInAMovedDirectoryIsNoMove(t *testing.T) {
+	w := newWorld(t)
+	w.build("top/ top/mid/ top/mid/low/ top/mid/low/f=1 gone/")
+	w.settle(w.walk()...)
+	mid, _ := w.rec("top/mid")
+	low, _ := w.rec("top/mid/low")
+	w.remove("gone")
+	w.rename("top/mid", "gone")
+	w.rename("top", "gone/low/top")
+	for range 3 {
+		res := w.look(Work{Dir: low.UID, All: true, Thorough: true})
+		if slices.Contains(res.Dirty, Dirty{Dir: mid.UID, Name: "low", Wrote: true}) {
+			t.Fatalf("a look has its own directory looked at anew: %+v", res)
+		}
+	}
+	w.settle(w.walk()...)
+	w.agree()
+}

@@ -69,6 +69,7 @@ func (d *decider) arrange(changes []repl.Change) []repl.Change {
 		a.nodes[i].group = i
 	}
 	a.link()
+	a.linkMerged()
 	for i := range a.nodes {
 		if a.nodes[i].open == 0 {
 			a.ready(i)
@@ -160,6 +161,26 @@ func (a *arranger) link() {
 		}
 	}
 	a.linkHidden(dirs, left)
+}
+
+// linkMerged joins the merge of a directory with that of its heir: who is to have
+// what lies in it follows from both. If only one came about it would lie elsewhere
+// than on record, or the records could make a ring.
+func (a *arranger) linkMerged() {
+	var merged map[repl.UID]int
+	for i := range a.changes {
+		if c := &a.changes[i]; !c.Update.Heir.IsZero() {
+			if merged == nil {
+				merged = make(map[repl.UID]int)
+			}
+			merged[c.Update.UID] = i
+		}
+	}
+	for i := 0; i < len(a.changes) && len(merged) > 1; i++ {
+		if h, ok := merged[a.changes[i].Update.Heir]; ok {
+			a.join(i, h)
+		}
+	}
 }
 
 // leaves reports whether a live object is taken off this disk.

@@ -779,6 +779,33 @@ func TestMergeOfThePartnerWaitsForWhatMeetsInIt(t *testing.T) { // rules 8 and 9
 	s.meet()
 }
 
+// What lies in a directory that is merged into one that is merged as well goes to the
+// last heir: if only one of both came about, it would lie elsewhere than on record.
+func TestMergesOfOneAfterTheOtherStandOrFallTogether(t *testing.T) { // rule 8
+	s := newStage(t)
+	s.a.create(root, "f", repl.Directory, false)
+	s.meet()
+	d, e, f := s.at(s.a, "d"), s.at(s.a, "e"), s.at(s.a, "f")
+	c := s.w.member("C")
+	s.check(exchange(false, delivery{}, s.a, c))
+	s.b.rename(s.at(s.b, "d"), root, "n")
+	c.rename(s.at(c, "e"), root, "n")
+	s.check(exchange(false, delivery{}, s.b, c))
+	s.b.rename(s.at(s.b, "n"), root, "o")
+	c.rename(s.at(c, "f"), root, "o")
+	s.check(exchange(false, delivery{}, s.b, c))
+	p := s.decide()
+	first := s.expect(&p, d.UID, repl.VerdictMerged, repl.KeepNothing)
+	second := s.expect(&p, e.UID, repl.VerdictMerged, repl.KeepNothing)
+	if first.Update.Heir != e.UID || second.Update.Heir != f.UID {
+		t.Fatalf("no chain of merges: %s", summary(&p))
+	}
+	if first.Group == 0 || first.Group != second.Group {
+		t.Errorf("one may come about without the other: %s", summary(&p))
+	}
+	s.meet()
+}
+
 func TestRevivedDirectoryWaitsForItsPlace(t *testing.T) { // rules 9 and 11: nothing half decided is left
 	s := newStage(t)
 	d, a := s.at(s.a, "d"), s.at(s.a, "a")

@@ -186,7 +186,7 @@ func TestMonthsAmongFour(t *testing.T) {
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649, 7000018)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
@@ -258,7 +258,7 @@ func TestFastClocks(t *testing.T) {
 
 // TestRestores: trees are made to win on purpose, and given up for others'.
 func TestRestores(t *testing.T) {
-	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true})
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1600, Faults: true, Restores: true}, 6000562)
 }
 
 func TestRestoresOfTwo(t *testing.T) {
@@ -311,7 +311,9 @@ func TestFreshSeeds(t *testing.T) {
 }
 
 // TestMixtures: what the other plans have one by one, drawn by the seed.
-func TestMixtures(t *testing.T) { play(t, 60, Plan{Mixed: true}, 102, 900145, 3000294, 640, 283) }
+func TestMixtures(t *testing.T) {
+	play(t, 60, Plan{Mixed: true}, 102, 900145, 3000294, 640, 283, 6000585)
+}
 
 // TestRollback: databases, trees or both are put back to backups, or copied to
 // another server.
