@@ -274,12 +274,19 @@ func (m *Member) remedy(why error) error {
 	return m.start()
 }
 
-// rolledBack excuses the loss of what nothing but the member's disk held.
+// rolledBack excuses the loss of what nothing but the member's disk held. Of what
+// its conflict store alone held before, the tree of an image may show again what
+// that one had been kept for: an early version, which gives way to the present
+// one that had replaced it knowingly since, and is kept by nothing any more.
 func (s *shadow) rolledBack(m *Member, before []disk.Node) {
-	left := make(map[string]bool)
+	inTree := func(n disk.Node) bool { return !strings.HasPrefix(n.Path, repl.PrivateName+"/") }
+	left, lived := make(map[string]bool), make(map[string]bool)
+	for _, n := range before {
+		lived[n.Content] = lived[n.Content] || inTree(n)
+	}
 	for _, other := range m.c.members {
 		for _, n := range other.disk.Tree(true) {
-			left[n.Content] = true
+			left[n.Content] = left[n.Content] || other != m || lived[n.Content] || !inTree(n)
 		}
 	}
 	for i := range before {
