@@ -36,7 +36,7 @@ type link struct {
 	long      bool // touches did not come out right: the next ones are asked for whole
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
-	compared  bool           // a diff has ended since the session stands
+	compared  bool           // a diff of this session has ended
 	known     version.Vector // the partner's vector as last seen
 	notBefore repl.Time      // the partner failed: not asked before
 	backoff   time.Duration
@@ -81,6 +81,7 @@ type diff struct {
 	onHold  version.Vector    // of failed, what the breaker holds and what rests on it
 	barred  map[repl.UID]bool // objects of which the partner has nothing but that
 	apart   bool              // it is of a slow sync: nothing is joined
+	earlier bool              // it began in an earlier session, of what may have been another database
 }
 
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
@@ -93,6 +94,9 @@ type (
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
+		if l.diff != nil {
+			l.diff.earlier = true
+		}
 		l.stateAt, l.stale, l.unready, l.retired = 0, false, false, 0
 		f.showAt, f.showWait = 0, 0
 		l.up, l.backoff, l.notBefore, l.retryAt, l.retryWait = true, 0, 0, 0, 0
@@ -389,18 +393,19 @@ func (f *Folder) settleDiff(l *link) {
 }
 
 // endDiff joins the partner's vector minus what is not committed here, if the
-// diff is complete, and decides when to ask again.
+// diff is complete, and decides when to ask again. In a folder that has stopped no
+// verdict is made any more on what comes, so that no diff is complete.
 func (f *Folder) endDiff(l *link, complete bool) {
 	d := l.diff
 	l.diff = nil
 	if d == nil {
 		return
 	}
-	if !complete {
+	if !complete || f.stopped != "" {
 		l.idle = false
 		return
 	}
-	l.compared = true
+	l.compared = l.compared || !d.earlier
 	if len(d.failed.Minus(f.st.Vector())) > 0 {
 		// What has no record any more was replaced by something, and what that was
 		// cannot be told: by what is not committed here, for all one knows. Should

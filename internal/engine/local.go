@@ -174,7 +174,22 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 	if d.Path == "" {
 		return repl.UID{}, false // gone, and so are its names; its parent's event tells
 	}
-	return f.directoryAt(d.Path)
+	dir, ok := f.directoryAt(d.Path)
+	if !ok || dir == f.root() || len(d.Dir) == 0 {
+		return dir, ok
+	}
+	rec, ok, err := f.st.Get(dir)
+	if f.storeFailed(err) || !ok {
+		return dir, false
+	}
+	if rec.Identity.Handle != "" && rec.Identity.Handle != string(d.Dir) { // it lies where that one did: an install is under way
+		parent, err := f.st.Canonical(rec.Parent)
+		if !f.storeFailed(err) {
+			f.dirty.mark(parent, rec.Name, true)
+		}
+		return dir, false
+	}
+	return dir, true
 }
 
 func (f *Folder) directoryAt(path string) (repl.UID, bool) {

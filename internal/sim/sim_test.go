@@ -182,11 +182,11 @@ func TestMonthsInAChain(t *testing.T) {
 // TestMonthsAmongFour: two that start anew at once do not wait for each other, and
 // partners change meanwhile.
 func TestMonthsAmongFour(t *testing.T) {
-	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true}, 1000077, 1000162)
+	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true}, 1000077, 1000162, 6000336)
 }
 
 func TestMonthsOfTwo(t *testing.T) {
-	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649)
+	play(t, 400, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 410649, 7000018)
 }
 
 func TestEditsOfFewFiles(t *testing.T) {
@@ -322,7 +322,7 @@ func TestRollback(t *testing.T) {
 }
 
 func TestRollbackOfTwo(t *testing.T) {
-	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250)
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250, 6000526)
 }
 
 func TestRollbackInAChain(t *testing.T) {
