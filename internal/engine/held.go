@@ -165,13 +165,17 @@ func (f *Folder) admit(l *link, d *diff, updates []repl.Update) []repl.Update {
 // this member has on record. Its history does not cover the rejected one, so that
 // whoever has that keeps it; its fence is that of an operator's act. Only what
 // replaced or deleted an object is answered: what was made anew, moved or given
-// other metadata stays.
+// other metadata stays, and so does what became of a content that this member's
+// disk does not hold: it could not give it back to anybody.
 func (f *Folder) counter(u *repl.Update) (w store.Write, ok bool) {
 	if !slices.ContainsFunc(f.holds, func(h store.Hold) bool { return h.Decision == store.HoldRejected && h.Covers(u.GVSN) }) {
 		return w, false
 	}
 	rec, known, err := f.st.Get(u.UID)
 	if f.storeFailed(err) || !known || !rec.Present || rec.Provisional || rec.Type != u.Type || u.NameConflict || !u.Heir.IsZero() {
+		return w, false
+	}
+	if rec.Type == repl.File && (rec.Presence == repl.Hidden || rec.Presence == repl.Absent) {
 		return w, false
 	}
 	if repl.Compare(u, &rec.Update) <= 0 || u.Present && repl.SameContent(u, &rec.Update) {
