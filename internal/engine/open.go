@@ -67,6 +67,9 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := enroll(env, &st, root); err != nil {
 		return nil, err
 	}
+	if err := partWithMinted(env, &st, random); err != nil {
+		return nil, err
+	}
 	if err := writeMarker(&cfg, env, &st); err != nil {
 		return nil, err
 	}

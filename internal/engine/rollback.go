@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"opendfs/internal/capture"
@@ -89,6 +91,27 @@ func closed(past ...version.Originator) version.Vector {
 		v[o] = []version.Interval{{Low: closing - 1, High: closing}}
 	}
 	return v
+}
+
+// partWithMinted gives the originator up if a crash has left installs of what it
+// minted. Whatever of them is found not to have been done was made for nothing, or,
+// where this is an image of amid an install, was done and given out since; then it
+// comes back from partners like any other update (rule 3).
+func partWithMinted(env *Env, st *store.State, random io.Reader) error {
+	intents, err := env.Store.Intents()
+	if err != nil {
+		return err
+	}
+	was := st.Originator
+	if !slices.ContainsFunc(intents, func(in store.Intent) bool { return in.GVSN.Originator == was && in.GVSN != in.Base }) {
+		return nil
+	}
+	var next version.Originator
+	if _, err := io.ReadFull(random, next[:]); err != nil {
+		return fmt.Errorf("draw an originator: %w", err)
+	}
+	st.Past, st.Originator = append(st.Past, was), next
+	return env.Store.Put(&store.Batch{State: st, Join: closed(was)})
 }
 
 // rolledBack handles a partner that knows more of our originator than we do:

@@ -350,14 +350,11 @@ func (s *settler) mendRoot(u *unsettled) error {
 
 // commit stores what is done. A record that went on before the crash stays.
 func (s *settler) commit(work []unsettled) error {
-	own := s.env.Store.State().Originator
 	for i := range work {
 		u := &work[i]
 		s.put.ClearIntents = append(s.put.ClearIntents, u.UID)
 		switch {
-		case !u.done && u.GVSN.Originator == own && u.GVSN != u.old.GVSN:
-			s.forget(u.GVSN) // minted for nothing: no object has it
-		case !u.done:
+		case !u.done: // if it was minted, its originator was given up
 		case u.Drop:
 			s.put.Drop = append(s.put.Drop, u.UID)
 		default:

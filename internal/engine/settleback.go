@@ -7,7 +7,6 @@ import (
 	"opendfs/internal/install"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
-	"opendfs/internal/version"
 	"opendfs/internal/volume"
 )
 
@@ -160,14 +159,6 @@ func (s *settler) remake(u *unsettled) error {
 		}
 	}
 	return errors.Join(ignoreMissing(err), d.Close()) // a user may remove it at once
-}
-
-// forget notes a version of ours that no object has.
-func (s *settler) forget(g version.GVSN) {
-	if s.put.Join == nil {
-		s.put.Join = make(version.Vector)
-	}
-	s.put.Join.Add(g)
 }
 
 func (s *settler) lookup(p repl.Place) (volume.Stat, error) {
