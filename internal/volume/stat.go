@@ -154,25 +154,33 @@ func (v *Disk) again(fd int, handle string) (Stat, error) {
 	return statOf(&st, handle), err
 }
 
+// glance is a look-up without the handle.
+func (d *dir) glance(name string, st *unix.Statx_t) error {
+	const op = "look up"
+	if err := d.source(op, name); err != nil {
+		return err
+	}
+	var c cname
+	err := c.set(name)
+	if err == nil {
+		err = statAt(d.fd.get(), &c, st)
+	}
+	if err == nil && d.v.foreign(st) {
+		err = unix.EXDEV
+	}
+	if err != nil {
+		return fail(op, name, err)
+	}
+	return nil
+}
+
 // Again is a look-up that asks for the handle only if something else than the
 // handle differs. An object that took another's place under the same number,
 // born and changed at the same instants, passes for it; the journal tells of it.
 func (d *dir) Again(name string, was *Stat) (Stat, error) {
-	const op = "look up"
-	if err := d.source(op, name); err != nil {
-		return Stat{}, err
-	}
-	var c cname
 	var st unix.Statx_t
-	err := c.set(name)
-	if err == nil {
-		err = statAt(d.fd.get(), &c, &st)
-	}
-	if err == nil && d.v.foreign(&st) {
-		err = unix.EXDEV
-	}
-	if err != nil {
-		return Stat{}, fail(op, name, err)
+	if err := d.glance(name, &st); err != nil {
+		return Stat{}, err
 	}
 	now := statOf(&st, was.Identity.Handle)
 	if handleHolds(was.Identity.Handle, st.Ino) && alike(&now, was) {
@@ -189,24 +197,12 @@ const bornApart = repl.Time(20 * time.Millisecond)
 // its last one is gone, so that one which lived longer than a tick has its time of
 // birth alone.
 func (d *dir) Recognize(name string, id repl.Identity, seen repl.Time) (Stat, error) {
-	const op = "look up"
 	if id.Birth == 0 || seen < id.Birth+bornApart {
 		return d.Lookup(name)
 	}
-	if err := d.source(op, name); err != nil {
-		return Stat{}, err
-	}
-	var c cname
 	var st unix.Statx_t
-	err := c.set(name)
-	if err == nil {
-		err = statAt(d.fd.get(), &c, &st)
-	}
-	if err == nil && d.v.foreign(&st) {
-		err = unix.EXDEV
-	}
-	if err != nil {
-		return Stat{}, fail(op, name, err)
+	if err := d.glance(name, &st); err != nil {
+		return Stat{}, err
 	}
 	if now := statOf(&st, id.Handle); now.Identity.Birth == id.Birth && handleNames(id.Handle, st.Ino) {
 		return now, nil
