@@ -141,6 +141,11 @@ func (f *Folder) ripen() {
 func (f *Folder) overtake(dir repl.UID, e *dirtyDir) {
 	if e.all {
 		delete(f.later, spot{dir, ""})
+		for at, l := range f.later {
+			if at.dir == dir && l.wrote {
+				e.names[at.name] = true
+			}
+		}
 	}
 	for name, wrote := range e.names {
 		at := spot{dir, name}
