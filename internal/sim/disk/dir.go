@@ -228,15 +228,21 @@ func (d *dir) setMetaOver(name string, expect *volume.Stat, known *volume.Meta, 
 	if known != nil {
 		m.Xattrs = amended(n.cur.xattrs, known.Xattrs, m.Xattrs)
 	}
+	moves := n.cur.mtime != mtime
 	d.v.d.setMeta(n, &m, n.cur.mtime)
 	d.set = append(d.set, n)
-	// The real one sets owner, mode, attributes and times one after the other.
+	// The real one sets owner, mode, attributes and times one after the other, and
+	// the times only if they are to change. Its lease keeps writers waiting.
+	n.leased = expect != nil && n.kind == repl.File
+	defer func() { n.leased = false }()
 	if err := d.v.begin("setmeta times", d.n, name); err != nil {
 		return volume.Stat{}, nil, err
 	}
-	n.cur.mtime, n.cur.ctime = mtime, d.v.d.stamp()
-	d.v.d.touch(n)
-	d.v.d.emitAll(n, false)
+	if moves {
+		n.cur.mtime, n.cur.ctime = mtime, d.v.d.stamp()
+		d.v.d.touch(n)
+		d.v.d.emitAll(n, false)
+	}
 	return n.stat(), nil, nil
 }
 

@@ -49,7 +49,8 @@ type inode struct {
 	entries []dirent
 	index   map[string]int // of entries, once there are many
 
-	writers int // users' open handles for writing
+	writers int  // users' open handles for writing
+	leased  bool // whoever wants to write waits
 	// temp is the process, plus one, that still has the file open as a Temp.
 	temp    int
 	mounted bool

@@ -109,8 +109,8 @@ func (u User) WriteFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if n.kind != repl.File {
-		return &os.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	if err := n.forWriting(path); err != nil {
+		return err
 	}
 	n.truncate(0)
 	u.d.write(n, data, 0)
@@ -134,6 +134,9 @@ func (u User) Append(path string, data []byte) error {
 // Truncate sets a file's size: open, ftruncate, close.
 func (u User) Truncate(path string, size int64) error {
 	n, err := u.object("truncate", path)
+	if err == nil {
+		err = n.forWriting(path)
+	}
 	if err != nil {
 		return err
 	}
@@ -155,14 +158,26 @@ func (u User) Read(path string) ([]byte, error) {
 // OpenForWrite opens a file for writing at its beginning and holds it open.
 func (u User) OpenForWrite(path string) (io.WriteCloser, error) {
 	n, err := u.object("open", path)
+	if err == nil {
+		err = n.forWriting(path)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if n.kind != repl.File {
-		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
-	}
 	n.writers++
 	return &Writer{d: u.d, n: n}, nil
+}
+
+// forWriting tells why an object cannot be opened to be written to: it is no file,
+// or somebody has a lease on it, for whose end a user without O_NONBLOCK would wait.
+func (n *inode) forWriting(path string) error {
+	switch {
+	case n.kind != repl.File:
+		return &os.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	case n.leased:
+		return &os.PathError{Op: "open", Path: path, Err: syscall.EAGAIN}
+	}
+	return nil
 }
 
 // Writer is a file that a user holds open for writing, wherever its name goes.
