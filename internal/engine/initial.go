@@ -77,9 +77,13 @@ func (f *Folder) enter(p store.Phase) {
 }
 
 // initialSyncDone follows a complete diff with a partner in Normal: what this
-// member alone has goes to PreExisting.
+// member alone has goes to PreExisting, when no plan has any of it in its hands.
 func (f *Folder) initialSyncDone() {
 	if f.evacuating {
+		return
+	}
+	if len(f.flight.aloft) > 0 { // what users of a read-only member did is being undone
+		f.evacuateAt = f.now() + repl.Time(evacuateRetry)
 		return
 	}
 	f.evacuating = true

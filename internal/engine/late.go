@@ -55,7 +55,11 @@ const evacuateRetry = time.Second
 
 // startEvacuating tries it again if it is time to.
 func (f *Folder) startEvacuating() {
-	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() || f.busyLocally() || len(f.flight.aloft) > 0 {
+	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() {
+		return
+	}
+	if f.busyLocally() || len(f.flight.aloft) > 0 {
+		f.evacuateAt = f.now() + repl.Time(evacuateRetry)
 		return
 	}
 	f.evacuateAt = 0

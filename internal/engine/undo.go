@@ -24,11 +24,12 @@ const undoNested = time.Minute
 
 // undo takes back what users of a read-only member did: objects are put back to
 // where and what their records say, with a partner's content where it differs,
-// and what users wrote is kept (rules 4 and 13). Without a partner, or after a
-// failure, the places are looked at again in a while.
+// and what users wrote is kept (rules 4 and 13). Without a partner, after a failure,
+// or while what only this member has leaves the tree, the places are looked at again
+// in a while.
 func (f *Folder) undo(drafts []capture.Draft) {
 	l := f.anyLink()
-	if l == nil {
+	if l == nil || f.evacuating {
 		f.lookAgain(drafts, undoRetry)
 		return
 	}
