@@ -69,11 +69,12 @@ func unfiltered(st *store.Folder) *store.State {
 // hideChunk is how many records are written at once.
 const hideChunk = 4096
 
-// hiding is a directory, whether a filter hides it, and whether it is known not to be
-// here.
+// hiding is a directory, whether a filter hides it, whether it is known not to be
+// here, and how far below the first one it lies.
 type hiding struct {
 	dir            repl.UID
 	hidden, absent bool
+	depth          int
 }
 
 // rehide compares every live record below a directory with the filter, and
@@ -84,6 +85,10 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		if at.depth > maxDepth { // a ring, of which the path will tell
+			_, err := st.Path(at.dir)
+			return shown, err
+		}
 		err := st.Children(at.dir, "", func(rec *repl.Record) bool {
 			hide := at.hidden || cfg.Filter.Match(rec.Name, rec.Type == repl.Directory)
 			now := *rec
@@ -97,7 +102,7 @@ func rehide(cfg *Config, st *store.Folder, at hiding) (shown bool, err error) {
 				now.Identity, now.Print = repl.Identity{}, repl.Print{} // its object may be another record's by now
 			}
 			if rec.Type == repl.Directory {
-				todo = append(todo, hiding{rec.UID, hide, now.Presence == repl.Absent})
+				todo = append(todo, hiding{rec.UID, hide, now.Presence == repl.Absent, at.depth + 1})
 			}
 			return now.Presence == rec.Presence || put.add(now)
 		})

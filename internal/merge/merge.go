@@ -149,6 +149,7 @@ type decider struct {
 	claims     map[repl.Place]*entry   // touched live objects by place, its name folded, linked by next
 	dependents map[repl.UID][]*entry   // what was found to hang on a directory; may be out of date
 	hid        map[repl.UID]hiding     // of directories
+	carried    map[repl.UID]repl.UID   // objects that go along with the merge of the directory they lie in, and that directory
 	aliases    map[repl.UID][]repl.UID // directories of the view that the overlay merges into another
 	tree       []*entry                // to be checked: parents, rings, deaths, heirs
 	places     []repl.Place            // to be checked, when the tree is whole; names folded

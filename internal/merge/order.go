@@ -163,9 +163,9 @@ func (a *arranger) link() {
 	a.linkHidden(dirs, left)
 }
 
-// linkMerged joins the merge of a directory with that of its heir: who is to have
-// what lies in it follows from both. If only one came about it would lie elsewhere
-// than on record, or the records could make a ring.
+// linkMerged joins the merge of a directory with that of its heir, and with what is
+// carried along: who is to have what lies in it follows from all of them. If only one
+// came about it would lie elsewhere than on record, or the records could make a ring.
 func (a *arranger) linkMerged() {
 	var merged map[repl.UID]int
 	for i := range a.changes {
@@ -176,9 +176,13 @@ func (a *arranger) linkMerged() {
 			merged[c.Update.UID] = i
 		}
 	}
-	for i := 0; i < len(a.changes) && len(merged) > 1; i++ {
-		if h, ok := merged[a.changes[i].Update.Heir]; ok {
+	for i := 0; i < len(a.changes) && len(merged) > 0; i++ {
+		u := &a.changes[i].Update
+		if h, ok := merged[u.Heir]; ok {
 			a.join(i, h)
+		}
+		if m, ok := merged[a.d.carried[u.UID]]; ok {
+			a.join(i, m)
 		}
 	}
 }

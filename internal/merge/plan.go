@@ -269,7 +269,7 @@ func (d *decider) verdictOf(e *entry, c *repl.Change) repl.Verdict {
 // carryAlong adds the objects whose records stay and which lie on disk in a
 // directory that is merged into another directory on disk.
 func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
-	seen := make(map[repl.UID]bool)
+	d.carried = make(map[repl.UID]repl.UID)
 	for _, e := range d.order[:len(d.order):len(d.order)] {
 		if !e.touched() || e.now == nil || e.now.Heir.IsZero() || !e.had {
 			continue
@@ -280,8 +280,10 @@ func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
 		}
 		var stay []repl.Record
 		err := d.view.Children(from.uid, "", func(rec *repl.Record) bool {
-			if c := d.entries[rec.UID]; (c == nil || !c.touched()) && !seen[rec.UID] {
-				stay = append(stay, *rec)
+			if c := d.entries[rec.UID]; c == nil || !c.touched() {
+				if _, seen := d.carried[rec.UID]; !seen {
+					stay = append(stay, *rec)
+				}
 			}
 			return true
 		})
@@ -297,7 +299,7 @@ func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
 			c := repl.Change{Verdict: repl.VerdictMove, Update: rec.Update, Was: *rec, Object: *rec}
 			c.From, c.To = repl.Place{Dir: from.uid, Name: rec.Name}, repl.Place{Dir: dir.uid, Name: rec.Name}
 			if d.physical(c.To) != c.From {
-				seen[rec.UID] = true
+				d.carried[rec.UID] = e.uid
 				changes = append(changes, c)
 			}
 		}
