@@ -473,7 +473,7 @@ func (e Heard) apply(f *Folder) {
 	}
 	f.arrived[e.Member] = e.Arrived
 	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
-		delete(f.vouch.waiting, e.Member)
+		f.vouched(e.Member)
 		known := e.Vector
 		if l := f.links[e.Member]; l != nil { // a question under way says nothing of what its asker has made since
 			if own := f.partner[e.Member][l.originator]; len(own) > 0 {

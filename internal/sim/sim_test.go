@@ -318,7 +318,7 @@ func TestMixtures(t *testing.T) {
 // TestRollback: databases, trees or both are put back to backups, or copied to
 // another server.
 func TestRollback(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true}, 7200022)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true}, 7200022, 10000386)
 }
 
 func TestRollbackOfTwo(t *testing.T) {
