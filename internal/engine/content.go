@@ -32,8 +32,10 @@ func (s *Served) Content(ctx context.Context, item *wire.ContentItem) (*Content,
 	if len(item.Seeds) > 0 || len(item.Grains) > 0 || item.Similar {
 		s.delta(ctx, c, item)
 	}
-	if c.head.Form == wire.FormWhole && len(c.lead) == 0 && item.Offset == 0 && len(item.Ranges) == 0 {
-		s.signSent(c)
+	if c.head.Form == wire.FormWhole && item.Offset == 0 && len(item.Ranges) == 0 {
+		if len(c.lead) == 0 {
+			s.signSent(c)
+		}
 		s.prove(c)
 	}
 	return c, wire.StatusOK
@@ -76,6 +78,9 @@ func (c *Content) Read(p []byte) (int, error) {
 	if len(c.lead) > 0 {
 		n := copy(p, c.lead)
 		c.lead = c.lead[n:]
+		if c.proof != nil { // all of it was read to find out what of it is new
+			_, _ = c.proof.Write(p[:n]) // a hasher takes everything
+		}
 		return n, nil
 	}
 	if c.left() {

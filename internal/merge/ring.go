@@ -8,8 +8,9 @@ func (d *decider) checkRing(e *entry) {
 	d.walk++
 	for cur := e; cur.uid != d.root && cur.rooted != d.epoch; cur = d.canon(cur.now.Parent) {
 		if cur.walked == d.walk {
-			d.openRing(cur)
-			d.tree = append(d.tree, e)
+			if d.openRing(cur) {
+				d.tree = append(d.tree, e)
+			}
 			return
 		}
 		cur.walked = d.walk
@@ -26,18 +27,19 @@ func (d *decider) checkRing(e *entry) {
 // they were moved into each other concurrently. A move that came with the batch
 // is undone by an update of ours which keeps the old place; the other side does
 // the same, so in the end both moves are undone ([MS-FRS2] 3.3.4.6.2). Where
-// there is no such move, the greatest directory of the ring goes to the root.
-func (d *decider) openRing(start *entry) {
+// there is no such move, the greatest directory of the ring goes to the root. It
+// reports false if there is nothing to do about the ring: what is under way made
+// it, on a member that mints nothing, and it will not come about.
+func (d *decider) openRing(start *entry) bool {
 	ring := []*entry{start}
 	for e := d.canon(start.now.Parent); e != start; e = d.canon(e.now.Parent) {
 		ring = append(ring, e)
 	}
 	if d.ask(ring...) {
-		return
+		return true
 	}
 	if !d.canMint() {
-		d.withhold(d.whyParked(), ring...)
-		return
+		return d.withhold(d.whyParked(), ring...)
 	}
 	var undo, last *entry
 	for _, e := range ring {
@@ -69,4 +71,5 @@ func (d *decider) openRing(start *entry) {
 		d.draft(last, &draft, repl.VerdictCycleBroken, cause)
 		d.tree = append(d.tree, last)
 	}
+	return undo != nil || last != nil
 }
