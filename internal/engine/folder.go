@@ -157,6 +157,9 @@ type Folder struct {
 	fifo    []*batch // in order of decision; the first is the next to install
 	big     []*batch
 	install *batch // the batch that is being installed
+	// strange are the handles of directories without a record in which users did
+	// something during it: it may be bringing them.
+	strange map[string]bool
 	seq     uint64
 	// failures counts changes that were not carried out.
 	failures  uint64

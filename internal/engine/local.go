@@ -170,6 +170,9 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 				return recs[i].UID, true
 			}
 		}
+		if f.install != nil {
+			f.noteStrange(string(d.Dir))
+		}
 	}
 	if d.Path == "" {
 		return repl.UID{}, false // gone, and so are its names; its parent's event tells
@@ -190,6 +193,34 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 		return dir, false
 	}
 	return dir, true
+}
+
+// maxStrange bounds the directories remembered during an install; of more, the tree
+// is walked.
+const maxStrange = 1 << 12
+
+// noteStrange remembers a directory in which a user did something, and of which there
+// is no record, for as long as the install takes that may be bringing it.
+func (f *Folder) noteStrange(handle string) {
+	if f.strange == nil {
+		f.strange = make(map[string]bool)
+	}
+	if len(f.strange) >= maxStrange {
+		f.walk()
+		return
+	}
+	f.strange[handle] = true
+}
+
+// meet looks into the directories that an install brought, if users did something in
+// them meanwhile: a user may have moved them since, and then nothing else tells.
+func (f *Folder) meet(writes []store.Write) {
+	for i := range writes {
+		if rec := &writes[i].Record; rec.Type == repl.Directory && f.strange[rec.Identity.Handle] {
+			f.dirty.markAll(rec.UID)
+		}
+	}
+	f.strange = nil
 }
 
 func (f *Folder) directoryAt(path string) (repl.UID, bool) {
