@@ -90,6 +90,32 @@ func (f *Folder) accounts(m repl.MemberID, v version.Vector) bool {
 	return true
 }
 
+// Heard tells what a downstream partner knows, from its own question. Questions are
+// told of in any order, and one that is held back again and again: it counts once, and
+// not after a later one.
+type Heard struct {
+	Member  repl.MemberID
+	Vector  version.Vector
+	Arrived uint64 // wire.DiffRequest.Arrived
+}
+
+func (e Heard) apply(f *Folder) {
+	if e.Arrived != 0 && e.Arrived <= f.arrived[e.Member] {
+		return
+	}
+	f.arrived[e.Member] = e.Arrived
+	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
+		f.vouched(e.Member)
+		known := e.Vector
+		if l := f.links[e.Member]; l != nil { // a question under way says nothing of what its asker has made since
+			if own := f.partner[e.Member][l.originator]; len(own) > 0 {
+				known = known.Union(version.Vector{l.originator: own})
+			}
+		}
+		f.partner[e.Member] = known
+	}
+}
+
 // next hands out the GVSN of what others are given.
 func (f *Folder) next() version.GVSN {
 	if len(f.vouch.waiting) > 0 && !f.vouch.spare.IsZero() {
