@@ -170,9 +170,7 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 				return recs[i].UID, true
 			}
 		}
-		if f.install != nil {
-			f.noteStrange(string(d.Dir))
-		}
+		f.stranger(string(d.Dir))
 	}
 	if d.Path == "" {
 		return repl.UID{}, false // gone, and so are its names; its parent's event tells
@@ -195,32 +193,35 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 	return dir, true
 }
 
-// maxStrange bounds the directories remembered during an install; of more, the tree
-// is walked.
-const maxStrange = 1 << 12
+// maxStrangers bounds how many unknown directories are told apart.
+const maxStrangers = 1 << 12
 
-// noteStrange remembers a directory in which a user did something, and of which there
-// is no record, for as long as the install takes that may be bringing it.
-func (f *Folder) noteStrange(handle string) {
-	if f.strange == nil {
-		f.strange = make(map[string]bool)
-	}
-	if len(f.strange) >= maxStrange {
-		f.walk()
+// stranger notes a directory that no record knows, in which something happened: the
+// install under way may have brought it, and by the time that its name is looked at
+// it is known, and nothing new.
+func (f *Folder) stranger(handle string) {
+	if f.install == nil {
 		return
 	}
-	f.strange[handle] = true
+	if f.strangers == nil {
+		f.strangers = make(map[string]bool)
+	}
+	if len(f.strangers) >= maxStrangers {
+		handle = ""
+	}
+	f.strangers[handle] = true
 }
 
-// meet looks into the directories that an install brought, if users did something in
-// them meanwhile: a user may have moved them since, and then nothing else tells.
-func (f *Folder) meet(writes []store.Write) {
-	for i := range writes {
-		if rec := &writes[i].Record; rec.Type == repl.Directory && f.strange[rec.Identity.Handle] {
+// strangersKnown looks into the directories that an install brought and in which
+// something happened while it was under way.
+func (f *Folder) strangersKnown(put *store.Batch) {
+	for i := 0; i < len(put.Writes) && len(f.strangers) > 0; i++ {
+		rec := &put.Writes[i].Record
+		if rec.Type == repl.Directory && rec.Presence == repl.OnDisk && (f.strangers[rec.Identity.Handle] || f.strangers[""]) {
 			f.dirty.markAll(rec.UID)
 		}
 	}
-	f.strange = nil
+	f.strangers = nil
 }
 
 func (f *Folder) directoryAt(path string) (repl.UID, bool) {

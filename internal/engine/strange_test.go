@@ -19,7 +19,7 @@ func TestADirectoryThatIsBroughtIsLookedInto(t *testing.T) {
 		brought := func(n uint64, handle string) store.Write {
 			return store.Write{Record: repl.Record{
 				Update:   repl.Update{UID: repl.UID{Originator: f.st.State().Originator, Version: n}, Type: repl.Directory, Present: true},
-				Identity: repl.Identity{Handle: handle},
+				Identity: repl.Identity{Handle: handle}, Presence: repl.OnDisk,
 			}}
 		}
 		did := func(handle string) {
@@ -32,13 +32,13 @@ func TestADirectoryThatIsBroughtIsLookedInto(t *testing.T) {
 		first, beside, later := brought(1000, "first"), brought(1001, "beside"), brought(1002, "first")
 		f.install = &batch{}
 		did("first")
-		f.meet([]store.Write{first, beside})
+		f.strangersKnown(&store.Batch{Writes: []store.Write{first, beside}})
 		f.install = nil
 		if !looked(first) || looked(beside) {
 			t.Errorf("looks into what was changed meanwhile: %v, into what was not: %v", looked(first), looked(beside))
 		}
 		did("first")
-		if f.meet([]store.Write{later}); looked(later) {
+		if f.strangersKnown(&store.Batch{Writes: []store.Write{later}}); looked(later) {
 			t.Error("what is no install's is remembered")
 		}
 		f.dirty.init() // there are no such directories
