@@ -192,6 +192,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	if !ok {
 		return nil, overtaken
 	}
+	may := true
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
@@ -210,11 +211,16 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 		if common[d.Update.UID] {
 			unveil(d)
 		}
-		w, ok := f.write(d)
-		if !ok {
-			return nil, refused
+		if !may {
+			continue // what is refused is undone together: all of it must still be so
 		}
-		writes = append(writes, w)
+		var w store.Write
+		if w, may = f.write(d); may {
+			writes = append(writes, w)
+		}
+	}
+	if !may {
+		return nil, refused
 	}
 	if !f.free(writes, g) {
 		return nil, overtaken
