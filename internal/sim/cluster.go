@@ -241,7 +241,8 @@ func (m *Member) start() error {
 	}
 	m.served = engine.NewServed(m.env, folderID)
 	m.served.Doubt = func(uid repl.UID, why error) {
-		if errors.Is(why, engine.ErrRotten) {
+		// Of others the journal has told; what it missed is not to be found by chance.
+		if errors.Is(why, engine.ErrRotten) || m.c.rotten[uid] {
 			m.events = append(m.events, engine.Doubted{UID: uid, Why: why})
 		}
 	}

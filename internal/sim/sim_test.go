@@ -336,7 +336,7 @@ func TestRot(t *testing.T) {
 }
 
 func TestRotOfTwo(t *testing.T) {
-	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Rot: true}, 1000112, 1000256, 10000004)
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true, Rot: true}, 1000112, 1000256, 10000004, 18000203)
 }
 
 func TestRotInAChain(t *testing.T) {
