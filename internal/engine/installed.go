@@ -77,10 +77,11 @@ func (e installed) apply(f *Folder) {
 	if e.dispose != nil {
 		f.do(e.dispose)
 	}
-	if b.link.diff == b.diff {
+	switch {
+	case b.link.diff == b.diff:
 		f.settleDiff(b.link)
-	} else {
-		f.askAgain(b.link) // to join it
+	case len(b.diff.vector) > 0: // of an undo there is nothing to join
+		f.askAgain(b.link)
 	}
 }
 
