@@ -71,6 +71,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
+			if all[i].Kind == capture.KindMeta {
+				f.stats.amended++
+			}
 			f.trail(&all[i])
 			f.absentBelow(&all[i])
 			if p := all[i].Prior; p != nil && all[i].Kind != capture.KindAdopt {
