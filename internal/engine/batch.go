@@ -14,10 +14,13 @@ import (
 
 // The bounds of a batch: what is made durable and stored at once.
 const (
-	batchItems   = 1024
-	batchBytes   = 64 << 20
-	bigContent   = 16 << 20 // a content that is brought and installed by itself
-	maxStaging   = 4
+	batchItems = 1024
+	batchBytes = 64 << 20
+	bigContent = 16 << 20 // a content that is brought and installed by itself
+	maxStaging = 4
+	// mostGathered is how many changes are made durable at once: half of what may be on
+	// its way, so that the other half is brought and decided on meanwhile.
+	mostGathered = maxOutstanding / 2
 	localSeeds   = 2        // files of this member tried as the source of a content
 	minLocalSeed = 16 << 10 // below this, asking the partner costs less than looking
 )
@@ -264,7 +267,7 @@ func (f *Folder) gather(b *batch) {
 	n, total := 0, len(b.changes)
 	for n < len(f.fifo) {
 		next := f.fifo[n]
-		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > b.most() || !next.goesWith(b) {
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > mostGathered || !next.goesWith(b) {
 			break
 		}
 		total += len(next.changes)
@@ -275,15 +278,6 @@ func (f *Folder) gather(b *batch) {
 		b.join(next)
 	}
 	f.fifo = f.fifo[n:]
-}
-
-// most is how many changes are gathered: of new objects half of what may be on its way,
-// so that the other half is brought meanwhile.
-func (b *batch) most() int {
-	if b.metaAlone() {
-		return maxOutstanding
-	}
-	return maxOutstanding / 2
 }
 
 // goesWith reports whether a batch may be installed with one that was decided before.

@@ -35,7 +35,6 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		switch how {
 		case ready:
 			g.add(writes)
-			f.claim(writes, &g)
 		case overtaken:
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
@@ -219,7 +218,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 		}
 		writes = append(writes, w)
 	}
-	if !f.free(writes, g) {
+	if !f.claim(writes, g) {
 		return nil, overtaken
 	}
 	return writes, ready

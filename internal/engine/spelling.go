@@ -108,34 +108,26 @@ func (f *Folder) placeKey(r *repl.Record) (repl.Place, bool) {
 	return f.flight.folded(p), ok && r.Present && !r.Parent.IsZero()
 }
 
-// claim notes the places of what is written.
-func (f *Folder) claim(writes []store.Write, g *gathered) {
-	for i := range writes {
-		if at, ok := f.placeKey(&writes[i].Record); ok {
-			g.places[at] = writes[i].Record.UID
-		}
-	}
-}
-
-// free reports whether no two writes, of a group and of what was gathered before
-// it, are of one place.
-func (f *Folder) free(writes []store.Write, g *gathered) bool {
-	var met map[repl.Place]bool
-	if len(writes) > 1 {
-		met = make(map[repl.Place]bool, len(writes))
-	}
+// claim notes the places of what is written. It is false, and notes none, if two
+// writes, of a group and of what was gathered before it, are of one place.
+func (f *Folder) claim(writes []store.Write, g *gathered) bool {
+	var met map[repl.Place]repl.UID
 	for i := range writes {
 		at, ok := f.placeKey(&writes[i].Record)
 		if !ok {
 			continue
 		}
-		if _, taken := g.places[at]; taken || met[at] {
+		_, taken := g.places[at]
+		if _, twice := met[at]; taken || twice {
 			return false
 		}
-		if met != nil {
-			met[at] = true
+		if len(writes) == 1 {
+			g.places[at] = writes[i].Record.UID
+			return true
 		}
+		met = with(met, at, writes[i].Record.UID)
 	}
+	maps.Copy(g.places, met)
 	return true
 }
 
