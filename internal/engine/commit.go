@@ -158,6 +158,7 @@ type gathered struct {
 	// places are those of live objects, the names folded: two that fold to one
 	// may have been found at once.
 	places map[repl.Place]repl.UID
+	room   []store.Write // for the next group's, until they are gathered
 }
 
 func (g *gathered) add(writes []store.Write) {
@@ -194,6 +195,9 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	if !ok {
 		return nil, overtaken
 	}
+	if writes == nil {
+		writes = g.room
+	}
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
@@ -218,7 +222,8 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 		}
 		writes = append(writes, w)
 	}
-	if !f.claim(writes, g) {
+	g.room = writes[:0]
+	if !f.rests(group, writes) && !f.claim(writes, g) {
 		return nil, overtaken
 	}
 	return writes, ready

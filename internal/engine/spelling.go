@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
@@ -129,6 +130,16 @@ func (f *Folder) claim(writes []store.Write, g *gathered) bool {
 	}
 	maps.Copy(g.places, met)
 	return true
+}
+
+// rests reports whether a draft by itself leaves a live object at its place, which
+// no other comes to as long as the record stands.
+func (f *Folder) rests(group []capture.Draft, writes []store.Write) bool {
+	if len(group) > 1 || len(writes) > 1 || f.cfg.ReadOnly {
+		return false
+	}
+	p, r := group[0].Prior, &writes[0].Record
+	return p != nil && p.Present && r.Present && p.Parent == r.Parent && p.Name == r.Name
 }
 
 // retitle follows directories that moved, went or were merged with the findings

@@ -11,8 +11,8 @@ import (
 
 // recentMost bounds the records of one generation of recent: the directories
 // that are worked in, and the files between a look or a verdict and what follows
-// from it.
-const recentMost = 8192
+// from it. Two dozen looks go on at once.
+const recentMost = 16384
 
 // recent holds records that were read or written lately. What it holds is what
 // is stored: a Put changes it before it returns, and what was read from the

@@ -10,7 +10,9 @@ import (
 // ended meanwhile; what was read of other records is.
 func TestRecentTakesInNothingOld(t *testing.T) {
 	var c recent
-	rec := func(n uint64) (ref, *repl.Record) { return ref{1, n}, &repl.Record{Update: repl.Update{Size: int64(n)}} }
+	rec := func(n uint64) (ref, *repl.Record) {
+		return ref{1, n}, &repl.Record{Update: repl.Update{Size: int64(n)}}
+	}
 	put := func(ns ...uint64) {
 		items := make([]item, 0, len(ns))
 		for _, n := range ns {
