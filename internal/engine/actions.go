@@ -130,11 +130,16 @@ type Ask struct {
 	Until   repl.Time // wait no longer for news; 0: as long as the partner likes
 
 	link    *link
+	session Upstream           // whom it is asked in: in another one it would be wrong (rule 3)
+	nth     uint64             // of the link's sessions
 	retired *Retired           // what the vector may leave out; nil: nothing
 	own     version.Originator // under which this member was when it was asked
 	life    context.Context    // ends when it is to wait no longer
 	again   context.CancelFunc
 }
+
+// Session is the one in which it is asked.
+func (a *Ask) Session() Upstream { return a.session }
 
 // Over reports whether it is to wait for news no longer.
 func (a *Ask) Over(now repl.Time) bool {
@@ -147,12 +152,11 @@ func (*Ask) Class() Class { return ClassAsk }
 // Run posts the page.
 func (a *Ask) Run(ctx Context, post func(Event)) {
 	page, err := a.diff(ctx)
-	post(asked{a.link, a.Request.Vector, a.own, page, err})
+	post(asked{a.link, a.Request.Vector, a.own, a.nth, page, err})
 }
 
 func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
-	up := ctx.Upstream(a.Member)
-	if up == nil {
+	if a.session == nil || ctx.Upstream(a.Member) == nil {
 		return wire.DiffPage{}, errNoSession
 	}
 	limited, cancel := context.WithCancel(ctx)
@@ -161,7 +165,7 @@ func (a *Ask) diff(ctx Context) (wire.DiffPage, error) {
 	}
 	defer cancel()
 	defer context.AfterFunc(a.life, cancel)()
-	page, err := up.Diff(limited, a.short())
+	page, err := a.session.Diff(limited, a.short())
 	err = errors.Join(err, a.whole(&page))
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		err = errWaited

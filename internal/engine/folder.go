@@ -157,7 +157,10 @@ type Folder struct {
 	fifo    []*batch // in order of decision; the first is the next to install
 	big     []*batch
 	install *batch // the batch that is being installed
-	seq     uint64
+	// Handles of directories in which something happened meanwhile, and that no record
+	// knew; the empty one stands for any.
+	strangers map[string]bool
+	seq       uint64
 	// failures counts changes that were not carried out.
 	failures  uint64
 	undoAfter map[repl.Place]repl.Time // when users' changes may be undone again

@@ -31,9 +31,11 @@ type link struct {
 	member    repl.MemberID
 	transfer  Transfer
 	up        bool
-	asking    bool // an Ask or AskRecords is on its way
-	ask       *Ask // the last one
-	long      bool // touches did not come out right: the next ones are asked for whole
+	session   Upstream // the last one that stood
+	sessions  uint64   // how many have
+	asking    bool     // an Ask or AskRecords is on its way
+	ask       *Ask     // the last one
+	long      bool     // touches did not come out right: the next ones are asked for whole
 	diff      *diff
 	idle      bool           // the last diff ended with nothing left to do
 	compared  bool           // a diff of this session has ended
@@ -87,12 +89,16 @@ type diff struct {
 // LinkUp and LinkDown tell that a session with an upstream partner stands or
 // is lost.
 type (
-	LinkUp   struct{ Member repl.MemberID }
+	LinkUp struct {
+		Member  repl.MemberID
+		Session Upstream
+	}
 	LinkDown struct{ Member repl.MemberID }
 )
 
 func (e LinkUp) apply(f *Folder) {
 	if l := f.links[e.Member]; l != nil {
+		l.session, l.sessions = e.Session, l.sessions+1
 		l.compared, l.known = false, nil // it may know less than it did: rule 3
 		if l.diff != nil {
 			l.diff.earlier = true
@@ -143,7 +149,7 @@ func (f *Folder) startAsking() {
 		if l.compared { // else what the partner knows of ours tells whether we were rolled back (rule 3)
 			ask.Request.Except = f.notOurs(ask)
 		}
-		ask.own = f.st.State().Originator
+		ask.own, ask.session, ask.nth = f.st.State().Originator, l.session, l.sessions
 		if r := f.retired; r != nil && r.Digest != 0 && r.Digest == l.retired && ask.Request.Vector.Covers(r.Vector) {
 			ask.retired = r
 		}
@@ -204,6 +210,7 @@ type asked struct {
 	link   *link
 	vector version.Vector // that was asked with
 	own    version.Originator
+	nth    uint64 // the session
 	page   wire.DiffPage
 	err    error
 }
@@ -216,6 +223,10 @@ func (e asked) apply(f *Folder) {
 	l.asking = false
 	l.ask.again() // its context is of no more use
 	if errors.Is(e.err, errWaited) {
+		return
+	}
+	if e.nth != l.sessions {
+		f.endDiff(l, false) // an earlier session's: what was asked there was not what is to be said first in this one
 		return
 	}
 	if e.err != nil {
@@ -456,32 +467,6 @@ func (f *Folder) delay(l *link) {
 // heard notes what a partner is known to know.
 func (f *Folder) heard(m repl.MemberID, v version.Vector) {
 	f.partner[m] = f.partner[m].Union(v)
-}
-
-// Heard tells what a downstream partner knows, from its own question. Questions are
-// told of in any order, and one that is held back again and again: it counts once, and
-// not after a later one.
-type Heard struct {
-	Member  repl.MemberID
-	Vector  version.Vector
-	Arrived uint64 // wire.DiffRequest.Arrived
-}
-
-func (e Heard) apply(f *Folder) {
-	if e.Arrived != 0 && e.Arrived <= f.arrived[e.Member] {
-		return
-	}
-	f.arrived[e.Member] = e.Arrived
-	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
-		delete(f.vouch.waiting, e.Member)
-		known := e.Vector
-		if l := f.links[e.Member]; l != nil { // a question under way says nothing of what its asker has made since
-			if own := f.partner[e.Member][l.originator]; len(own) > 0 {
-				known = known.Union(version.Vector{l.originator: own})
-			}
-		}
-		f.partner[e.Member] = known
-	}
 }
 
 // The errors of asking that come from this side.

@@ -67,6 +67,7 @@ func (e installed) apply(f *Folder) {
 	if f.storeFailed(f.st.Put(&put)) {
 		return
 	}
+	f.strangersKnown(&put)
 	f.rehideBelow()
 	for _, uid := range slices.SortedFunc(maps.Keys(e.touched), repl.UID.Compare) {
 		f.markDirectory(uid) // see unseen

@@ -170,6 +170,7 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 				return recs[i].UID, true
 			}
 		}
+		f.stranger(string(d.Dir))
 	}
 	if d.Path == "" {
 		return repl.UID{}, false // gone, and so are its names; its parent's event tells
@@ -190,6 +191,37 @@ func (f *Folder) directoryOf(d *journal.Dirty) (repl.UID, bool) {
 		return dir, false
 	}
 	return dir, true
+}
+
+// maxStrangers bounds how many unknown directories are told apart.
+const maxStrangers = 1 << 12
+
+// stranger notes a directory that no record knows, in which something happened: the
+// install under way may have brought it, and by the time that its name is looked at
+// it is known, and nothing new.
+func (f *Folder) stranger(handle string) {
+	if f.install == nil {
+		return
+	}
+	if f.strangers == nil {
+		f.strangers = make(map[string]bool)
+	}
+	if len(f.strangers) >= maxStrangers {
+		handle = ""
+	}
+	f.strangers[handle] = true
+}
+
+// strangersKnown looks into the directories that an install brought and in which
+// something happened while it was under way.
+func (f *Folder) strangersKnown(put *store.Batch) {
+	for i := 0; i < len(put.Writes) && len(f.strangers) > 0; i++ {
+		rec := &put.Writes[i].Record
+		if rec.Type == repl.Directory && rec.Presence == repl.OnDisk && (f.strangers[rec.Identity.Handle] || f.strangers[""]) {
+			f.dirty.markAll(rec.UID)
+		}
+	}
+	f.strangers = nil
 }
 
 func (f *Folder) directoryAt(path string) (repl.UID, bool) {

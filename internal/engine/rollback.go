@@ -39,6 +39,7 @@ const (
 // awaitVouchers begins a start that is not the first.
 func (f *Folder) awaitVouchers(spare version.Originator) {
 	if f.phase == store.PhaseInitialSync || f.cfg.ReadOnly {
+		f.closePast()
 		return // it makes nothing that anybody is given (rule 13)
 	}
 	now := f.now()
@@ -46,6 +47,30 @@ func (f *Folder) awaitVouchers(spare version.Originator) {
 	for _, m := range f.cfg.Downstreams {
 		f.vouch.waiting[m] = true
 	}
+	f.closePast()
+}
+
+// vouched notes that a partner has said what it knows: nothing that this member made
+// and does not know.
+func (f *Folder) vouched(m repl.MemberID) {
+	delete(f.vouch.waiting, m)
+	f.closePast()
+}
+
+// closePast closes what partWithMinted gave up, unless a partner is waited for that
+// may know more of it.
+func (f *Folder) closePast() {
+	if past := f.parted(); len(past) > 0 && len(f.vouch.waiting) == 0 {
+		f.storeFailed(f.st.Put(&store.Batch{Join: closed(past...)}))
+	}
+}
+
+// parted are the originators that a start gave up for its unfinished installs, and
+// that nobody has vouched for since: they are not closed.
+func (f *Folder) parted() []version.Originator {
+	return slices.DeleteFunc(f.st.State().Past, func(o version.Originator) bool {
+		return f.st.Knows(version.GVSN{Originator: o, Version: closing})
+	})
 }
 
 // awaiting reports whether nothing is captured yet, because a partner may prove
@@ -56,13 +81,39 @@ func (f *Folder) awaiting() bool { return len(f.vouch.waiting) > 0 && f.now() < 
 // this member's that is not known here, or any before this member has given out
 // one, the records are of the past.
 func (f *Folder) accounts(m repl.MemberID, v version.Vector) bool {
-	o := f.st.State().Originator
-	theirs := version.Vector{o: v[o]}
-	if len(v[o]) > 0 && (f.phase != store.PhaseNormal || !f.st.Vector().Covers(theirs)) {
-		f.rolledBack(m, v)
-		return false
+	for _, o := range append(f.parted(), f.st.State().Originator) {
+		if len(v[o]) > 0 && (f.phase != store.PhaseNormal || !f.st.Vector().Covers(version.Vector{o: v[o]})) {
+			f.rolledBack(m, o, v)
+			return false
+		}
 	}
 	return true
+}
+
+// Heard tells what a downstream partner knows, from its own question. Questions are
+// told of in any order, and one that is held back again and again: it counts once, and
+// not after a later one.
+type Heard struct {
+	Member  repl.MemberID
+	Vector  version.Vector
+	Arrived uint64 // wire.DiffRequest.Arrived
+}
+
+func (e Heard) apply(f *Folder) {
+	if e.Arrived != 0 && e.Arrived <= f.arrived[e.Member] {
+		return
+	}
+	f.arrived[e.Member] = e.Arrived
+	if f.stopped == "" && f.accounts(e.Member, e.Vector) {
+		f.vouched(e.Member)
+		known := e.Vector
+		if l := f.links[e.Member]; l != nil { // a question under way says nothing of what its asker has made since
+			if own := f.partner[e.Member][l.originator]; len(own) > 0 {
+				known = known.Union(version.Vector{l.originator: own})
+			}
+		}
+		f.partner[e.Member] = known
+	}
 }
 
 // next hands out the GVSN of what others are given.
@@ -71,7 +122,7 @@ func (f *Folder) next() version.GVSN {
 		st := f.st.State()
 		was := st.Originator
 		st.Past, st.Originator = append(st.Past, was), f.vouch.spare
-		if !f.storeFailed(f.st.Put(&store.Batch{State: &st, Join: closed(was)})) {
+		if !f.storeFailed(f.st.Put(&store.Batch{State: &st, Join: closed(st.Past...)})) {
 			f.vouch, f.remarked, f.markedAt = vouching{}, 0, nil
 			f.doubt.Own = append(f.doubt.Own, st.Originator)
 		}
@@ -95,8 +146,9 @@ func closed(past ...version.Originator) version.Vector {
 
 // partWithMinted gives the originator up if a crash has left installs of what it
 // minted. Whatever of them is found not to have been done was made for nothing, or,
-// where this is an image of amid an install, was done and given out since; then it
-// comes back from partners like any other update (rule 3).
+// where this is an image of amid an install, was done and given out since. So it is
+// closed only when partners have vouched that they know no more of it, or one of them
+// is waited for no longer: what it tells of this start would be lost with it (rule 3).
 func partWithMinted(env *Env, st *store.State, random io.Reader) error {
 	intents, err := env.Store.Intents()
 	if err != nil {
@@ -111,14 +163,13 @@ func partWithMinted(env *Env, st *store.State, random io.Reader) error {
 		return fmt.Errorf("draw an originator: %w", err)
 	}
 	st.Past, st.Originator = append(st.Past, was), next
-	return env.Store.Put(&store.Batch{State: st, Join: closed(was)})
+	return env.Store.Put(&store.Batch{State: st})
 }
 
-// rolledBack handles a partner that knows more of our originator than we do:
+// rolledBack handles a partner that knows more of an originator of ours than we do:
 // our records are of the past. Nothing more is minted; the runner opens the
 // folder anew, to be compared with its partners, not authoritatively (rule 3).
-func (f *Folder) rolledBack(m repl.MemberID, v version.Vector) {
-	o := f.st.State().Originator
+func (f *Folder) rolledBack(m repl.MemberID, o version.Originator, v version.Vector) {
 	what := fmt.Sprintf("version %d of this database, which is at %d", v.Max(o), f.st.Vector().Max(o))
 	if v.Max(o) == closing {
 		what = "that this database was given up for another"

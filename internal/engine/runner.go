@@ -310,7 +310,7 @@ func (r *Runner) SetUpstream(ctx context.Context, m repl.MemberID, up Upstream) 
 	if up == nil {
 		r.post(ctx, LinkDown{m})
 	} else {
-		r.post(ctx, LinkUp{m})
+		r.post(ctx, LinkUp{m, up})
 	}
 }
 

@@ -83,7 +83,8 @@ type Member struct {
 	tasks    []task
 	events   []engine.Event
 	up       map[repl.MemberID]bool
-	found    map[string]string // findings raised, by code and object
+	sessions map[repl.MemberID]int // how many there have been
+	found    map[string]string     // findings raised, by code and object
 	token    uint64
 	born     repl.Time  // when it started last
 	open     []openFile // of users
@@ -103,7 +104,6 @@ type Member struct {
 	running         engine.Action // nil: none
 	ran             engine.Action // the last one
 	fast            time.Duration // by how much its clock runs ahead
-	losing          bool          // its session is lost
 	mounts          []string      // directories that something is mounted over
 	// promises says that the member has been in Normal: what it has on record is
 	// durable.
@@ -118,7 +118,6 @@ type Member struct {
 type task struct {
 	action engine.Action
 	asked  repl.Time // when it was given
-	lost   bool      // a question of a session that is lost
 	heard  bool      // a question that waits, by whom it asks
 }
 
@@ -152,7 +151,7 @@ func New(seed uint64, n int, connected Topology) *Cluster {
 		c.tail = longTail
 	}
 	for i := range n {
-		m := &Member{c: c, index: i, id: repl.MemberID{byte(i + 1)}, found: make(map[string]string)}
+		m := &Member{c: c, index: i, id: repl.MemberID{byte(i + 1)}, found: make(map[string]string), sessions: make(map[repl.MemberID]int)}
 		rules, err := filter.New(filter.Defaults())
 		if err != nil {
 			panic(err)
@@ -313,21 +312,11 @@ func (c *Cluster) connect() {
 			}
 			m.up[id] = up
 			if up {
-				m.events = append(m.events, engine.LinkUp{Member: id})
+				m.sessions[id]++
+				m.events = append(m.events, engine.LinkUp{Member: id, Session: session{m, c.byID(id), m.sessions[id]}})
 			} else {
 				m.events = append(m.events, engine.LinkDown{Member: id})
-				m.lose(id)
 			}
-		}
-	}
-}
-
-// lose ends the questions that wait for a partner's news: their session is lost,
-// whether or not another follows.
-func (m *Member) lose(id repl.MemberID) {
-	for i := range m.tasks {
-		if ask, ok := m.tasks[i].action.(*engine.Ask); ok && ask.Member == id {
-			m.tasks[i].lost = true
 		}
 	}
 }
@@ -348,8 +337,8 @@ func (m *Member) runTask(i int) {
 	m.traceAction(t.action)
 	m.c.begun(t.action)
 	m.guard(func() {
-		m.running, m.losing = t.action, t.lost
-		defer func() { m.running, m.losing = nil, false }()
+		m.running = t.action
+		defer func() { m.running = nil }()
 		t.action.Run(engine.Context{Context: context.Background(), Env: m.env}, func(ev engine.Event) { m.events = append(m.events, ev) })
 	})
 }
@@ -379,11 +368,14 @@ func (m *Member) guard(work func()) {
 // waits reports whether a task is a question that the partner has no news for.
 func (m *Member) waits(t *task) bool {
 	ask, ok := t.action.(*engine.Ask)
-	if !ok || t.lost || !ask.Request.Wait {
+	if !ok || !ask.Request.Wait {
+		return false
+	}
+	if s, ok := ask.Session().(session); !ok || s.lost() {
 		return false
 	}
 	up := m.c.byID(ask.Member)
-	if !m.c.reachable(m, up) || up.folder.Phase() != wire.PhaseNormal {
+	if up.folder.Phase() != wire.PhaseNormal {
 		return m.c.now-t.asked < 1e9
 	}
 	if t.asked < up.born { // who waits is woken when a folder ends

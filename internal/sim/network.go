@@ -19,17 +19,25 @@ var errLost = errors.New("the connection is lost")
 // upstream is the session of one member with another.
 func (m *Member) upstream(id repl.MemberID) engine.Upstream {
 	up := m.c.byID(id)
-	if m.losing || !m.c.reachable(m, up) {
+	if !m.c.reachable(m, up) {
 		return nil
 	}
-	return session{m, up}
+	return session{m, up, m.sessions[id]}
 }
 
 // session carries questions at once; the partner may lose power over them.
-type session struct{ from, to *Member }
+type session struct {
+	from, to *Member
+	nth      int // of those between the two
+}
+
+// lost reports whether the session has ended; another one may stand.
+func (s session) lost() bool {
+	return s.nth != s.from.sessions[s.to.id] || !s.from.up[s.to.id] || !s.from.c.reachable(s.from, s.to)
+}
 
 func (s session) call(work func() error) error {
-	if !s.from.c.reachable(s.from, s.to) || !slices.Contains(s.to.cfg.Downstreams, s.from.id) {
+	if s.lost() || !slices.Contains(s.to.cfg.Downstreams, s.from.id) {
 		return errLost
 	}
 	err := errLost

@@ -66,7 +66,6 @@ func (m *Member) hearPartners() {
 	for id := range m.up {
 		if !slices.Contains(up, id) {
 			delete(m.up, id)
-			m.lose(id)
 		}
 	}
 	m.step(engine.PartnersAre{Upstreams: up, Downstreams: down})

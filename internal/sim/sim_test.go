@@ -318,11 +318,11 @@ func TestMixtures(t *testing.T) {
 // TestRollback: databases, trees or both are put back to backups, or copied to
 // another server.
 func TestRollback(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true}, 7200022)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Rollback: true}, 7200022, 10000386)
 }
 
 func TestRollbackOfTwo(t *testing.T) {
-	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250, 6000526, 7100771)
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250, 6000526, 7100771, 11000094)
 }
 
 func TestRollbackInAChain(t *testing.T) {
@@ -350,5 +350,5 @@ func TestRotOnAReadOnlyMember(t *testing.T) {
 // TestGivenUp: members that are put back to backups give originators up, which all
 // come to cover, and which vectors leave out.
 func TestGivenUp(t *testing.T) {
-	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rollback: true, Months: true}, 33, 44, 9000109, 9000145)
+	play(t, 30, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rollback: true, Months: true}, 33, 44, 9000109, 9000145, 10000270, 12000105, 14000209)
 }
