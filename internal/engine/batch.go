@@ -14,13 +14,10 @@ import (
 
 // The bounds of a batch: what is made durable and stored at once.
 const (
-	batchItems = 1024
-	batchBytes = 64 << 20
-	bigContent = 16 << 20 // a content that is brought and installed by itself
-	maxStaging = 4
-	// mostGathered is how many changes are made durable at once: half of what may be on
-	// its way, so that the other half is brought and decided on meanwhile.
-	mostGathered = maxOutstanding / 2
+	batchItems   = 1024
+	batchBytes   = 64 << 20
+	bigContent   = 16 << 20 // a content that is brought and installed by itself
+	maxStaging   = 4
 	localSeeds   = 2        // files of this member tried as the source of a content
 	minLocalSeed = 16 << 10 // below this, asking the partner costs less than looking
 )
@@ -267,7 +264,7 @@ func (f *Folder) gather(b *batch) {
 	n, total := 0, len(b.changes)
 	for n < len(f.fifo) {
 		next := f.fifo[n]
-		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > mostGathered || !next.goesWith(b) {
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > b.most()/2 || !next.goesWith(b) {
 			break
 		}
 		total += len(next.changes)
@@ -278,6 +275,32 @@ func (f *Folder) gather(b *batch) {
 		b.join(next)
 	}
 	f.fifo = f.fifo[n:]
+}
+
+// most is how many changes may be on their way, of what a batch has. Half of them are
+// made durable at once, so that the other half is brought and decided on meanwhile.
+// Of metadata there may be twice as many: they take no room on the disk, and are set so
+// soon that most of the time would go by in waits for it.
+func (b *batch) most() int {
+	if b.metaAlone() {
+		return 2 * maxOutstanding
+	}
+	return maxOutstanding
+}
+
+// full reports whether enough of a diff is on its way.
+func (f *Folder) full(d *diff) bool {
+	most := 2 * maxOutstanding
+	for _, b := range f.fifo {
+		most = min(most, b.most())
+	}
+	if f.install != nil {
+		most = min(most, f.install.most())
+	}
+	if len(f.big) > 0 {
+		most = maxOutstanding
+	}
+	return d.outstanding >= most
 }
 
 // goesWith reports whether a batch may be installed with one that was decided before.
