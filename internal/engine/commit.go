@@ -198,6 +198,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	if writes == nil {
 		writes = g.room
 	}
+	may := true
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
@@ -216,11 +217,16 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 		if common[d.Update.UID] {
 			unveil(d)
 		}
-		w, ok := f.write(d)
-		if !ok {
-			return nil, refused
+		if !may {
+			continue // what is refused is undone together: all of it must still be so
 		}
-		writes = append(writes, w)
+		var w store.Write
+		if w, may = f.write(d); may {
+			writes = append(writes, w)
+		}
+	}
+	if !may {
+		return nil, refused
 	}
 	g.room = writes[:0]
 	if !f.rests(group, writes) && !f.claim(writes, g) {

@@ -344,7 +344,7 @@ func TestRotInAChain(t *testing.T) {
 }
 
 func TestRotOnAReadOnlyMember(t *testing.T) {
-	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true}, 1000299, 2000141, 3000427, 3000683, 5236, 11000070)
+	play(t, 20, Plan{Members: 3, Topology: Mesh, Steps: 1200, Rot: true, ReadOnly: true}, 1000299, 2000141, 3000427, 3000683, 5236, 11000070, 15500110)
 }
 
 // TestGivenUp: members that are put back to backups give originators up, which all
