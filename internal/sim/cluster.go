@@ -240,11 +240,7 @@ func (m *Member) start() error {
 		m.env.Staging = staging.Open(vol, stagingQuota, 0)
 	}
 	m.served = engine.NewServed(m.env, folderID)
-	m.served.Doubt = func(uid repl.UID, why error) {
-		if errors.Is(why, engine.ErrRotten) {
-			m.events = append(m.events, engine.Doubted{UID: uid, Why: why})
-		}
-	}
+	m.served.Doubt = func(uid repl.UID, why error) { m.events = append(m.events, engine.Doubted{UID: uid, Why: why}) }
 	m.up = make(map[repl.MemberID]bool)
 	m.tasks, m.events, m.found = nil, nil, make(map[string]string)
 	if m.env.Store.State().Originator.IsZero() {

@@ -28,8 +28,9 @@ func (c *Cluster) rotAtRest() error {
 		return fmt.Errorf("before records rot: %w", err)
 	}
 	c.rotUnread = false
+	done := make(map[rotted]bool)
 	for range 1 + c.rnd.IntN(3) {
-		if err := c.rot(c.members[c.rnd.IntN(len(c.members))]); err != nil {
+		if err := c.rot(c.members[c.rnd.IntN(len(c.members))], done); err != nil {
 			return err
 		}
 	}
@@ -39,15 +40,23 @@ func (c *Cluster) rotAtRest() error {
 	return nil
 }
 
+// rotted is a record of one member.
+type rotted struct {
+	member int
+	uid    repl.UID
+}
+
 // rot lets a record of a member be lost or altered in its database: what no vector
-// shows. It is one that all members have; a directory's would be missed at once.
-func (c *Cluster) rot(m *Member) error {
+// shows. It is one that all members have; a directory's would be missed at once. None
+// rots in two ways before it is found: a version that never was, of a content that
+// never was, is one that a read-only member can neither give nor take back.
+func (c *Cluster) rot(m *Member, done map[rotted]bool) error {
 	how := c.rnd.IntN(rots)
 	all := allUpdates(m.env.Store)
 	slices.SortFunc(all, func(a, b repl.Update) int { return a.UID.Compare(b.UID) })
 	for range 8 {
 		u := all[c.rnd.IntN(len(all))]
-		if u.Type == repl.Directory || !c.hadByAll(&u) {
+		if u.Type == repl.Directory || !c.hadByAll(&u) || done[rotted{m.index, u.UID}] {
 			continue
 		}
 		rec, ok, err := m.env.Store.Get(u.UID)
@@ -75,7 +84,7 @@ func (c *Cluster) rot(m *Member) error {
 		}
 		c.Count.Rots[how]++
 		c.rotAt = c.now
-		c.rotten[u.UID] = true
+		c.rotten[u.UID], done[rotted{m.index, u.UID}] = true, true
 		c.tracef("m%d has a record that rots: %s, %s", m.index, c.describe(&u), [...]string{"it is lost", "it is old", "another content", "another clock"}[how])
 		return m.env.Store.Falsify(u.UID, to)
 	}
