@@ -69,7 +69,7 @@ func raiseFileLimit(log *slog.Logger) {
 const (
 	softMemory = 256 << 20
 	gcPercent  = 40
-	gcHurry    = 100 // while a folder is in its initial sync
+	gcHurry    = 100 // while a folder is in its initial sync, or works off changed metadata
 	memoryPart = 90  // per cent of MemoryHigh, the rest is not the heap's
 )
 
@@ -90,7 +90,7 @@ func limitMemory(log *slog.Logger) {
 	debug.SetMemoryLimit(limit)
 }
 
-// hurries counts the folders in their initial sync: there is one collector.
+// hurries counts the folders that are in haste: there is one collector.
 var hurries struct {
 	sync.Mutex
 	n int

@@ -23,8 +23,8 @@ type Records interface {
 	// differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Named calls fn for each of names, which are in order, with what At returns,
-	// nil for what is not there, and what fn does not change. fn may have the records
-	// written.
+	// nil for what is not there, and what fn does not change but may keep. fn may have
+	// the records written.
 	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records of a canonical directory whose
 	// names follow after, in the order of the names' bytes, until fn returns

@@ -410,7 +410,10 @@ func (l *look) create(name string, f *found, from *repl.Record) Draft {
 // turn drafts what makes of a record what was found at a place. from is the
 // record of the object that lies there, nil if it is unknown.
 func (l *look) turn(rec *repl.Record, to *spot, name string, f *found, from *repl.Record) Draft {
-	prior := copied(rec)
+	prior := rec
+	if !l.lasting {
+		prior = copied(rec)
+	}
 	d := Draft{Prior: prior, Update: prior.Update, Local: f.local()}
 	u := &d.Update
 	f.fill(u, from)

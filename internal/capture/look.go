@@ -88,6 +88,8 @@ type look struct {
 	within string       // the path of a directory that lies in no other replicated folder
 	// single: the present name is its object's only one.
 	single bool
+	// lasting: nobody uses the memory of the records again that the look is given.
+	lasting bool
 }
 
 func newLook(ctx context.Context, deps *Deps, emit func(Draft) error) *look {
@@ -227,6 +229,7 @@ func (l *look) named() error {
 	for i := range names {
 		names[i] = l.work.Names[i].Name
 	}
+	l.lasting = true
 	return l.deps.Records.Named(l.here.uid, names, func(i int, rec *repl.Record) error {
 		if err := l.ctx.Err(); err != nil {
 			return err

@@ -264,7 +264,7 @@ func (f *Folder) gather(b *batch) {
 	n, total := 0, len(b.changes)
 	for n < len(f.fifo) {
 		next := f.fifo[n]
-		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > b.most() || !next.goesWith(b) {
+		if next.state != batchStaged || b.link != next.link || b.diff != next.diff || total+len(next.changes) > b.most()/2 || !next.goesWith(b) {
 			break
 		}
 		total += len(next.changes)
@@ -277,13 +277,30 @@ func (f *Folder) gather(b *batch) {
 	f.fifo = f.fifo[n:]
 }
 
-// most is how many changes are gathered: of new objects half of what may be on its way,
-// so that the other half is brought meanwhile.
+// most is how many changes may be on their way, of what a batch has. Half of them are
+// made durable at once, so that the other half is brought and decided on meanwhile.
+// Of metadata there may be twice as many: they take no room on the disk, and are set so
+// soon that most of the time would go by in waits for it.
 func (b *batch) most() int {
 	if b.metaAlone() {
-		return maxOutstanding
+		return 2 * maxOutstanding
 	}
-	return maxOutstanding / 2
+	return maxOutstanding
+}
+
+// full reports whether enough of a diff is on its way.
+func (f *Folder) full(d *diff) bool {
+	most := 2 * maxOutstanding
+	for _, b := range f.fifo {
+		most = min(most, b.most())
+	}
+	if f.install != nil {
+		most = min(most, f.install.most())
+	}
+	if len(f.big) > 0 {
+		most = maxOutstanding
+	}
+	return d.outstanding >= most
 }
 
 // goesWith reports whether a batch may be installed with one that was decided before.

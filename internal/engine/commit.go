@@ -35,7 +35,6 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 		switch how {
 		case ready:
 			g.add(writes)
-			f.claim(writes, &g)
 		case overtaken:
 			f.lookAgain(drafts[:n], lockedRetry)
 		case refused:
@@ -71,6 +70,9 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 	}
 	for i := range all {
 		if g.uids[all[i].Update.UID] {
+			if all[i].Kind == capture.KindMeta {
+				f.stats.amended++
+			}
 			f.trail(&all[i])
 			f.absentBelow(&all[i])
 			if p := all[i].Prior; p != nil && all[i].Kind != capture.KindAdopt {
@@ -156,6 +158,7 @@ type gathered struct {
 	// places are those of live objects, the names folded: two that fold to one
 	// may have been found at once.
 	places map[repl.Place]repl.UID
+	room   []store.Write // for the next group's, until they are gathered
 }
 
 func (g *gathered) add(writes []store.Write) {
@@ -192,6 +195,9 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	if !ok {
 		return nil, overtaken
 	}
+	if writes == nil {
+		writes = g.room
+	}
 	may := true
 	for i := range group {
 		d := &group[i]
@@ -222,7 +228,8 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	if !may {
 		return nil, refused
 	}
-	if !f.free(writes, g) {
+	g.room = writes[:0]
+	if !f.rests(group, writes) && !f.claim(writes, g) {
 		return nil, overtaken
 	}
 	return writes, ready

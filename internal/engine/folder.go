@@ -93,8 +93,8 @@ type Env struct {
 	// timestamps tell every change.
 	Racy    time.Duration
 	Workers int // goroutines that one action may use; 0 in the simulator
-	// Hurry is called when an initial sync begins, and what it returns when it has
-	// ended, or the folder has. nil: nobody wants to know.
+	// Hurry is called when an initial sync begins or metadata change at many objects,
+	// and what it returns when that has ended, or the folder has. nil: nobody wants to know.
 	Hurry func() (over func())
 
 	touches touches // what this member has made, or heard of, that is short for partners

@@ -19,7 +19,7 @@ import (
 // The bounds on what is asked of one partner.
 const (
 	pageLimit      = 1024          // updates in a page
-	maxOutstanding = 8 * pageLimit // updates of one diff that are on their way
+	maxOutstanding = 8 * pageLimit // updates of one diff that are on their way; see batch.most
 	maxRounds      = 8             // questions by UID for one page
 	backoffFirst   = 50 * time.Millisecond
 	backoffLast    = 30 * time.Second
@@ -140,7 +140,7 @@ func (f *Folder) startAsking() {
 			// initial sync may have all and not know it.
 			f.askAround(l, ask)
 			ask.Request.Wait = l.compared && (l.idle || len(l.held) > 0)
-		case d.paged || d.outstanding >= maxOutstanding:
+		case d.paged || f.full(d):
 			continue
 		default:
 			ask.Request.Vector, ask.Request.Except = d.asked, d.leftOut

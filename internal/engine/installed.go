@@ -74,6 +74,7 @@ func (e installed) apply(f *Folder) {
 	}
 	f.notify = true
 	f.stats.installed(&put, f.now())
+	f.stats.amended += uint64(b.meta)
 	if e.dispose != nil {
 		f.do(e.dispose)
 	}

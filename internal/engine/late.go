@@ -67,10 +67,10 @@ func (f *Folder) startEvacuating() {
 }
 
 // with is m, made if there is none, with a value more.
-func with[V any](m map[repl.UID]V, uid repl.UID, v V) map[repl.UID]V {
+func with[K comparable, V any](m map[K]V, k K, v V) map[K]V {
 	if m == nil {
-		m = make(map[repl.UID]V)
+		m = make(map[K]V)
 	}
-	m[uid] = v
+	m[k] = v
 	return m
 }

@@ -13,7 +13,8 @@ import (
 // name, as far as those are remembered everywhere and nothing under way is about
 // them.
 func (f *Folder) reanimate(group []capture.Draft, g *gathered) {
-	if f.phase != store.PhaseNormal || f.cfg.ReadOnly || f.st.Counts().Tombstones == 0 {
+	made := func(d capture.Draft) bool { return d.Kind == capture.KindCreate }
+	if f.phase != store.PhaseNormal || f.cfg.ReadOnly || !slices.ContainsFunc(group, made) || f.st.Counts().Tombstones == 0 {
 		return
 	}
 	since := repl.Time(math.MinInt64)

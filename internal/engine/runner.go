@@ -55,6 +55,7 @@ type Runner struct {
 	moves  atomic.Uint64 // how often a step has changed what Status says
 	last   standing      // the loop's own; after the last step
 	over   func()        // the loop's own; of Env.Hurry, nil while nothing hurries
+	begun  uint64        // the loop's own; Stats.amended at the last heartbeat
 
 	mu       sync.Mutex
 	sessions map[repl.MemberID]Upstream // guarded by mu
@@ -167,6 +168,7 @@ func (r *Runner) loop(ctx context.Context, work *sync.WaitGroup) error {
 				tick.Reset(rootCheck - time.Duration(now.UnixNano()%int64(rootCheck)))
 			}
 			moved = r.Moves()
+			r.restHurry()
 			if !now.Before(nextRoot) {
 				nextRoot = now.Add(rootCheck - heartbeat)
 				if err := r.checkRoot(); err != nil {
@@ -219,7 +221,9 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.beat.Store(time.Now().UnixNano())
 	actions, changed := r.folder.Step(ev)
 	r.Served.SetPhase(r.folder.Phase())
-	r.hasten(r.folder.phase == store.PhaseInitialSync)
+	if r.hurries() {
+		r.hasten(true)
+	}
 	r.Served.SetRetired(r.folder.Retired())
 	if now := r.folder.standing(); now != r.last {
 		r.last = now
@@ -245,7 +249,24 @@ func (r *Runner) step(ctx context.Context, work *sync.WaitGroup, ev Event) {
 	r.drains = left
 }
 
-// hasten tells that an initial sync has begun, or is over.
+// hurryFrom is how many changes of metadata within a heartbeat make a backlog.
+const hurryFrom = 1000
+
+// hurries reports whether an initial sync is under way, or a backlog of changed
+// metadata is worked off: nothing else comes so fast, and leaves so much behind.
+func (r *Runner) hurries() bool {
+	return r.folder.phase == store.PhaseInitialSync || r.folder.stats.amended-r.begun >= hurryFrom
+}
+
+// restHurry ends the haste if there was no cause for it since the last heartbeat.
+func (r *Runner) restHurry() {
+	if !r.hurries() {
+		r.hasten(false)
+	}
+	r.begun = r.folder.stats.amended
+}
+
+// hasten tells that there is haste, or none any more.
 func (r *Runner) hasten(hurry bool) {
 	switch {
 	case r.env.Hurry == nil || hurry == (r.over != nil):

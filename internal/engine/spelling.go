@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"opendfs/internal/capture"
 	"opendfs/internal/finding"
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
@@ -108,35 +109,37 @@ func (f *Folder) placeKey(r *repl.Record) (repl.Place, bool) {
 	return f.flight.folded(p), ok && r.Present && !r.Parent.IsZero()
 }
 
-// claim notes the places of what is written.
-func (f *Folder) claim(writes []store.Write, g *gathered) {
-	for i := range writes {
-		if at, ok := f.placeKey(&writes[i].Record); ok {
-			g.places[at] = writes[i].Record.UID
-		}
-	}
-}
-
-// free reports whether no two writes, of a group and of what was gathered before
-// it, are of one place.
-func (f *Folder) free(writes []store.Write, g *gathered) bool {
-	var met map[repl.Place]bool
-	if len(writes) > 1 {
-		met = make(map[repl.Place]bool, len(writes))
-	}
+// claim notes the places of what is written. It is false, and notes none, if two
+// writes, of a group and of what was gathered before it, are of one place.
+func (f *Folder) claim(writes []store.Write, g *gathered) bool {
+	var met map[repl.Place]repl.UID
 	for i := range writes {
 		at, ok := f.placeKey(&writes[i].Record)
 		if !ok {
 			continue
 		}
-		if _, taken := g.places[at]; taken || met[at] {
+		_, taken := g.places[at]
+		if _, twice := met[at]; taken || twice {
 			return false
 		}
-		if met != nil {
-			met[at] = true
+		if len(writes) == 1 {
+			g.places[at] = writes[i].Record.UID
+			return true
 		}
+		met = with(met, at, writes[i].Record.UID)
 	}
+	maps.Copy(g.places, met)
 	return true
+}
+
+// rests reports whether a draft by itself leaves a live object at its place, which
+// no other comes to as long as the record stands.
+func (f *Folder) rests(group []capture.Draft, writes []store.Write) bool {
+	if len(group) > 1 || len(writes) > 1 || f.cfg.ReadOnly {
+		return false
+	}
+	p, r := group[0].Prior, &writes[0].Record
+	return p != nil && p.Present && r.Present && p.Parent == r.Parent && p.Name == r.Name
 }
 
 // retitle follows directories that moved, went or were merged with the findings

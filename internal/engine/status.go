@@ -29,6 +29,7 @@ type Stats struct {
 	Verdicts     [repl.Verdicts]uint64
 	LastChange   repl.Time
 	conflicts    uint64 // versions kept that lost one
+	amended      uint64 // updates of metadata alone, captured or installed
 	lastError    string
 }
 

@@ -97,6 +97,14 @@ const (
 // the tree without rings, whatever of Waiting is still open. Decide never
 // changes updates, and the plan shares their memory. The error is the view's.
 func Decide(view View, updates []repl.Update, partner version.Vector, opts Options) (repl.Plan, error) {
+	if plan, ok := plain(view, updates, partner, opts); ok {
+		return plan, nil
+	}
+	return decide(view, updates, partner, opts)
+}
+
+// decide is Decide of any batch.
+func decide(view View, updates []repl.Update, partner version.Vector, opts Options) (repl.Plan, error) {
 	d := &decider{
 		view: view, partner: partner, opts: opts, root: repl.RootUID(opts.Folder), fold: filter.Folder(opts.Fold),
 		entries: make(map[repl.UID]*entry, len(updates)+16),

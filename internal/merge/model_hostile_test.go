@@ -69,7 +69,11 @@ func TestWhateverAPartnerSends(t *testing.T) {
 			}
 			asked := make(map[repl.UID]bool)
 			for range 3 {
-				plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, Asked: asked})
+				opts := Options{Folder: folder, ReadOnly: m.readOnly, Asked: asked}
+				if err := plainIsWhole(m, batch, s.vec, opts); err != nil {
+					t.Fatal(err)
+				}
+				plan, err := Decide(m, batch, s.vec, opts)
 				if err != nil {
 					t.Fatal(err)
 				}

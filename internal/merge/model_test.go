@@ -388,7 +388,11 @@ func mix(g version.GVSN, seed uint64) uint64 {
 func (m *member) take(s snapshot, batch []repl.Update) error {
 	answers := make(map[repl.UID]bool)
 	for round := 0; ; round++ {
-		plan, err := Decide(m, batch, s.vec, Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers, Fold: m.world.fold, Morph: m.world.morph})
+		opts := Options{Folder: folder, ReadOnly: m.readOnly, InitialSync: m.initial, Asked: answers, Fold: m.world.fold, Morph: m.world.morph}
+		if err := plainIsWhole(m, batch, s.vec, opts); err != nil {
+			return err
+		}
+		plan, err := Decide(m, batch, s.vec, opts)
 		if err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ func hashMeta(meta []byte) metaHash {
 type numbering struct {
 	number func(version.GVSN) (ref, error)
 	err    error
+	room   []byte // for what is encoded before its length is known; used again
 }
 
 func (n *numbering) append(b []byte, g version.GVSN) []byte {

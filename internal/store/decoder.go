@@ -106,7 +106,13 @@ type entries struct {
 func (e *entries) bytes(tag uint64, v []byte) {
 	if len(v) > 0 {
 		e.b = binary.AppendUvarint(e.b, tag)
-		e.b = appendString(e.b, string(v))
+		e.b = append(binary.AppendUvarint(e.b, uint64(len(v))), v...)
+	}
+}
+
+func (e *entries) string(tag uint64, v string) {
+	if len(v) > 0 {
+		e.b = appendString(binary.AppendUvarint(e.b, tag), v)
 	}
 }
 

@@ -75,31 +75,32 @@ func (d *decoder) print() repl.Print {
 
 // appendIntent appends the value of an intent's row.
 func appendIntent(b []byte, in *Intent, n *numbering) []byte {
-	e := entries{b: append(b, 1)}
+	e := entries{b: append(b, 1), tmp: n.room}
 	e.gvsn(intentUID, version.GVSN(in.UID))
 	e.gvsn(intentGVSN, in.GVSN)
 	e.gvsn(intentBase, in.Base)
 	e.gvsn(intentDir, version.GVSN(in.Place.Dir))
-	e.bytes(intentName, []byte(in.Place.Name))
+	e.string(intentName, in.Place.Name)
 	e.gvsn(intentFromDir, version.GVSN(in.From.Dir))
-	e.bytes(intentFromName, []byte(in.From.Name))
-	e.bytes(intentHandle, []byte(in.Identity.Handle))
+	e.string(intentFromName, in.From.Name)
+	e.string(intentHandle, in.Identity.Handle)
 	e.varint(intentBirth, int64(in.Identity.Birth))
 	e.print(intentPrint, in.Print)
-	e.bytes(intentDisplacedHandle, []byte(in.Displaced.Handle))
+	e.string(intentDisplacedHandle, in.Displaced.Handle)
 	e.varint(intentDisplacedBirth, int64(in.Displaced.Birth))
 	e.print(intentDisplacedPrint, in.DisplacedPrint)
 	e.uvarint(intentKeep, uint64(in.Keep))
-	e.bytes(intentTemp, []byte(in.Temp))
+	e.string(intentTemp, in.Temp)
 	e.uvarint(intentVerdict, uint64(in.Verdict))
 	if !in.Update.UID.IsZero() {
-		u := n.append(nil, version.GVSN(in.Update.UID))
-		u = appendRecord(u, &repl.Record{Update: in.Update}, n, metaHash{}, true)
-		e.bytes(intentUpdate, u)
+		e.tmp = n.append(e.tmp[:0], version.GVSN(in.Update.UID))
+		e.tmp = appendRecord(e.tmp, &repl.Record{Update: in.Update}, n, metaHash{}, true)
+		e.bytes(intentUpdate, e.tmp)
 	}
 	e.uvarint(intentSeq, in.Seq)
 	e.uvarint(intentGroup, in.Group)
 	e.bool(intentDrop, in.Drop)
+	n.room = e.tmp
 	return e.b
 }
 

@@ -15,8 +15,19 @@ type names struct {
 	originators []version.Originator // by number; 0 is nobody
 }
 
+// fewNames are as many originators as are found sooner by looking at each.
+const fewNames = 8
+
 // ref returns g with its originator's number, if it has one.
 func (n *names) ref(g version.GVSN) (ref, bool) {
+	if len(n.originators) <= fewNames {
+		for i := 1; i < len(n.originators); i++ {
+			if n.originators[i] == g.Originator && !g.Originator.IsZero() {
+				return ref{uint64(i), g.Version}, true
+			}
+		}
+		return ref{0, g.Version}, false
+	}
 	o, ok := n.numbers[g.Originator]
 	return ref{o, g.Version}, ok
 }

@@ -132,6 +132,10 @@ func pebbleOptions(fs vfs.FS, cache *pebble.Cache, lock *pebble.Lock, h *health)
 		EventListener:               h.listener(),
 	}
 	opts.Experimental.FileCacheShards = 2
+	// Half of what a change of all files writes of versions removes earlier ones. Merging
+	// that at once, each new file of such rows with the last level's, cost as much as
+	// writing it; they go with the next merge of their level.
+	opts.Experimental.TombstoneDenseCompactionThreshold = -1
 	opts.Experimental.SpanPolicyFunc = oneKind
 	for i := range opts.Levels {
 		l := &opts.Levels[i]

@@ -37,8 +37,8 @@ type Reader interface {
 	// own may be spelt differently.
 	At(dir repl.UID, name string) (repl.Record, bool, error)
 	// Named calls fn with what At returns for each of names, which are in order,
-	// nil for what is not there, and what fn does not change. Many names together cost
-	// less than one by one. The records may be written while fn runs.
+	// nil for what is not there, and what fn does not change but may keep. Many names
+	// together cost less than one by one. The records may be written while fn runs.
 	Named(dir repl.UID, names []string, fn func(i int, rec *repl.Record) error) error
 	// Children calls fn for the live records whose parent is dir or was merged
 	// into it and whose name sorts after the given one, by the names' bytes,

@@ -11,12 +11,12 @@ import (
 
 // recentMost bounds the records of one generation of recent: the directories
 // that are worked in, and the files between a look or a verdict and what follows
-// from it.
-const recentMost = 8192
+// from it. Two dozen looks go on at once.
+const recentMost = 16384
 
 // recent holds records that were read or written lately. What it holds is what
 // is stored: a Put changes it before it returns, and what was read from the
-// database while a Put ended is not taken in.
+// database while a Put of it ended is not taken in.
 //
 // There are two generations. What is asked for moves to the young one; when that
 // is full the old one is forgotten.
@@ -24,6 +24,10 @@ type recent struct {
 	mu         sync.Mutex
 	young, old map[ref]*repl.Record
 	puts       uint64 // how many have ended
+	// changed holds which of them was the last of a record, since settled: what was
+	// read when fewer had ended is not taken in.
+	changed map[ref]uint64
+	settled uint64
 }
 
 // get returns a record, and what put is to be told if there is none.
@@ -50,7 +54,7 @@ func (c *recent) ended() uint64 {
 func (c *recent) put(r ref, rec *repl.Record, puts uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if puts == c.puts {
+	if puts >= c.settled && puts >= c.changed[r] {
 		c.addLocked(r, rec)
 	}
 }
@@ -71,8 +75,17 @@ func (c *recent) commit(items []item) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
+	if len(c.changed)+len(items) > recentMost {
+		clear(c.changed)
+		c.settled = c.puts
+	} else if c.changed == nil {
+		c.changed = make(map[ref]uint64)
+	}
 	for i := range items {
 		it := &items[i]
+		if c.settled < c.puts {
+			c.changed[it.uid] = c.puts
+		}
 		delete(c.old, it.uid)
 		delete(c.young, it.uid)
 		if it.now != nil && it.now.Type == repl.Directory {
@@ -149,7 +162,7 @@ func (c *recent) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
-	c.young, c.old = nil, nil
+	c.young, c.old, c.changed, c.settled = nil, nil, nil, c.puts
 }
 
 // ownCopy copies a record whose slices its owner may write to later. Metadata

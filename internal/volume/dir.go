@@ -34,12 +34,13 @@ const maxUnsynced = 64
 // hold takes over an open object whose metadata were set, and ends its lease.
 func (u *unsynced) hold(o object) error {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	if o.path != "" || len(u.held) >= maxUnsynced { // a path is of what cannot be synced by this descriptor
 		u.many = true
+		u.mu.Unlock()
 		_ = unix.Close(o.fd) // nothing was written through it, and its lease goes with it
 		return nil
 	}
+	defer u.mu.Unlock()
 	u.held = append(u.held, o.fd)
 	if !o.leased {
 		return nil
