@@ -20,8 +20,8 @@ type evictor struct {
 
 // Evict is that of engine.Directory.
 func (e evictor) Evict(ctx context.Context, member repl.MemberID, database version.Originator) error {
-	return e.change(ctx, "evict member", member, func(m *directory.Membership) bool {
-		if !m.Evicted.IsZero() {
+	return e.change(ctx, "evict member", member, func(m, own *directory.Membership) bool {
+		if !m.Evicted.IsZero() || own != nil && !own.Evicted.IsZero() {
 			return false
 		}
 		m.Evicted = directory.UUID(database)
@@ -31,7 +31,7 @@ func (e evictor) Evict(ctx context.Context, member repl.MemberID, database versi
 
 // Readmit is that of engine.Directory.
 func (e evictor) Readmit(ctx context.Context, member repl.MemberID, database version.Originator) error {
-	return e.change(ctx, "readmit member", member, func(m *directory.Membership) bool {
+	return e.change(ctx, "readmit member", member, func(m, _ *directory.Membership) bool {
 		if m.Evicted != directory.UUID(database) {
 			return false
 		}
@@ -40,7 +40,9 @@ func (e evictor) Readmit(ctx context.Context, member repl.MemberID, database ver
 	})
 }
 
-func (e evictor) change(ctx context.Context, what string, member repl.MemberID, edit func(*directory.Membership) bool) error {
+// change makes one change of a member; own is what this server is in the folder, nil if
+// it is none of its members.
+func (e evictor) change(ctx context.Context, what string, member repl.MemberID, edit func(m, own *directory.Membership) bool) error {
 	doc, err := e.admin.dir.Load(ctx)
 	if err != nil {
 		return err
@@ -52,7 +54,11 @@ func (e evictor) change(ctx context.Context, what string, member repl.MemberID, 
 		return nil
 	}
 	m := f.Member(s.Name)
-	if m == nil || !edit(m) {
+	var own *directory.Membership
+	if self := d.Server(e.admin.self()); self != nil {
+		own = f.Member(self.Name)
+	}
+	if m == nil || !edit(m, own) {
 		return nil
 	}
 	next, err := doc.With(d)

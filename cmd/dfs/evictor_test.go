@@ -63,6 +63,24 @@ func TestEvictionIsOneChange(t *testing.T) {
 			t.Errorf("%s: %v", where, err)
 		}
 		hub.eventually("has taken it back", func() bool { return out(m).IsZero() })
+		self := repl.MemberID(d.ServerByName("hub").ID)
+		if err := e.Evict(t.Context(), self, version.Originator{1}); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		hub.eventually("is put out itself", func() bool {
+			_, f := m.domain().Domain.Folder(folder)
+			return !f.Member("hub").Evicted.IsZero()
+		})
+		if err := e.Evict(t.Context(), id, version.Originator{2}); err != nil || !out(m).IsZero() {
+			t.Errorf("%s: one that was put out puts another out: %v, %v", where, out(m), err)
+		}
+		if err := e.Readmit(t.Context(), self, version.Originator{1}); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		hub.eventually("has taken itself back", func() bool {
+			_, f := m.domain().Domain.Folder(folder)
+			return f.Member("hub").Evicted.IsZero()
+		})
 		if err := e.Evict(t.Context(), repl.MemberID{0x99}, version.Originator{1}); err != nil {
 			t.Errorf("%s: who is no member: %v", where, err)
 		}

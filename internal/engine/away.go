@@ -15,7 +15,8 @@ import (
 // one compare-and-swap. A change that has been made already is no error.
 type Directory interface {
 	// Evict puts a member's database out, if the domain has the member and has
-	// put out none of its databases yet.
+	// put out none of its databases yet, nor one of the member that asks for it: of
+	// members that were apart one at least is left, by which the others go.
 	Evict(ctx context.Context, member repl.MemberID, database version.Originator) error
 	// Readmit takes that back, if it is that database which was put out.
 	Readmit(ctx context.Context, member repl.MemberID, database version.Originator) error

@@ -269,3 +269,9 @@ func (f *Folder) out(m *Member) bool {
 	c := f.covers[m.ID]
 	return !m.Evicted.IsZero() && (c.Originator.IsZero() || c.Originator == m.Evicted)
 }
+
+// outID is out of the member of an id.
+func (f *Folder) outID(id repl.MemberID) bool {
+	i := slices.IndexFunc(f.cfg.Members, func(m Member) bool { return m.ID == id })
+	return i >= 0 && f.out(&f.cfg.Members[i])
+}

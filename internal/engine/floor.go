@@ -46,10 +46,15 @@ const forgotten = "has forgotten deletions that were never heard of here"
 
 // stale handles a partner that has collected what this member does not cover: its
 // records are too old for a diff. It starts anew, not authoritatively (rule 25).
-// In its initial sync it goes on with another partner, if one is ready.
+// In its initial sync it goes on with another partner, if one is ready. What a database
+// has collected that was put out is nothing to this one: it is that one that starts anew.
 func (f *Folder) stale(l *link, why string) {
 	l.stale = true
 	f.delay(l)
+	if f.phase == store.PhaseNormal && f.outID(l.member) {
+		f.find.Raise(finding.PartnerStale, f.cfg.Name+" from "+l.member.String(), "")
+		return
+	}
 	if f.phase != store.PhaseNormal {
 		for _, other := range f.links {
 			if other.up && !other.stale && !other.unready { // two that wait for each other would for ever

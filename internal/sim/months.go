@@ -54,6 +54,9 @@ func (d domain) change(member repl.MemberID, from, to version.Originator) error 
 
 // Evict is that of engine.Directory.
 func (d domain) Evict(_ context.Context, member repl.MemberID, database version.Originator) error {
+	if out := d.m.c.out[d.m.id]; !out.IsZero() {
+		return nil
+	}
 	return d.change(member, version.Originator{}, database)
 }
 
