@@ -270,6 +270,16 @@ func (f *Folder) out(m *Member) bool {
 	return !m.Evicted.IsZero() && (c.Originator.IsZero() || c.Originator == m.Evicted)
 }
 
+// isFollower reports whether a member in its initial sync, this one, is to begin with
+// another partner than this: its database was put out, and what was deleted meanwhile
+// may live in it; it starts anew itself.
+func (f *Folder) isFollower(id repl.MemberID) bool {
+	if f.phase != store.PhaseInitialSync || !f.outID(id) {
+		return false
+	}
+	return slices.ContainsFunc(f.cfg.Upstreams, func(other repl.MemberID) bool { return other != id && !f.outID(other) })
+}
+
 // outID is out of the member of an id.
 func (f *Folder) outID(id repl.MemberID) bool {
 	i := slices.IndexFunc(f.cfg.Members, func(m Member) bool { return m.ID == id })

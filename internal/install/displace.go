@@ -133,11 +133,12 @@ func (b *Batch) putBack(i int, to volume.Dir) error {
 	name := TempName(&c.Update)
 	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
 		if errors.Is(err, volume.ErrNotExist) { // a user deleted ours: what came out goes back
-			if err = b.installing.Rename(name, to, c.To.Name); errors.Is(err, volume.ErrExist) {
-				return b.keep(i, name)
-			}
+			err = b.installing.Rename(name, to, c.To.Name)
 		}
-		return err
+		if err != nil {
+			return b.keep(i, name) // nothing of a user's stays in installing/
+		}
+		return nil
 	}
 	st, err := b.installing.Lookup(name)
 	if err != nil {
@@ -146,9 +147,7 @@ func (b *Batch) putBack(i int, to volume.Dir) error {
 	if st.Identity == it.TempStat.Identity && st.Print.SameData(it.TempStat.Print) {
 		return b.installing.Remove(name)
 	}
-	if err := b.installing.Exchange(name, to, c.To.Name); err != nil {
-		return err
-	}
+	_ = b.installing.Exchange(name, to, c.To.Name) // if a user took even that away, it is his that is kept
 	return b.keep(i, name)
 }
 

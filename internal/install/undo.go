@@ -119,10 +119,8 @@ func (b *Batch) made(i int, at repl.Place, st volume.Stat) {
 			return missing(err)
 		}
 		if b.judge(name, &want) != nil {
-			if err := b.installing.Rename(name, d, at.Name); errors.Is(err, volume.ErrExist) {
-				return b.keep(i, name)
-			} else if err != nil {
-				return err
+			if err := b.installing.Rename(name, d, at.Name); err != nil {
+				return b.keep(i, name) // a user took its place, or the directory
 			}
 			return nil
 		}

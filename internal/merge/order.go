@@ -144,7 +144,7 @@ func (a *arranger) link() {
 		if f, ok := fresh[above]; ok {
 			a.wait(i, f, false)
 		} else if h, ok := dirs[above]; ok && !c.Update.Present {
-			a.wait(i, h, false)
+			a.waitWith(i, h, !a.changes[h].Was.Present) // an heir that nobody here knows is none
 		}
 		from := c.From.Dir
 		if inside(c) {

@@ -111,6 +111,9 @@ func (m *Member) follows(u *repl.Update) {
 	if !ok || was.GVSN == u.GVSN {
 		return
 	}
+	if !u.Present && c.collectedBy(m, &was) { // who was away deleted it as well
+		return
+	}
 	if repl.Compare(u, &was) <= 0 && !c.rotten[u.UID] {
 		c.unlawful(m, u, "it is not greater than %s (rule 5)", c.describe(&was))
 	}
