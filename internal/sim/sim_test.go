@@ -171,18 +171,18 @@ func TestHubOfFour(t *testing.T) {
 // TestMonths: time goes by, members are away for longer than tombstones live, are
 // evicted and come back.
 func TestMonths(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true})
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 40000632)
 }
 
 // TestMonthsInAChain: what one end covers the other learns through the middle.
 func TestMonthsInAChain(t *testing.T) {
-	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true})
+	play(t, 20, Plan{Members: 3, Topology: Chain, Steps: 900, Months: true}, 41000420)
 }
 
 // TestMonthsAmongFour: two that start anew at once do not wait for each other, and
 // partners change meanwhile.
 func TestMonthsAmongFour(t *testing.T) {
-	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true}, 1000077, 1000162, 6000336)
+	play(t, 15, Plan{Members: 4, Topology: Mesh, Steps: 1200, Faults: true, Months: true, Rewired: true}, 1000077, 1000162, 6000336, 40000045, 41000326)
 }
 
 func TestMonthsOfTwo(t *testing.T) {
