@@ -270,10 +270,10 @@ func (f *Folder) out(m *Member) bool {
 	return !m.Evicted.IsZero() && (c.Originator.IsZero() || c.Originator == m.Evicted)
 }
 
-// isFollower reports whether a member in its initial sync, this one, is to begin with
+// passesOver reports whether a member in its initial sync, this one, is to begin with
 // another partner than this: its database was put out, and what was deleted meanwhile
 // may live in it; it starts anew itself.
-func (f *Folder) isFollower(id repl.MemberID) bool {
+func (f *Folder) passesOver(id repl.MemberID) bool {
 	if f.phase != store.PhaseInitialSync || !f.outID(id) {
 		return false
 	}

@@ -257,7 +257,7 @@ func (e asked) apply(f *Folder) {
 
 // acceptPage checks what a page claims and begins a diff with the first one.
 func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) bool {
-	if l.unready = page.Phase != wire.PhaseNormal || f.isFollower(l.member); l.unready {
+	if l.unready = page.Phase != wire.PhaseNormal || f.passesOver(l.member); l.unready {
 		l.known = nil // it was another database's, or of the past
 		if f.phase == store.PhaseInitialSync {
 			f.find.Raise(finding.InitialSyncWaiting, f.cfg.Name, fmt.Sprintf("partner %v is not ready", l.member))

@@ -58,7 +58,7 @@ func (f *Folder) startEvacuating() {
 	if f.phase != store.PhaseInitialSync || f.evacuateAt == 0 || f.evacuateAt > f.now() {
 		return
 	}
-	if f.busyLocally() || len(f.flight.aloft) > 0 {
+	if f.busyLocally() {
 		f.evacuateAt = f.now() + repl.Time(evacuateRetry)
 		return
 	}

@@ -203,13 +203,10 @@ func (f *Folder) stranger(handle string) {
 	if f.install == nil {
 		return
 	}
-	if f.strangers == nil {
-		f.strangers = make(map[string]bool)
-	}
 	if len(f.strangers) >= maxStrangers {
 		handle = ""
 	}
-	f.strangers[handle] = true
+	f.strangers = with(f.strangers, handle, true)
 }
 
 // strangersKnown looks into the directories that an install brought and in which

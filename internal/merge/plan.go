@@ -280,10 +280,9 @@ func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
 		}
 		var stay []repl.Record
 		err := d.view.Children(from.uid, "", func(rec *repl.Record) bool {
-			if c := d.entries[rec.UID]; c == nil || !c.touched() {
-				if _, seen := d.carried[rec.UID]; !seen {
-					stay = append(stay, *rec)
-				}
+			c := d.entries[rec.UID]
+			if _, seen := d.carried[rec.UID]; !seen && (c == nil || !c.touched()) {
+				stay = append(stay, *rec)
 			}
 			return true
 		})
