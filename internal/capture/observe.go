@@ -8,12 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"opendfs/internal/digest"
 	"opendfs/internal/finding"
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
-
-	"github.com/zeebo/blake3"
 )
 
 // found is what lies at a place.
@@ -165,7 +164,7 @@ const (
 
 var (
 	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-	hashers = sync.Pool{New: func() any { return blake3.New() }}
+	hashers = sync.Pool{New: func() any { return digest.New() }}
 )
 
 // read hashes a file and reads its metadata. Without ok it is being written,
@@ -243,7 +242,7 @@ func hash(ctx context.Context, file volume.File, st *volume.Stat, signed io.Writ
 	if size <= bufferSize {
 		return hashSmall(file, size, signed)
 	}
-	h := hashers.Get().(*blake3.Hasher)
+	h := hashers.Get().(*digest.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
 	takers := []io.Writer{h}
@@ -270,7 +269,7 @@ func hashSmall(file volume.File, size int64, signed io.Writer) (sum repl.Hash, w
 			return sum, false, err
 		}
 	}
-	return repl.Hash(blake3.Sum256(buf[:size])), true, nil
+	return repl.Hash(digest.Sum256(buf[:size])), true, nil
 }
 
 // stillReader reads what a file held when it was described, and ends early when
@@ -306,7 +305,7 @@ func (r *stillReader) Read(p []byte) (int, error) {
 }
 
 // HashTarget is the content hash of a symbolic link: of its target.
-func HashTarget(target string) repl.Hash { return repl.Hash(blake3.Sum256([]byte(target))) }
+func HashTarget(target string) repl.Hash { return repl.Hash(digest.Sum256([]byte(target))) }
 
 // unlessShort is err, but nil where a file only was shorter than it had been.
 func unlessShort(err error) error {

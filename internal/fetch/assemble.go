@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io"
 
+	"opendfs/internal/digest"
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
-
-	"github.com/zeebo/blake3"
 )
 
 // assembly is a new version that is put together. Parts of it share their room
@@ -96,11 +95,11 @@ func (s *Stager) put(a *assembly, w *Wanted, o *olds, needs *rdc.Needs, literals
 	if len(a.shared) == 0 { // else what lies behind the first bytes is there already
 		a.begin = func() { s.begin(u, a.temp) }
 	}
-	h := hashers.Get().(*blake3.Hasher)
+	h := hashers.Get().(*digest.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
 	signed, end := s.Signatures.Assembled(u.Size, w.like(), needs, a.unshared(u.Size) < u.Size/fineShare)
-	n, err := s.feed(u, &newVersion{a, rdc.NewPatched(needs, seeds, literals)}, h, a, signed)
+	n, err := s.feed(u, &newVersion{a, rdc.NewPatched(needs, seeds, literals)}, a, h, signed)
 	var sum repl.Hash
 	h.Sum(sum[:0])
 	if err == nil && (n != u.Size || sum != u.Content) {

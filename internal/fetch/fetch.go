@@ -20,12 +20,11 @@ import (
 	"slices"
 	"sync"
 
+	"opendfs/internal/digest"
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
 	"opendfs/internal/wire"
-
-	"github.com/zeebo/blake3"
 )
 
 // ErrHash says that what arrived is not what the update promised.
@@ -288,7 +287,7 @@ func dress(t volume.Temp, u *repl.Update) (lacks []string, st volume.Stat, err e
 }
 
 func (s *Stager) fill(t volume.Temp, signed io.Writer, u *repl.Update, r io.Reader) error {
-	h := hashers.Get().(*blake3.Hasher)
+	h := hashers.Get().(*digest.Hasher)
 	defer hashers.Put(h)
 	h.Reset()
 	if _, whole := r.(*bytes.Buffer); !whole { // what is buffered was bounded on its way in
@@ -330,7 +329,7 @@ var pieces = sync.Pool{New: func() any {
 	return &b
 }}
 
-var hashers = sync.Pool{New: func() any { return blake3.New() }}
+var hashers = sync.Pool{New: func() any { return digest.New() }}
 
 // local stages the content from a file that is already here and still has it.
 func (s *Stager) local(w *Wanted, out *Staged) bool {

@@ -47,11 +47,13 @@ var (
 )
 
 // Feed reads r to its end and writes all of it to each of the takers, in order;
-// it returns the number of bytes read. r is read by the caller's goroutine. With
-// apart each taker has a goroutine of its own, so that reading, hashing, signing
-// and writing go on side by side, and each has returned when Feed does. The first
-// error of a taker, in their order, ends it, or that of r, which is returned as it
-// is.
+// it returns the number of bytes read. r is read by the caller's goroutine, which
+// serves the first taker too. With apart each of the others has a goroutine of its
+// own, so that reading, hashing, signing and writing go on side by side, and each has
+// returned when Feed does. The first is to be the one with the most to do: a goroutine
+// of its own for it would have the two that are busiest wake each other at each piece,
+// where a server with two cores waits more than it works. The first error of a taker,
+// in their order, ends it, or that of r, which is returned as it is.
 func Feed(r io.Reader, apart bool, takers ...io.Writer) (int64, error) {
 	if !apart {
 		return feedInTurn(r, takers)
@@ -60,18 +62,21 @@ func Feed(r io.Reader, apart bool, takers ...io.Writer) (int64, error) {
 	var done sync.WaitGroup
 	errs := make([]error, len(takers)+1)
 	lines := make([]chan *feeding, len(takers))
-	for i, w := range takers {
+	take := func(i int, f *feeding) {
+		if errs[i] == nil {
+			if _, errs[i] = takers[i].Write(f.buf[:f.n]); errs[i] != nil {
+				failed.Store(true)
+			}
+		}
+		if f.refs.Add(-1) == 0 {
+			f.free()
+		}
+	}
+	for i := 1; i < len(takers); i++ {
 		lines[i] = make(chan *feeding, feedAhead)
 		done.Go(func() {
 			for f := range lines[i] {
-				if errs[i] == nil {
-					if _, errs[i] = w.Write(f.buf[:f.n]); errs[i] != nil {
-						failed.Store(true)
-					}
-				}
-				if f.refs.Add(-1) == 0 {
-					f.free()
-				}
+				take(i, f)
 			}
 		})
 	}
@@ -86,12 +91,13 @@ func Feed(r io.Reader, apart bool, takers ...io.Writer) (int64, error) {
 			f.free()
 			continue
 		}
-		for _, line := range lines {
+		for _, line := range lines[1:] {
 			line <- f
 		}
+		take(0, f)
 	}
-	for _, line := range lines {
-		close(line)
+	for i := 1; i < len(takers); i++ {
+		close(lines[i])
 	}
 	done.Wait()
 	if !errors.Is(err, io.EOF) {

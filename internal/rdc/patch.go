@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/zeebo/blake3"
+	"opendfs/internal/digest"
 )
 
 // Patch writes the new version to w: the runs of needs in order, copied from
@@ -18,7 +18,7 @@ import (
 // ErrMismatch too. Other errors are those of the readers and of w, with the
 // place.
 func Patch(w io.Writer, needs *Needs, seeds []io.ReaderAt, literals io.Reader, sum [32]byte) error {
-	whole := blake3.New()
+	whole := digest.New()
 	at, err := Feed(NewPatched(needs, seeds, literals), false, whole, w)
 	if err != nil {
 		return err

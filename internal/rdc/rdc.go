@@ -44,7 +44,7 @@ package rdc
 import (
 	"errors"
 
-	"github.com/zeebo/blake3"
+	"opendfs/internal/digest"
 )
 
 // FormatVersion is the number of the cutting rules and of every byte form here.
@@ -86,7 +86,7 @@ var (
 type Sum [16]byte
 
 func sumOf(b []byte) Sum {
-	full := blake3.Sum256(b)
+	full := digest.Sum256(b)
 	return Sum(full[:16])
 }
 

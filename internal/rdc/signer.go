@@ -7,7 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/zeebo/blake3"
+	"opendfs/internal/digest"
 )
 
 // Options say how a Signer works, never what it yields.
@@ -361,7 +361,7 @@ func (s *Signer) Close() {
 func Sign(r io.Reader, opt Options) (*Signature, [32]byte, error) {
 	s := NewSigner(opt)
 	defer s.Close()
-	whole := blake3.New()
+	whole := digest.New()
 	if _, err := s.ReadFrom(io.TeeReader(r, whole)); err != nil {
 		return nil, [32]byte{}, fmt.Errorf("rdc: sign: %w", err)
 	}

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 
+	"opendfs/internal/digest"
 	"opendfs/internal/rdc"
 	"opendfs/internal/repl"
 	"opendfs/internal/volume"
-
-	"github.com/zeebo/blake3"
 )
 
 // The end of a kept file: the length of the signature before it, and a mark.
@@ -128,7 +127,7 @@ func (s *Store) sign(size int64, g guide) (w io.Writer, end func(h repl.Hash, ok
 // (ErrOther), and keeps and returns its signature.
 func (s *Store) Make(r io.Reader, h repl.Hash, size int64) (*rdc.Signature, error) {
 	m := s.begin(size, guide{})
-	whole := blake3.New()
+	whole := digest.New()
 	if _, err := rdc.Feed(r, s.workers > 0 && size > alone, whole, m); err != nil {
 		m.drop()
 		return nil, fmt.Errorf("sign %v: %w", h, err)
