@@ -108,6 +108,9 @@ func TestFeedGivesEveryoneAll(t *testing.T) {
 		if _, err := Feed(io.MultiReader(bytes.NewReader(data), rand.NewChaCha8([32]byte{})), apart, io.Discard, broken{full}); !errors.Is(err, full) {
 			t.Errorf("a taker's error came out as %v", err)
 		}
+		if _, err := Feed(rand.NewChaCha8([32]byte{}), apart, broken{full}, io.Discard); !errors.Is(err, full) {
+			t.Errorf("the error of the taker that the reader serves came out as %v", err)
+		}
 		gone := errors.New("link is gone")
 		if _, err := Feed(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(gone)), apart, io.Discard); !errors.Is(err, gone) {
 			t.Errorf("the reader's error came out as %v", err)
