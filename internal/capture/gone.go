@@ -213,7 +213,7 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 	case obscured:
 		return rest{held: true}, nil
 	case elsewhere:
-		if !taker.IsZero() && depth < maxChain {
+		if _, left := l.moved[rec.UID]; !left && l.here != nil && depth < maxChain {
 			if with, ok, err := l.follow(copied(rec), at, taker, depth); err != nil || ok {
 				return rest{taker: true, with: with}, err
 			}

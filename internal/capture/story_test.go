@@ -173,6 +173,15 @@ var stories = []story{
 		w.rename("t", "b/t")
 		w.rename("u", "a/u")
 	}, dirty: "a b t u", want: "create a/u, create b/t, move a/x -> b/t/x, move b/y -> a/u/y", noRead: true},
+	{name: "each in the place of the next, the last one removed and the first one's in a new one", before: "a/ a/s/ a/s/x=1 b/ b/r/ b/r/y=1", do: func(w *world) {
+		w.rename("b/r", "t")
+		w.remove("b")
+		w.rename("a", "b")
+		w.rename("b/s", "u")
+		w.rename("t", "b/s")
+		w.mkdir("a/n")
+		w.rename("u", "a/n/s")
+	}, dirty: "a b t u", want: "create a/n, move a/s -> a/n/s, move b/r -> b/s", noRead: true},
 	{name: "directory moved below what was in it", before: "a/ a/b/ a/b/c/ a/x=1", do: func(w *world) {
 		w.rename("a/b", "t")
 		w.rename("a", "t/c/a")
@@ -789,15 +798,16 @@ func withoutPrivilege(op, _ string) error {
 // names are looked at; others become a deletion and a creation.
 func TestWithoutPrivilege(t *testing.T) {
 	instead := map[string]string{
-		"directory moved below what was in it":                          "create t, create t/c, create t/c/a, create t/c/a/x, delete a, delete a/b, delete a/b/c, delete a/x",
-		"what was deep in a directory takes its place":                  "create a, create a/x, delete a, delete a/b, delete a/b/c, delete a/b/c/x, delete a/y",
-		"what was in a directory takes its place":                       "create d, create e, create e/x, create e/y, delete d, delete d/a, delete d/b, delete e, delete e/s, delete e/s/x, delete e/y",
-		"directory moved into a new one, one of its files out of it":    "create a, create n, delete n/d/a, move d -> n/d",
-		"only the removal of the old directory was seen":                "delete d, delete d/a",
-		"moved, and only the old name was seen":                         "delete a, delete d, delete d/b",
-		"moved into unseen directories, and only the old name was seen": "delete a",
-		"moved into a filtered directory":                               "delete a",
-		"move into a new directory, the old one removed":                "create e, create e/a, delete d, delete d/a",
+		"each in the place of the next, the last one removed and the first one's in a new one": "create a, create a/n, create a/n/s, create a/n/s/x, create b/s/y, delete b, delete b/r, delete b/r/y, delete b/s/x, move a -> b",
+		"directory moved below what was in it":                                                 "create t, create t/c, create t/c/a, create t/c/a/x, delete a, delete a/b, delete a/b/c, delete a/x",
+		"what was deep in a directory takes its place":                                         "create a, create a/x, delete a, delete a/b, delete a/b/c, delete a/b/c/x, delete a/y",
+		"what was in a directory takes its place":                                              "create d, create e, create e/x, create e/y, delete d, delete d/a, delete d/b, delete e, delete e/s, delete e/s/x, delete e/y",
+		"directory moved into a new one, one of its files out of it":                           "create a, create n, delete n/d/a, move d -> n/d",
+		"only the removal of the old directory was seen":                                       "delete d, delete d/a",
+		"moved, and only the old name was seen":                                                "delete a, delete d, delete d/b",
+		"moved into unseen directories, and only the old name was seen":                        "delete a",
+		"moved into a filtered directory":                                                      "delete a",
+		"move into a new directory, the old one removed":                                       "create e, create e/a, delete d, delete d/a",
 	}
 	for _, s := range stories {
 		if s.name == "odd names" {

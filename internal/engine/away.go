@@ -68,7 +68,7 @@ func (f *Folder) watchAway() {
 // judgeAway raises or clears what is to say of one member, and evicts it if it may.
 func (f *Folder) judgeAway(m *Member, silent repl.Time, may bool) {
 	life, object := repl.Time(f.cfg.TombstoneLifetime), f.cfg.Name+"@"+m.Server
-	database := f.covers[m.ID].Originator
+	database := f.covers[m.ID].Database
 	out := f.out(m)
 	days := func(t repl.Time) string { return time.Duration(t).Round(time.Minute).String() }
 	if silent > life/2 && !out {

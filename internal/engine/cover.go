@@ -74,9 +74,9 @@ func (e Stated) apply(f *Folder) {
 func (f *Folder) learn(s *repl.Statement) (store.Cover, bool) {
 	was, known := f.covers[s.Member]
 	switch now := f.now(); {
-	case !known || s.Originator.IsZero() || s.Stamp > now+repl.Time(futureSlack):
+	case !known || s.Database.IsZero() || s.Stamp > now+repl.Time(futureSlack):
 		return store.Cover{}, false
-	case !was.Originator.IsZero() && s.Stamp <= was.Stamp:
+	case !was.Database.IsZero() && s.Stamp <= was.Stamp:
 		return store.Cover{}, false
 	default:
 		return store.Cover{Statement: *s, Heard: now}, true
@@ -138,7 +138,7 @@ func (f *Folder) startStating() {
 // is told each time.
 func (f *Folder) others() []repl.Statement {
 	rest := slices.SortedFunc(maps.Values(f.covers), func(a, b store.Cover) int { return slices.Compare(a.Member[:], b.Member[:]) })
-	rest = slices.DeleteFunc(rest, func(c store.Cover) bool { return c.Originator.IsZero() })
+	rest = slices.DeleteFunc(rest, func(c store.Cover) bool { return c.Database.IsZero() })
 	if n, wait := len(rest), f.stateWait(); n > 0 && wait > 0 {
 		at := int(f.now()/wait) % n
 		rest = slices.Concat(rest[at:], rest[:at])
@@ -162,7 +162,7 @@ func (e *Env) statement(cfg *Config) (repl.Statement, error) {
 	if err != nil {
 		return repl.Statement{}, err
 	}
-	s := repl.Statement{Member: cfg.Self, Originator: e.Store.State().Originator, Stamp: e.Now(), Covers: stated(snap.Vector())}
+	s := repl.Statement{Member: cfg.Self, Database: e.Store.State().Database, Stamp: e.Now(), Covers: stated(snap.Vector())}
 	return s, snap.Close()
 }
 
@@ -242,7 +242,7 @@ func (f *Folder) Cover(env *Env, heard []repl.Statement) ([]repl.Statement, erro
 // covering is what every member of the folder is known to cover, nil if that is
 // not known of one of them. A database that was evicted is not asked.
 func (f *Folder) covering() version.Vector {
-	if f.own.Originator != f.st.State().Originator {
+	if f.own.Database != f.st.State().Database {
 		return nil // this database has said nothing yet
 	}
 	all := f.own.Covers
@@ -255,7 +255,7 @@ func (f *Folder) covering() version.Vector {
 		switch {
 		case f.out(m):
 			continue
-		case c.Originator.IsZero():
+		case c.Database.IsZero():
 			return nil
 		}
 		all = all.Minus(all.Minus(c.Covers))
@@ -267,7 +267,7 @@ func (f *Folder) covering() version.Vector {
 // of it yet.
 func (f *Folder) out(m *Member) bool {
 	c := f.covers[m.ID]
-	return !m.Evicted.IsZero() && (c.Originator.IsZero() || c.Originator == m.Evicted)
+	return !m.Evicted.IsZero() && (c.Database.IsZero() || c.Database == m.Evicted)
 }
 
 // passesOver reports whether a member in its initial sync, this one, is to begin with

@@ -232,7 +232,7 @@ const evictedText = "this member was away for longer than deletions are remember
 
 // selfEvicted reports whether the directory has put out the database at hand.
 func selfEvicted(cfg *Config, st *store.State) bool {
-	return st.Phase != store.PhaseNew && slices.ContainsFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self && m.Evicted == st.Originator })
+	return st.Phase != store.PhaseNew && slices.ContainsFunc(cfg.Members, func(m Member) bool { return m.ID == cfg.Self && m.Evicted == st.Database })
 }
 
 func compareEpochs(cfg *Config, m *marker, st *store.State, find Findings) error {

@@ -50,7 +50,7 @@ func (f *Folder) coveredByAll(o version.Originator, one version.Vector) bool {
 		if m.ID == f.cfg.Self || f.out(m) {
 			continue
 		}
-		if c := f.covers[m.ID]; c.Originator.IsZero() || !one.Equal(version.Vector{o: c.Covers[o]}) {
+		if c := f.covers[m.ID]; c.Database.IsZero() || !one.Equal(version.Vector{o: c.Covers[o]}) {
 			return false
 		}
 	}

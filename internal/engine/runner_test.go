@@ -368,7 +368,7 @@ func TestOldTombstonesGo(t *testing.T) {
 	if !st.Floor().Covers(floor) {
 		t.Errorf("after a restart the floor is %v, was %v", st.Floor(), floor)
 	}
-	if covers, err := st.Covers(); err != nil || len(covers) != 1 || covers[0].Originator != a.env.Store.State().Originator {
+	if covers, err := st.Covers(); err != nil || len(covers) != 1 || covers[0].Database != a.env.Store.State().Database {
 		t.Errorf("after a restart is known of the partner: %+v, %v", covers, err)
 	}
 }

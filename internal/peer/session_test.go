@@ -49,7 +49,7 @@ func TestQuestionsAreAnswered(t *testing.T) {
 		if v, err := s.Barrier(ctx, docs); err != nil || v.Len() != 5 {
 			t.Errorf("barrier %v, %v", v, err)
 		}
-		heard := []repl.Statement{{Member: repl.MemberID{77}, Originator: version.Originator{1}, Covers: version.Vector{}}}
+		heard := []repl.Statement{{Member: repl.MemberID{77}, Database: version.Originator{1}, Covers: version.Vector{}}}
 		if told, err := s.Cover(ctx, docs, heard); err != nil || len(told) != 0 { // that of who asks would come back
 			t.Errorf("cover %+v, %v", told, err)
 		}

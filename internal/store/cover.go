@@ -52,17 +52,17 @@ func (f *Folder) SetCovers(list []Cover) error {
 }
 
 func appendCover(b []byte, c *Cover) []byte {
-	b = append(append(b, coverLayout), c.Originator[:]...)
+	b = append(append(b, coverLayout), c.Database[:]...)
 	b = binary.AppendVarint(binary.AppendVarint(b, int64(c.Stamp)), int64(c.Heard))
 	return c.Covers.Append(b)
 }
 
 func decodeCover(key, value []byte) (c Cover, err error) {
-	if len(key) != len(c.Member) || len(value) < 1+len(c.Originator) || value[0] != coverLayout {
+	if len(key) != len(c.Member) || len(value) < 1+len(c.Database) || value[0] != coverLayout {
 		return c, errShort
 	}
-	c.Member, c.Originator = repl.MemberID(key), version.Originator(value[1:])
-	rest := value[1+len(c.Originator):]
+	c.Member, c.Database = repl.MemberID(key), version.Originator(value[1:])
+	rest := value[1+len(c.Database):]
 	for _, to := range []*repl.Time{&c.Stamp, &c.Heard} {
 		t, n := binary.Varint(rest)
 		if n <= 0 {

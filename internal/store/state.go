@@ -35,6 +35,7 @@ func (p Phase) String() string {
 type State struct {
 	Originator version.Originator   // whose GVSNs this member mints
 	Past       []version.Originator // originators it had before (rules 3 and 25)
+	Database   version.Originator   // the one that these records began with: it names them
 	Phase      Phase
 	Primary    bool
 	Epoch      uint64    // counts the databases and roots that met; also in the marker
@@ -83,6 +84,7 @@ const (
 	stateEpochSettled
 	stateFolds
 	stateMissing
+	stateDatabase
 	stateHolds    = 32
 	stateCompared = 33
 )
@@ -115,6 +117,7 @@ func appendState(b []byte, s *State) []byte {
 	e.bool(stateEpochSettled, s.EpochSettled)
 	e.bool(stateFolds, s.Folds)
 	e.bool(stateMissing, s.Missing)
+	e.guid(stateDatabase, s.Database)
 	e.bytes(stateHolds, appendHolds(nil, s.Holds))
 	var compared []byte
 	for _, c := range s.Compared {
@@ -173,6 +176,8 @@ func decodeState(b []byte) (State, error) {
 			s.Folds = d.bool()
 		case stateMissing:
 			s.Missing = d.bool()
+		case stateDatabase:
+			s.Database = d.guid()
 		case stateHolds:
 			s.Holds = decodeHolds(d)
 		case stateCompared:
@@ -185,6 +190,9 @@ func decodeState(b []byte) (State, error) {
 	})
 	if err != nil {
 		return State{}, fmt.Errorf("decode state: %w", err)
+	}
+	if s.Database.IsZero() { // written before it had a name of its own
+		s.Database = s.Originator
 	}
 	return s, nil
 }

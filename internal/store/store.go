@@ -167,7 +167,7 @@ func (s *Store) create(id repl.FolderID, number uint64) error {
 	f := newFolder(s, id, number)
 	var ops Ops
 	ops.Set(append([]byte{keyFolder}, id[:]...), appendOrdered(nil, number))
-	state := State{Originator: version.Originator(guid), Epoch: 1}
+	state := State{Originator: version.Originator(guid), Database: version.Originator(guid), Epoch: 1}
 	ops.Set(f.keys.table(nil, tableState), appendState(nil, &state))
 	p := f.begin()
 	p.ops = ops

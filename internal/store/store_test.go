@@ -561,12 +561,12 @@ func TestStateFloorAndPartnersAreKept(t *testing.T) {
 		m.put(&Batch{Writes: []Write{m.next(a, dead)}})
 		gone := m.get(a.UID)
 		s := State{
-			Originator: version.Originator{5}, Past: []version.Originator{m.f.State().Originator, other}, Phase: PhaseRecovery, Primary: true,
+			Originator: version.Originator{5}, Database: version.Originator{6}, Past: []version.Originator{m.f.State().Originator, other}, Phase: PhaseRecovery, Primary: true,
 			Epoch: 1 << 40, Nonce: repl.GUID{1}, Membership: repl.GUID{2}, RootIdentity: repl.Identity{Handle: "root", Birth: 3},
 			Volume: "uuid", Clean: true, Boot: repl.GUID{4}, Filter: repl.Hash{5}, Since: -6, Partner: repl.MemberID{7},
 		}
 		partner := version.Vector{other: {{Low: 8, High: 20}}}
-		cover := Cover{repl.Statement{Member: repl.MemberID{9}, Originator: other, Stamp: -4, Covers: partner}, 77}
+		cover := Cover{repl.Statement{Member: repl.MemberID{9}, Database: other, Stamp: -4, Covers: partner}, 77}
 		must(t, m.f.SetCovers([]Cover{cover, {Statement: repl.Statement{Member: repl.MemberID{8}, Covers: version.Vector{}}, Heard: 3}}))
 		m.put(&Batch{State: &s, Collect: []repl.UID{a.UID}, Join: version.Vector{other: {{Low: 3, High: 7}, {Low: 9, High: 10}}, {8}: nil}})
 		for range 2 {

@@ -58,7 +58,7 @@ func encodeStatements(list []repl.Statement) (*wirepb.Cover, error) {
 		if err := bounded("bytes of a stated vector", len(v), MaxCovers); err != nil {
 			return nil, err
 		}
-		p.Statements = append(p.Statements, &wirepb.Statement{Member: s.Member[:], Originator: s.Originator[:], Stamp: int64(s.Stamp), Covers: v})
+		p.Statements = append(p.Statements, &wirepb.Statement{Member: s.Member[:], Database: s.Database[:], Stamp: int64(s.Stamp), Covers: v})
 	}
 	return p, nil
 }
@@ -76,7 +76,7 @@ func decodeStatements(b []byte) (*wirepb.Cover, []repl.Statement, error) {
 	seen := make(map[repl.MemberID]bool, len(p.Statements))
 	for _, s := range p.Statements {
 		member, err1 := decodeGUID(s.Member)
-		originator, err2 := decodeGUID(s.Originator)
+		database, err2 := decodeGUID(s.Database)
 		err3 := bounded("bytes of a stated vector", len(s.Covers), MaxCovers)
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, nil, err
@@ -90,7 +90,7 @@ func decodeStatements(b []byte) (*wirepb.Cover, []repl.Statement, error) {
 			return nil, nil, fmt.Errorf("two statements of member %v", id)
 		}
 		seen[id] = true
-		list = append(list, repl.Statement{Member: id, Originator: version.Originator(originator), Stamp: repl.Time(s.Stamp), Covers: v})
+		list = append(list, repl.Statement{Member: id, Database: version.Originator(database), Stamp: repl.Time(s.Stamp), Covers: v})
 	}
 	return p, list, nil
 }

@@ -85,7 +85,7 @@ func samples() []Message {
 		&RdcRequest{Folder: folder, UID: repl.UID{Originator: orig1, Version: 9}, GVSN: version.GVSN{Originator: orig2, Version: 7}, Grains: rdc.GrainRequest{Ranges: []rdc.Range{{Off: 3, Len: 400}}}},
 		&RdcReply{Reply: []byte("nodes")},
 		&BarrierRequest{Folder: folder}, &BarrierReply{Vector: v},
-		&CoverRequest{Folder: folder, Statements: []repl.Statement{{Member: repl.MemberID{1}, Originator: version.Originator{2}, Stamp: -3, Covers: v}, {Member: repl.MemberID{4}, Originator: version.Originator{5}, Covers: version.Vector{}}}}, &CoverReply{},
+		&CoverRequest{Folder: folder, Statements: []repl.Statement{{Member: repl.MemberID{1}, Database: version.Originator{2}, Stamp: -3, Covers: v}, {Member: repl.MemberID{4}, Database: version.Originator{5}, Covers: version.Vector{}}}}, &CoverReply{},
 		&CompareRequest{Folder: folder}, &CompareRequest{Folder: folder, After: repl.UID{Originator: orig1, Version: 9}, Through: repl.UID{Originator: orig2, Version: 9}, Salt: [16]byte{3}, Since: -5, List: true, Behind: true},
 		&CompareReply{}, &CompareReply{More: true, Runs: []CompareRun{{repl.UID{Originator: orig1, Version: 9}, 1024, 1 << 63}, {repl.UID{Originator: orig1, Version: 1 << 40}, 1, 0}}},
 		&CompareReply{Vector: v, Entries: []CompareEntry{{repl.UID{Originator: orig1, Version: 9}, version.GVSN{Originator: orig2, Version: 9}, 77}, {repl.UID{Originator: orig1, Version: 10}, version.GVSN{Originator: orig1, Version: 10}, 0}}},

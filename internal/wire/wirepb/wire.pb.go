@@ -994,7 +994,7 @@ func (x *Cover) GetStatements() []*Statement {
 type Statement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
-	Originator    []byte                 `protobuf:"bytes,2,opt,name=originator,proto3" json:"originator,omitempty"`
+	Database      []byte                 `protobuf:"bytes,2,opt,name=database,proto3" json:"database,omitempty"`
 	Stamp         int64                  `protobuf:"fixed64,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Covers        []byte                 `protobuf:"bytes,4,opt,name=covers,proto3" json:"covers,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1038,9 +1038,9 @@ func (x *Statement) GetMember() []byte {
 	return nil
 }
 
-func (x *Statement) GetOriginator() []byte {
+func (x *Statement) GetDatabase() []byte {
 	if x != nil {
-		return x.Originator
+		return x.Database
 	}
 	return nil
 }
@@ -2540,12 +2540,10 @@ const file_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x126\n" +
 	"\n" +
 	"statements\x18\x02 \x03(\v2\x16.dfs.wire.v1.StatementR\n" +
-	"statements\"q\n" +
+	"statements\"m\n" +
 	"\tStatement\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\fR\x06member\x12\x1e\n" +
-	"\n" +
-	"originator\x18\x02 \x01(\fR\n" +
-	"originator\x12\x14\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x1a\n" +
+	"\bdatabase\x18\x02 \x01(\fR\bdatabase\x12\x14\n" +
 	"\x05stamp\x18\x03 \x01(\x10R\x05stamp\x12\x16\n" +
 	"\x06covers\x18\x04 \x01(\fR\x06covers\"\xa6\x02\n" +
 	"\x0eCompareRequest\x12\x16\n" +
