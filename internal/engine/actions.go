@@ -310,9 +310,7 @@ func (a *Install) Run(ctx Context, post func(Event)) {
 	}
 	b.Outcomes = make([]install.Outcome, len(b.Items))
 	for i := range b.Items {
-		if !b.Items[i].Absent {
-			b.Outcomes[i].Err = a.batch.staged[i].Err
-		}
+		b.Outcomes[i].Err = a.batch.staged[i].Err
 	}
 	err := a.prepare(ctx, b)
 	if err == nil {

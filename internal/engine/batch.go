@@ -219,8 +219,8 @@ func (e staged) apply(f *Folder) {
 	e.batch.staged, e.batch.state = e.staged, batchStaged
 	e.batch.lacks = make(map[int]bool)
 	for i := range e.staged {
-		if e.batch.unhad(i) {
-			e.batch.lacks[i] = f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN)
+		if e.batch.unhad(i) && f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN) {
+			e.batch.lacks[i], e.staged[i].Err = true, nil
 		}
 		if d := &e.staged[i].Delta; d.Broken != nil {
 			f.find.Raise(finding.HashMismatch, f.object(e.batch.changes[i]), d.Broken.Error())
@@ -361,7 +361,8 @@ func (b *batch) unhad(i int) bool {
 // nobodyHas notes that a partner has not the content of a version, and reports
 // whether none has that can be asked and knows the version. Then the record is
 // kept, like there; the content is asked for from time to time. Else it is left
-// to the others.
+// to the others. That is remembered until the version is stored: of several that are
+// stored together each may be with another partner, or with none.
 func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
 	if len(f.unhad) >= mostLacking {
 		clear(f.unhad)
@@ -375,6 +376,5 @@ func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
 			return false
 		}
 	}
-	delete(f.unhad, g)
 	return true
 }

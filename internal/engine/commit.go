@@ -350,6 +350,9 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 			return false
 		}
 	}
+	if d.Kind == capture.KindAdopt && d.Presence == repl.Absent {
+		return true // that it is not here takes no place
+	}
 	if !u.Present || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
 		return true // the place is its own as long as its record stands
 	}

@@ -265,6 +265,8 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 		for i := 0; i < len(unsure) && len(ev.missing) < showMost; i++ {
 			if !ctx.liesThere(&unsure[i]) {
 				ev.missing = append(ev.missing, unsure[i])
+			} else if there, ok, err := ctx.Store.At(dir, unsure[i].Name); err == nil && ok && there.UID != unsure[i].UID && unsure[i].Presence == repl.Obscured {
+				ev.taken = append(ev.taken, dir)
 			}
 		}
 		ev.unsure += len(unsure)
@@ -289,7 +291,8 @@ func (e *Env) liesThere(rec *repl.Record) bool {
 type showed struct {
 	cfg     *Config
 	missing []repl.Record
-	unsure  int // all of those whose state on this disk is not known
+	taken   []repl.UID // directories in which the place of one is on record as another's, since they were merged
+	unsure  int        // all of those whose state on this disk is not known
 	err     error
 }
 
@@ -305,6 +308,9 @@ func (e showed) apply(f *Folder) {
 		st.Missing = false
 		f.storeFailed(f.st.Put(&store.Batch{State: &st}))
 		return
+	}
+	for _, dir := range e.taken { // only a look at all of it tells that it is not there
+		f.dirty.markAll(dir)
 	}
 	if len(e.missing) == 0 {
 		return

@@ -116,12 +116,14 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 		}
 		return
 	case b.lacks[i]:
+		delete(f.unhad, c.Update.GVSN)
 		f.missSome()
 		put.Writes = append(put.Writes, store.Write{Record: repl.Record{Update: c.Update, Presence: repl.Absent}, Base: c.Base()})
 		return
 	}
 	f.cleared(c)
 	if c.Content {
+		delete(f.unhad, c.Update.GVSN)
 		f.brought(b, i)
 	}
 	f.follow(c)

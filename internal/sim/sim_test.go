@@ -216,11 +216,11 @@ func TestSpellings(t *testing.T) {
 }
 
 func TestFiltersThatChange(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008, 1760, 1550, 812)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008, 1760, 1550, 812, 50001120)
 }
 
 func TestNarrowDisk(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557, 60000981)
 }
 
 func TestMorphedDirectories(t *testing.T) {
