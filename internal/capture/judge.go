@@ -265,8 +265,11 @@ func (l *look) appeared(n Name, st *volume.Stat, rival *repl.Record) error {
 // one. room is what must be stored with it. Nothing is drafted if that loops.
 func (l *look) arrive(n Name, st *volume.Stat, o origin, rival *repl.Record, room []Draft) (loops bool, err error) {
 	if name, is := l.taken(room, n.Name); is {
-		l.collide(n.Name, name)
-		return false, l.send(room...)
+		if err := l.send(room...); err != nil || !l.deps.Undoes {
+			l.collide(n.Name, name)
+			return false, err
+		}
+		room = nil // it goes back there: what lies in its place is undone as well
 	}
 	if o.rec != nil && l.wroteAt(o.rec) {
 		n.Wrote = true

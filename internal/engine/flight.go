@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type flight struct {
 	still   int                       // of them, those that stay where the store has them
 	places  map[repl.Place]repl.UID   // live records of the others by their place, the name folded
 	merging bool                      // directories were merged, or not: places must be found anew
+	merged  map[repl.UID]bool         // directories whose heirs plans change
 	locked  map[repl.Place]int        // places that the others leave or take, the name folded
 	unseen  map[repl.UID][]repl.Place // of them, those that are taken on record alone
 	touched map[repl.UID]int          // directories whose entries plans change, and with them the mtime
@@ -44,6 +46,7 @@ func (v *flight) init(st *store.Folder) {
 	v.locked = make(map[repl.Place]int)
 	v.unseen = make(map[repl.UID][]repl.Place)
 	v.touched = make(map[repl.UID]int)
+	v.merged = make(map[repl.UID]bool)
 }
 
 // holds reports whether a plan under way changes the object or the place.
@@ -87,11 +90,12 @@ func (v *flight) add(c *repl.Change) {
 	if merges(c) {
 		v.stirAll()
 		v.merging = true
+		v.merged[uid] = true
 	}
 	a.changes++
 	a.dropped = c.Drop
 	a.rec = repl.Record{Update: c.Update, Presence: repl.OnDisk, Identity: c.Object.Identity, Print: c.Object.Print, Provisional: c.Was.Provisional, Shown: c.Object.Shown}
-	if a.changes == 1 && v.stays(c) {
+	if a.changes == 1 && v.keeps(c) {
 		a.still = true
 		v.still++
 		v.touched[c.To.Dir]++
@@ -118,9 +122,9 @@ func (v *flight) add(c *repl.Change) {
 	}
 }
 
-// stays reports whether a change leaves its object where the store has it, by itself
+// keeps reports whether a change leaves its object where the store has it, by itself
 // and by its directory's.
-func (v *flight) stays(c *repl.Change) bool {
+func (v *flight) keeps(c *repl.Change) bool {
 	return metaAlone(c) && !c.Drop && !merges(c) && !c.To.IsZero() && c.Object.UID == c.Update.UID && c.Was.UID == c.Update.UID && c.Update.Present &&
 		c.Was.Present && c.Was.Parent == c.Update.Parent && c.Was.Name == c.Update.Name && c.To == (repl.Place{Dir: c.Update.Parent, Name: c.Update.Name})
 }
@@ -173,6 +177,7 @@ func (v *flight) remove(c *repl.Change) {
 	}
 	if a.changes--; a.changes <= 0 {
 		delete(v.aloft, uid)
+		delete(v.merged, uid)
 		v.forget(a)
 		for _, p := range v.unseen[uid] {
 			v.unlock(p)
@@ -255,37 +260,85 @@ func (v *flight) At(dir repl.UID, name string) (repl.Record, bool, error) {
 	if uid, ok := v.places[v.folded(repl.Place{Dir: dir, Name: name})]; ok {
 		return v.aloft[uid].rec, true, nil
 	}
-	rec, ok, err := v.st.At(dir, name)
-	if err != nil || !ok {
-		return repl.Record{}, false, err
+	sources, err := v.sources(dir)
+	for _, source := range sources {
+		rec, ok, err := v.st.At(source, name)
+		if err != nil {
+			return rec, false, err
+		}
+		if !ok {
+			continue
+		}
+		is, err := v.stays(&rec, dir)
+		if err != nil {
+			return rec, false, err
+		}
+		if is != nil {
+			return *is, true, nil
+		}
 	}
+	return repl.Record{}, false, err
+}
+
+// sources lists the directories of the store in which records of a directory may lie:
+// itself, and those that plans merge into it.
+func (v *flight) sources(dir repl.UID) ([]repl.UID, error) {
+	out := append(make([]repl.UID, 0, 1), dir)
+	for _, uid := range slices.SortedFunc(maps.Keys(v.merged), repl.UID.Compare) {
+		at, err := v.Canonical(uid)
+		if err != nil {
+			return nil, err
+		}
+		if at == dir && uid != dir {
+			out = append(out, uid)
+		}
+	}
+	return out, nil
+}
+
+// stays returns what a record of the store will be that will lie in a directory where
+// the store has it; nil if it will not. Of those the flight has the place.
+func (v *flight) stays(rec *repl.Record, dir repl.UID) (*repl.Record, error) {
 	switch a := v.aloft[rec.UID]; {
-	case a == nil:
-		return rec, true, nil
-	case a.still:
-		return a.rec, true, nil
-	default: // it leaves the place, or it would have been found
-		return repl.Record{}, false, nil
+	case a != nil && a.still:
+		own := a.rec
+		return &own, nil
+	case a != nil:
+		return nil, nil
+	case len(v.merged) == 0:
+		return rec, nil
 	}
+	if at, err := v.Canonical(rec.Parent); err != nil || at != dir {
+		return nil, err
+	}
+	return rec, nil
 }
 
 // Children calls fn for the live records that will lie in the directory: those
 // of the store that stay, then those of the flight.
 func (v *flight) Children(dir repl.UID, after string, fn func(*repl.Record) bool) error {
-	more := true
-	err := v.st.Children(dir, after, func(rec *repl.Record) bool {
-		if a := v.aloft[rec.UID]; a != nil {
-			if !a.still {
-				return true
-			}
-			own := a.rec
-			rec = &own
-		}
-		more = fn(rec)
-		return more
-	})
-	if err != nil || !more {
+	sources, err := v.sources(dir)
+	if err != nil {
 		return err
+	}
+	more := true
+	met := make(map[repl.UID]bool) // filled if there is more than one source
+	for _, source := range sources {
+		var failed error
+		err := v.st.Children(source, after, func(rec *repl.Record) bool {
+			var is *repl.Record
+			if is, failed = v.stays(rec, dir); failed != nil || is == nil || met[is.UID] {
+				return failed == nil
+			}
+			if len(sources) > 1 {
+				met[is.UID] = true
+			}
+			more = fn(is)
+			return more
+		})
+		if err = errors.Join(err, failed); err != nil || !more {
+			return err
+		}
 	}
 	for _, uid := range v.under(dir, after) {
 		if rec := v.aloft[uid].rec; !fn(&rec) {

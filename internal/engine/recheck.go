@@ -14,7 +14,7 @@ import (
 func (f *Folder) recheck(b *batch) {
 	for again := true; again; {
 		again = false
-		w := b.will()
+		w := b.will(func(i int) bool { return b.staged[i].Err != nil })
 		for i := range b.changes {
 			c := b.changes[i]
 			if b.failures == f.failures && (c.To.IsZero() || c.Update.Parent == c.To.Dir) || b.staged[i].Err != nil {
@@ -32,18 +32,58 @@ func (f *Folder) recheck(b *batch) {
 	}
 }
 
-// will tells what a batch makes of the records, but for what will not be done.
-func (b *batch) will() will {
+// openRings fails what would make a ring of the records because something else was not
+// carried out: a user moved what is between, so that the disk has none, and a look
+// tells how it is.
+func (e installed) openRings(f *Folder) {
+	failed := func(i int) bool { return e.outcomes[i].Err != nil }
+	b := e.batch
+	some := b.failures != f.failures
+	for i := range b.changes {
+		some = some || failed(i)
+	}
+	for again := e.err == nil && some; again; {
+		again = false
+		w := b.will(failed)
+		for i := range b.changes {
+			c := b.changes[i]
+			u := &c.Update
+			if failed(i) || u.Type != repl.Directory || u.Heir.IsZero() && (!u.Present || u.Parent == c.Was.Parent) {
+				continue
+			}
+			above := u.Parent
+			if !u.Heir.IsZero() {
+				above = u.Heir
+			}
+			dir, err := f.canonical(above, &w)
+			if f.storeFailed(err) {
+				return
+			}
+			if again = f.within(f.asMade(&w), dir, u.UID, w.parents); !again {
+				continue
+			}
+			for j := range b.changes {
+				if j == i || c.Group != 0 && b.changes[j].Group == c.Group {
+					e.outcomes[j].Err = fmt.Errorf("%w: on record its new directory, or its heir, lies in it", install.ErrMoved)
+				}
+			}
+			break
+		}
+	}
+}
+
+// will tells what a batch makes of the records, but for what fails.
+func (b *batch) will(fails func(i int) bool) will {
 	w := will{leaves: make(map[repl.UID]bool, len(b.changes)), parents: make(map[repl.UID]repl.UID), heirs: make(map[repl.UID]repl.UID)}
 	broken := make(map[int]bool)
 	for i := range b.changes {
-		if g := b.changes[i].Group; g != 0 && b.staged[i].Err != nil {
+		if g := b.changes[i].Group; g != 0 && fails(i) {
 			broken[g] = true
 		}
 	}
 	for i := range b.changes {
 		u := &b.changes[i].Update
-		if b.staged[i].Err != nil || broken[b.changes[i].Group] {
+		if fails(i) || broken[b.changes[i].Group] {
 			continue
 		}
 		w.leaves[u.UID] = true

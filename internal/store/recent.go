@@ -9,38 +9,65 @@ import (
 	"opendfs/internal/repl"
 )
 
-// recentMost bounds the records of one generation of recent: the directories
-// that are worked in, and the files between a look or a verdict and what follows
-// from it. Two dozen looks go on at once.
-const recentMost = 16384
+// How many records recent holds: two of each set. That does for the directories that
+// are worked in, and the files between a look or a verdict and what follows from it.
+// Two dozen looks go on at once.
+const (
+	recentMost  = 16384 // sets, a power of two
+	recentSets  = 128   // of a page, which is made when it is needed
+	recentPages = recentMost / recentSets
+)
 
 // recent holds records that were read or written lately. What it holds is what
 // is stored: a Put changes it before it returns, and what was read from the
 // database while a Put of it ended is not taken in.
 //
-// There are two generations. What is asked for moves to the young one; when that
-// is full the old one is forgotten.
+// Records whose UIDs follow each other lie in sets that do: mostly they were made
+// together, and are asked for together.
 type recent struct {
-	mu         sync.Mutex
-	young, old map[ref]*repl.Record
-	puts       uint64 // how many have ended
-	// changed holds which of them was the last of a record, since settled: what was
-	// read when fewer had ended is not taken in.
-	changed map[ref]uint64
-	settled uint64
+	mu    sync.Mutex
+	pages [recentPages]*recentPage
+	puts  uint64 // how many have ended
+	// changed is, of each page that is not there, which of them was the last of a
+	// record in it.
+	changed [recentPages]uint64
+}
+
+type recentPage [recentSets]recentSet
+
+// recentSet holds two records, the one that was taken in last first. What was read
+// when fewer Puts had ended than changed, the last of a record that belongs here, is
+// not taken in.
+type recentSet struct {
+	ways    [2]recentRecord
+	changed uint64
+}
+
+type recentRecord struct {
+	ref ref
+	rec *repl.Record // nil: none
+}
+
+// at returns where the set of a record lies.
+func (r ref) at() (page, set uint64) {
+	const spread = 0x9e3779b1 // records of two originators do not meet more often than others
+	i := (r.version + r.originator*spread) % recentMost
+	return i / recentSets, i % recentSets
 }
 
 // get returns a record, and what put is to be told if there is none.
 func (c *recent) get(r ref) (rec *repl.Record, puts uint64) {
+	page, set := r.at()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if rec = c.young[r]; rec != nil {
-		return rec, 0
+	if p := c.pages[page]; p != nil {
+		for i := range p[set].ways {
+			if w := &p[set].ways[i]; w.rec != nil && w.ref == r {
+				return w.rec, 0
+			}
+		}
 	}
-	if rec = c.old[r]; rec != nil {
-		c.addLocked(r, rec)
-	}
-	return rec, c.puts
+	return nil, c.puts
 }
 
 // ended returns how many Puts have ended.
@@ -54,16 +81,39 @@ func (c *recent) ended() uint64 {
 func (c *recent) put(r ref, rec *repl.Record, puts uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if puts >= c.settled && puts >= c.changed[r] {
-		c.addLocked(r, rec)
+	if s := c.setLocked(r); puts >= s.changed {
+		s.add(r, rec)
 	}
 }
 
-func (c *recent) addLocked(r ref, rec *repl.Record) {
-	if len(c.young) >= recentMost || c.young == nil {
-		c.old, c.young = c.young, make(map[ref]*repl.Record)
+// setLocked returns the set of a record, with the page that it is in.
+func (c *recent) setLocked(r ref) *recentSet {
+	page, set := r.at()
+	p := c.pages[page]
+	if p == nil {
+		p = new(recentPage)
+		for i := range p {
+			p[i].changed = c.changed[page]
+		}
+		c.pages[page] = p
 	}
-	c.young[r] = rec
+	return &p[set]
+}
+
+func (s *recentSet) add(r ref, rec *repl.Record) {
+	s.drop(r)
+	if s.ways[0].rec != nil {
+		s.ways[1] = s.ways[0]
+	}
+	s.ways[0] = recentRecord{r, rec}
+}
+
+func (s *recentSet) drop(r ref) {
+	for i := range s.ways {
+		if s.ways[i].ref == r {
+			s.ways[i] = recentRecord{}
+		}
+	}
 }
 
 // commit makes it follow a Put. Of what was written it keeps the directories:
@@ -75,21 +125,17 @@ func (c *recent) commit(items []item) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
-	if len(c.changed)+len(items) > recentMost {
-		clear(c.changed)
-		c.settled = c.puts
-	} else if c.changed == nil {
-		c.changed = make(map[ref]uint64)
-	}
 	for i := range items {
 		it := &items[i]
-		if c.settled < c.puts {
-			c.changed[it.uid] = c.puts
+		directory := it.now != nil && it.now.Type == repl.Directory
+		if page, _ := it.uid.at(); c.pages[page] == nil && !directory {
+			c.changed[page] = c.puts
+			continue
 		}
-		delete(c.old, it.uid)
-		delete(c.young, it.uid)
-		if it.now != nil && it.now.Type == repl.Directory {
-			c.addLocked(it.uid, ownCopy(it.now))
+		s := c.setLocked(it.uid)
+		s.changed = c.puts
+		if s.drop(it.uid); directory {
+			s.add(it.uid, ownCopy(it.now))
 		}
 	}
 }
@@ -162,7 +208,9 @@ func (c *recent) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts++
-	c.young, c.old, c.changed, c.settled = nil, nil, nil, c.puts
+	for i := range c.pages {
+		c.pages[i], c.changed[i] = nil, c.puts
+	}
 }
 
 // ownCopy copies a record whose slices its owner may write to later. Metadata

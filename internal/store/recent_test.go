@@ -37,7 +37,15 @@ func TestRecentTakesInNothingOld(t *testing.T) {
 	take(1, since)
 	take(2, since)
 	has(1, false, "read before its Put ended")
-	has(2, true, "read while another's ended")
+	has(2, false, "read before a Put of one beside it ended, where none was held")
+	take(2, c.ended())
+	since = c.ended()
+	put(1)
+	take(1, since)
+	take(3, since)
+	has(1, false, "read before its Put ended")
+	has(2, true, "not put since")
+	has(3, true, "read while another's ended")
 	take(1, c.ended())
 	has(1, true, "read after its Put ended")
 	put(1)
@@ -45,13 +53,13 @@ func TestRecentTakesInNothingOld(t *testing.T) {
 
 	since = c.ended()
 	put(3)
-	for n := range uint64(recentMost) { // so many that it is forgotten which they were
+	for n := range uint64(recentMost) { // so many that each belongs where another does
 		put(10 + n)
 	}
 	take(3, since)
 	take(4, since)
 	has(3, false, "read before its Put ended, long ago")
-	has(4, false, "read before what nobody remembers")
+	has(4, false, "read before its neighbour's Put ended")
 	take(4, c.ended())
 	has(4, true, "read now")
 
@@ -59,4 +67,40 @@ func TestRecentTakesInNothingOld(t *testing.T) {
 	c.forget()
 	take(4, since)
 	has(4, false, "read before all was dropped")
+}
+
+// Of the records that belong to one set the two that were taken in last are held, and
+// never two states of one.
+func TestRecentHoldsTheLastTwo(t *testing.T) {
+	var c recent
+	one, two, three := ref{1, 5}, ref{1, 5 + recentMost}, ref{1, 5 + 2*recentMost}
+	sizes := func(want ...int64) {
+		t.Helper()
+		for i, r := range []ref{one, two, three} {
+			var got int64 = -1
+			if rec, _ := c.get(r); rec != nil {
+				got = rec.Size
+			}
+			if got != want[i] {
+				t.Errorf("record %d has size %d, want %d", i+1, got, want[i])
+			}
+		}
+	}
+	take := func(r ref, size int64) {
+		c.put(r, &repl.Record{Update: repl.Update{Size: size}}, c.ended())
+	}
+	take(one, 1)
+	take(two, 2)
+	sizes(1, 2, -1)
+	take(one, 11)
+	sizes(11, 2, -1)
+	take(three, 3)
+	sizes(11, -1, 3)
+	c.commit([]item{{uid: one, now: &repl.Record{}}})
+	sizes(-1, -1, 3)
+	take(one, 12)
+	c.commit([]item{{uid: one, now: &repl.Record{Update: repl.Update{Type: repl.Directory, Size: 13}}}})
+	sizes(13, -1, 3)
+	c.commit([]item{{uid: three}})
+	sizes(13, -1, -1)
 }

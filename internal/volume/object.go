@@ -97,7 +97,8 @@ func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
-	o, now, err := d.openAsExpected(name, expect)
+	stays := known != nil && expect != nil && expect.Print.Mtime == mtime
+	o, now, err := d.openAsExpected(name, expect, !stays)
 	if err != nil {
 		return Stat{}, nil, fail(op, name, err)
 	}
@@ -105,7 +106,7 @@ func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime
 	if err != nil {
 		return Stat{}, lacks, errors.Join(fail(op, name, err), unix.Close(o.fd))
 	}
-	if known != nil && o.leased && now.Print.Mtime == mtime { // nobody could write, and nothing was
+	if stays && now.Type == repl.File { // who has written since is seen by the mtime
 		return now, lacks, fail(op, name, d.hold(o))
 	}
 	after, err := d.v.again(o.fd, now.Identity.Handle)
@@ -116,15 +117,16 @@ func (d *dir) setMeta(name string, expect *Stat, known *Meta, meta []byte, mtime
 }
 
 // openAsExpected opens name in d to set its metadata, and describes it;
-// ErrChanged if it is not what it is expected to be.
-func (d *dir) openAsExpected(name string, expect *Stat) (object, Stat, error) {
+// ErrChanged if it is not what it is expected to be. Without alone a file may be one
+// that somebody writes to.
+func (d *dir) openAsExpected(name string, expect *Stat, alone bool) (object, Stat, error) {
 	if expect != nil && expect.Type == repl.File && d.v.features.Privileged && expect.Identity.Handle != "" {
-		o, now, err := d.openByHandle(name, expect)
+		o, now, err := d.openByHandle(name, expect, alone)
 		if !errors.Is(err, errHandle) {
 			return o, now, err
 		}
 	}
-	o, err := d.openExpected(name, expect)
+	o, err := d.openExpected(name, expect, alone)
 	if err != nil {
 		return o, Stat{}, err
 	}
@@ -142,16 +144,18 @@ var errHandle = errors.New("the handle does not do")
 
 // openByHandle is openAsExpected of a file by its handle, which cannot lead to
 // another object; what lies at the name is looked at when no writer can come any
-// more. It costs half of what opening by name does. errHandle if it cannot be
-// told this way.
-func (d *dir) openByHandle(name string, expect *Stat) (object, Stat, error) {
+// more, if it is to be alone. It costs half of what opening by name does. errHandle if
+// it cannot be told this way.
+func (d *dir) openByHandle(name string, expect *Stat, alone bool) (object, Stat, error) {
 	fd, err := openHandle(d.v.fd, expect.Identity.Handle, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return object{}, Stat{}, errHandle
 	}
-	o, err := d.leased(fd)
-	if err != nil {
-		return o, Stat{}, err
+	o := object{fd: fd}
+	if alone {
+		if o, err = d.leased(fd); err != nil {
+			return o, Stat{}, err
+		}
 	}
 	var c cname
 	var st unix.Statx_t
@@ -175,10 +179,10 @@ func (d *dir) openByHandle(name string, expect *Stat) (object, Stat, error) {
 }
 
 // openExpected opens name in d to set its metadata, for reading if possible, so
-// that they can be synced. A file that must be as expected is leased, which
+// that they can be synced. A file that must be as expected and alone is leased, which
 // keeps writers waiting; ErrInUse if there is one. Links, what does not
 // replicate and what may not be read are opened O_PATH.
-func (d *dir) openExpected(name string, expect *Stat) (object, error) {
+func (d *dir) openExpected(name string, expect *Stat, alone bool) (object, error) {
 	now, err := d.v.kind(d.fd.get(), name)
 	if err != nil {
 		return object{}, err
@@ -193,7 +197,7 @@ func (d *dir) openExpected(name string, expect *Stat) (object, error) {
 	if err == unix.ELOOP || err == unix.ENXIO {
 		err = ErrChanged
 	}
-	if err != nil || expect == nil || now != repl.File {
+	if err != nil || expect == nil || now != repl.File || !alone {
 		return object{fd: fd}, err
 	}
 	return d.leased(fd)

@@ -145,9 +145,10 @@ type Dir interface {
 	SetMeta(name string, expect *Stat, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
 	// Amend is SetMeta of an object that had the metadata was when it was recorded.
 	// Attributes that are alike in was and in meta may be left as they are, without
-	// a look: what a user has done to them since stays. Of a file that no writer could
-	// come to, and whose mtime stays, after may hold the ctime, mode and owners of
-	// before.
+	// a look: what a user has done to them since stays. A file that has the mtime
+	// already may be open for writing: it keeps that mtime until it is written to. Of
+	// such a file after has the size and the mtime of before, as it may have the
+	// ctime, mode and owners.
 	Amend(name string, expect *Stat, was, meta []byte, mtime repl.Time) (after Stat, lacks []string, err error)
 	// OwnMeta returns the canonical metadata of the directory itself, as the root
 	// has them, which is no name.

@@ -215,25 +215,27 @@ func (d *dir) setMetaOver(name string, expect *volume.Stat, known *volume.Meta, 
 	if err != nil {
 		return volume.Stat{}, nil, &volume.OpError{Op: op, Name: name, Err: err}
 	}
+	moves := n.cur.mtime != mtime
+	alone := known == nil || moves // no writer may come meanwhile
 	if expect != nil {
 		now := n.stat()
 		if now.Type != expect.Type || now.Identity != expect.Identity ||
 			now.Type == repl.File && !now.Print.SameData(expect.Print) {
 			return volume.Stat{}, nil, refuse(op, name, volume.ErrChanged)
 		}
-		if now.Type == repl.File && d.v.d.open(n) {
+		if now.Type == repl.File && alone && d.v.d.open(n) {
 			return volume.Stat{}, nil, refuse(op, name, volume.ErrInUse)
 		}
 	}
+	before := n.stat()
 	if known != nil {
 		m.Xattrs = amended(n.cur.xattrs, known.Xattrs, m.Xattrs)
 	}
-	moves := n.cur.mtime != mtime
 	d.v.d.setMeta(n, &m, n.cur.mtime)
 	d.set = append(d.set, n)
 	// The real one sets owner, mode, attributes and times one after the other, and
-	// the times only if they are to change. Its lease keeps writers waiting.
-	n.leased = expect != nil && n.kind == repl.File
+	// the times only if they are to change. Its lease keeps writers waiting then.
+	n.leased = expect != nil && n.kind == repl.File && alone
 	defer func() { n.leased = false }()
 	if err := d.v.begin("setmeta times", d.n, name); err != nil {
 		return volume.Stat{}, nil, err
@@ -242,6 +244,9 @@ func (d *dir) setMetaOver(name string, expect *volume.Stat, known *volume.Meta, 
 		n.cur.mtime, n.cur.ctime = mtime, d.v.d.stamp()
 		d.v.d.touch(n)
 		d.v.d.emitAll(n, false)
+	}
+	if !alone && expect != nil && n.kind == repl.File { // who wrote meanwhile has moved the mtime
+		return before, nil, nil
 	}
 	return n.stat(), nil, nil
 }

@@ -178,8 +178,21 @@ func (s *story) amend() {
 		w, err := s.u.OpenForWrite("g")
 		s.ok(err)
 		_, _, err = s.root.Amend("g", &after, s.bytesOf(want), s.bytesOf(was), 10)
-		s.refused(err, volume.ErrInUse, "amend a file that is written to")
+		s.refused(err, volume.ErrInUse, "amend a file that is written to, and its mtime")
 		s.ok(w.Close())
+	}
+	w, err := s.u.OpenForWrite("g") // where the mtime stays, a writer is let be, and seen by it
+	s.ok(err)
+	seen, _, err = s.root.Amend("g", &after, s.bytesOf(want), s.bytesOf(was), 9)
+	s.ok(err)
+	if is := s.lookup(s.root, "g"); !seen.Print.SameData(after.Print) || seen.Identity != after.Identity || is.Mode != 0o640 || is.Print.Mtime != 9 {
+		s.Fatalf("the file is %+v, was said to be %+v", is, seen)
+	}
+	_, err = w.Write([]byte("one"))
+	s.ok(err)
+	s.ok(w.Close())
+	if is := s.lookup(s.root, "g"); is.Print.SameData(seen.Print) || is.Mode != 0o640 {
+		s.Fatalf("written to since, the file is %+v, and was said to be %+v", is, seen)
 	}
 	if third(s.root.Amend("g", nil, []byte("rubbish"), s.bytesOf(was), 1)) == nil {
 		s.Fatal("bytes that are no metadata were accepted")
