@@ -51,7 +51,7 @@ func (e installed) apply(f *Folder) {
 	f.install = nil
 	b := e.batch
 	e.goneWithin()
-	e.openRings(f)
+	e.tangles(f)
 	put, hidden := store.Batch{Join: make(version.Vector), Writes: make([]store.Write, 0, len(b.changes))}, make(map[repl.UID]bool)
 	for i := range b.changes {
 		e.settle(f, i, &put, hidden)

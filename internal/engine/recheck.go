@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"opendfs/internal/install"
@@ -32,10 +33,10 @@ func (f *Folder) recheck(b *batch) {
 	}
 }
 
-// openRings fails what would make a ring of the records because something else was not
-// carried out: a user moved what is between, so that the disk has none, and a look
-// tells how it is.
-func (e installed) openRings(f *Folder) {
+// tangles fails what was carried out and would make a ring of the records, or bring two
+// objects to one place on record, because something else was not: a user moved what is
+// between, so that the disk let it happen, and a look tells how it is.
+func (e installed) tangles(f *Folder) {
 	failed := func(i int) bool { return e.outcomes[i].Err != nil }
 	b := e.batch
 	some := b.failures != f.failures
@@ -45,31 +46,40 @@ func (e installed) openRings(f *Folder) {
 	for again := e.err == nil && some; again; {
 		again = false
 		w := b.will(failed)
-		for i := range b.changes {
-			c := b.changes[i]
-			u := &c.Update
-			if failed(i) || u.Type != repl.Directory || u.Heir.IsZero() && (!u.Present || u.Parent == c.Was.Parent) {
+		for i := 0; i < len(b.changes) && !again; i++ {
+			if failed(i) {
 				continue
 			}
-			above := u.Parent
-			if !u.Heir.IsZero() {
-				above = u.Heir
-			}
-			dir, err := f.canonical(above, &w)
+			why, err := f.tangled(b.changes[i], &w)
 			if f.storeFailed(err) {
 				return
 			}
-			if again = f.within(f.asMade(&w), dir, u.UID, w.parents); !again {
-				continue
-			}
-			for j := range b.changes {
-				if j == i || c.Group != 0 && b.changes[j].Group == c.Group {
-					e.outcomes[j].Err = fmt.Errorf("%w: on record its new directory, or its heir, lies in it", install.ErrMoved)
+			for j := 0; j < len(b.changes) && why != ""; j++ {
+				if g := b.changes[i].Group; j == i || g != 0 && b.changes[j].Group == g {
+					e.outcomes[j].Err, again = fmt.Errorf("%w: %s", install.ErrMoved, why), true
 				}
 			}
-			break
 		}
 	}
+}
+
+// tangled says why a directory can be neither where it was moved to nor merged.
+func (f *Folder) tangled(c *repl.Change, w *will) (why string, err error) {
+	u := &c.Update
+	above := u.Parent
+	if !u.Heir.IsZero() {
+		above = u.Heir
+	} else if u.Type != repl.Directory || !u.Present || u.Parent == c.Was.Parent {
+		return "", nil
+	}
+	dir, err := f.canonical(above, w)
+	if err != nil || f.within(f.asMade(w), dir, u.UID, w.parents) {
+		return "its new directory, or its heir, lies in it", err
+	}
+	if u.Heir.IsZero() {
+		return "", nil
+	}
+	return f.meets(c, dir, w)
 }
 
 // will tells what a batch makes of the records, but for what fails.
@@ -149,9 +159,6 @@ func (f *Folder) misplaced(c *repl.Change, w *will) (why string, err error) {
 	if err != nil || taken && there.UID != c.Update.UID && !w.leaves[there.UID] {
 		return "its place is taken", err
 	}
-	if !hidden && c.Update.Type == repl.Directory && f.within(f.asMade(w), dir, c.Update.UID, w.parents) {
-		return "its new directory lies in it", nil
-	}
 	return "", nil
 }
 
@@ -166,11 +173,14 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 			return why, err
 		}
 	}
+	if why, err := f.tangled(c, w); why != "" || err != nil {
+		return why, err
+	}
 	dies := !c.Update.Present && c.Update.Type == repl.Directory
 	merged := dies && !c.From.IsZero() && c.To.IsZero() // what the disk has in it leaves it first
 	if heir := c.Update.Heir; !heir.IsZero() {
-		if heir, err = f.canonical(heir, w); err != nil || f.within(f.asMade(w), heir, c.Update.UID, w.parents) {
-			return "its heir lies in it", err
+		if heir, err = f.canonical(heir, w); err != nil {
+			return "", err
 		}
 		at, _, err := f.st.Get(heir)
 		if err != nil {
@@ -188,4 +198,20 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 		})
 	}
 	return why, err
+}
+
+// meets says why what lies in a directory that is merged cannot lie in its heir.
+func (f *Folder) meets(c *repl.Change, heir repl.UID, w *will) (why string, err error) {
+	var failed error
+	err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
+		if w.leaves[child.UID] {
+			return true
+		}
+		there, taken, err := f.st.At(heir, child.Name)
+		if failed = err; taken && there.UID != child.UID && !w.leaves[there.UID] {
+			why = "what lies in it would meet another"
+		}
+		return failed == nil && why == ""
+	})
+	return why, errors.Join(err, failed)
 }

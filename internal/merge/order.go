@@ -163,8 +163,8 @@ func (a *arranger) link() {
 	a.linkHidden(dirs, left)
 }
 
-// linkMerged joins the merge of a directory with that of its heir, and with what is
-// carried along: who is to have what lies in it follows from all of them. If only one
+// linkMerged joins the merge of a directory with that of its heir, and with what lies in
+// it or is carried along: who is to have what lies in it follows from all of them. If only one
 // came about it would lie elsewhere than on record, or the records could make a ring.
 func (a *arranger) linkMerged() {
 	var merged map[repl.UID]int
@@ -184,6 +184,31 @@ func (a *arranger) linkMerged() {
 		if m, ok := merged[a.d.carried[u.UID]]; ok {
 			a.join(i, m)
 		}
+		if m, ok := a.mergedAbove(i, merged); ok {
+			a.join(i, m)
+		}
+	}
+}
+
+// mergedAbove finds the merge, on record alone, of the directory in which the object
+// of a change has been: it is to have left before another one may come there with that.
+func (a *arranger) mergedAbove(i int, merged map[repl.UID]int) (at int, ok bool) {
+	was := &a.changes[i].Was
+	if !was.Present || was.Parent.IsZero() {
+		return 0, false
+	}
+	for e := a.d.load(was.Parent); ; {
+		if at, ok = merged[e.uid]; ok && a.changes[at].From.IsZero() {
+			return at, true
+		}
+		if !e.had || e.was.Heir.IsZero() {
+			return 0, false
+		}
+		heir := a.d.load(e.was.Heir)
+		if !heir.had || !a.d.ascends(e, heir, &e.was.Update, &heir.was.Update) {
+			return 0, false
+		}
+		e = heir
 	}
 }
 

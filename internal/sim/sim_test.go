@@ -171,7 +171,7 @@ func TestHubOfFour(t *testing.T) {
 // TestMonths: time goes by, members are away for longer than tombstones live, are
 // evicted and come back.
 func TestMonths(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 40000632)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 900, Faults: true, Months: true}, 40000632, 64000092)
 }
 
 // TestMonthsInAChain: what one end covers the other learns through the middle.
