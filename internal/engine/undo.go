@@ -35,6 +35,7 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	}
 	var changes []repl.Change
 	movers, made := 0, 0
+	met := make(map[repl.UID]bool, len(drafts)) // two looks may have seen one object move on
 	for i := range drafts {
 		d := &drafts[i]
 		if d.Update.Parent.IsZero() && f.phase == store.PhaseInitialSync {
@@ -48,6 +49,11 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		if !ok {
 			return
 		}
+		if met[c.Update.UID] {
+			f.lookAgain(drafts[i:i+1], undoRetry)
+			continue
+		}
+		met[c.Update.UID] = true
 		switch undoRank(&c) {
 		case undoMove:
 			movers++

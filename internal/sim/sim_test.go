@@ -276,7 +276,7 @@ func TestPartnersThatChangeAmongMany(t *testing.T) {
 }
 
 func TestReadOnlyMember(t *testing.T) {
-	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395, 5781, 10000067)
+	play(t, 100, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, ReadOnly: true}, 410395, 5781, 10000067, 55000298)
 }
 
 // TestFreshSeeds plays seeds that nobody has played, a little of everything: what
@@ -312,7 +312,7 @@ func TestFreshSeeds(t *testing.T) {
 
 // TestMixtures: what the other plans have one by one, drawn by the seed.
 func TestMixtures(t *testing.T) {
-	play(t, 60, Plan{Mixed: true}, 102, 900145, 3000294, 640, 283, 6000585, 1233, 10000129, 41000554, 62000080)
+	play(t, 60, Plan{Mixed: true}, 102, 900145, 3000294, 640, 283, 6000585, 1233, 10000129, 41000554, 62000080, 65000184)
 }
 
 // TestRollback: databases, trees or both are put back to backups, or copied to
