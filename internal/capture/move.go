@@ -180,7 +180,7 @@ const maxChain = 16
 // Without ok it cannot be settled yet.
 func (l *look) room(rec *repl.Record, taker repl.UID, depth int) ([]Draft, bool, error) {
 	if _, left := l.moved[rec.UID]; left || depth >= maxChain {
-		return nil, false, nil
+		return nil, left && l.deps.Undoes, nil // what is taken back is so together
 	}
 	if rec.Type != repl.Directory {
 		return []Draft{Tombstone(rec)}, true, nil

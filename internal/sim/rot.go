@@ -49,14 +49,15 @@ type rotted struct {
 // rot lets a record of a member be lost or altered in its database: what no vector
 // shows. It is one that all members have; a directory's would be missed at once. None
 // rots in two ways before it is found: a version that never was, of a content that
-// never was, is one that a read-only member can neither give nor take back.
+// never was, is one that a read-only member can neither give nor take back. Nor does
+// every record of an object where there is such a member.
 func (c *Cluster) rot(m *Member, done map[rotted]bool) error {
 	how := c.rnd.IntN(rots)
 	all := allUpdates(m.env.Store)
 	slices.SortFunc(all, func(a, b repl.Update) int { return a.UID.Compare(b.UID) })
 	for range 8 {
 		u := all[c.rnd.IntN(len(all))]
-		if u.Type == repl.Directory || !c.hadByAll(&u) || done[rotted{m.index, u.UID}] {
+		if u.Type == repl.Directory || !c.hadByAll(&u) || done[rotted{m.index, u.UID}] || c.lastSound(m, u.UID, done) {
 			continue
 		}
 		rec, ok, err := m.env.Store.Get(u.UID)
@@ -89,6 +90,19 @@ func (c *Cluster) rot(m *Member, done map[rotted]bool) error {
 		return m.env.Store.Falsify(u.UID, to)
 	}
 	return nil
+}
+
+// lastSound reports whether a read-only member could find no other record of an object
+// that has not rotted if this member's did.
+func (c *Cluster) lastSound(m *Member, uid repl.UID, done map[rotted]bool) bool {
+	readOnly := false
+	for _, o := range c.members {
+		if o != m && !done[rotted{o.index, uid}] {
+			return false
+		}
+		readOnly = readOnly || o.cfg.ReadOnly
+	}
+	return readOnly
 }
 
 // hadByAll reports whether every member has this record.
