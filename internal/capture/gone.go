@@ -116,6 +116,16 @@ func (l *look) decide(rec *repl.Record) error {
 	return l.kill(rec)
 }
 
+// isOf reports whether a file or link on record is the object of another record, by
+// another name.
+func (l *look) isOf(uid repl.UID, rec *repl.Record) (bool, error) {
+	if uid.IsZero() || rec.Type == repl.Directory || rec.Identity.Handle == "" {
+		return false, nil
+	}
+	other, ok, err := l.deps.Records.Get(uid)
+	return ok && other.Identity == rec.Identity, err
+}
+
 // undoes reports whether a deletion is not stored but undone. What left a directory
 // is put back into it then: it must be there again first.
 func (l *look) undoes(rec *repl.Record) bool { return l.deps.Undoes && !rec.Provisional }
@@ -213,6 +223,9 @@ func (l *look) buryOne(rec *repl.Record, taker repl.UID, depth int) (rest, error
 	case obscured:
 		return rest{held: true}, nil
 	case elsewhere:
+		if is, err := l.isOf(taker, rec); err != nil || is {
+			return rest{}, errors.Join(err, l.kill(rec)) // another name of it has come there
+		}
 		if _, left := l.moved[rec.UID]; !left && l.here != nil && depth < maxChain {
 			if with, ok, err := l.follow(copied(rec), at, taker, depth); err != nil || ok {
 				return rest{taker: true, with: with}, err

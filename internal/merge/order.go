@@ -117,7 +117,7 @@ func (a *arranger) link() {
 			fresh[c.Update.UID] = i
 		}
 		if c.From.IsZero() && c.To.IsZero() && a.d.load(c.Update.UID).taken {
-			owner[c.Update.UID], removed[c.Update.UID] = i, i
+			takenOver(owner, removed, c.Update.UID, i)
 		}
 	}
 	for i := range a.changes {
@@ -161,6 +161,15 @@ func (a *arranger) link() {
 		}
 	}
 	a.linkHidden(dirs, left)
+}
+
+// takenOver notes the change of a record whose object another change takes over. If
+// that one takes it off the disk it is that one which waits for what is in it.
+func takenOver(owner, removed map[repl.UID]int, uid repl.UID, i int) {
+	owner[uid] = i
+	if _, leaves := removed[uid]; !leaves {
+		removed[uid] = i
+	}
 }
 
 // linkMerged joins the merge of a directory with that of its heir, and with what lies in

@@ -153,7 +153,7 @@ func pair(t *testing.T, seed uint64) (c *Cluster, m0, m1 *Member, must func(erro
 func TestTwoMembers(t *testing.T) { play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 600}) }
 
 func TestTwoMembersWithFaults(t *testing.T) {
-	play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true})
+	play(t, 150, Plan{Members: 2, Topology: Mesh, Steps: 900, Faults: true}, 57000142)
 }
 
 func TestMeshOfThree(t *testing.T) {
@@ -220,7 +220,7 @@ func TestFiltersThatChange(t *testing.T) {
 }
 
 func TestNarrowDisk(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557, 60000981)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557, 60000981, 57000125)
 }
 
 func TestMorphedDirectories(t *testing.T) {
