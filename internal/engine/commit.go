@@ -42,6 +42,7 @@ func (f *Folder) commitDrafts(drafts []capture.Draft, lazy bool) {
 			if f.cfg.ReadOnly {
 				f.refuse(drafts[:n])
 				refusals = append(refusals, drafts[:n]...)
+				g.refuse(drafts[:n])
 			}
 		}
 		drafts = drafts[n:]
@@ -157,8 +158,9 @@ type gathered struct {
 	parents map[repl.UID]repl.UID  // of directories, as they will be
 	// places are those of live objects, the names folded: two that fold to one
 	// may have been found at once.
-	places map[repl.Place]repl.UID
-	room   []store.Write // for the next group's, until they are gathered
+	places  map[repl.Place]repl.UID
+	refused map[repl.UID]bool // objects of which something is undone
+	room    []store.Write     // for the next group's, until they are gathered
 }
 
 func (g *gathered) add(writes []store.Write) {
@@ -211,7 +213,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 			}
 			freed = with(freed, d.Rival.UID, true)
 		}
-		if d.Prior != nil && g.uids[d.Prior.UID] || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
+		if d.Prior != nil && (g.uids[d.Prior.UID] || g.refused[d.Prior.UID]) || g.uids[d.Update.Parent] || !f.current(d, freed, parents, g.parents) || g.dirs[d.Identity] || f.twice(d) || f.holdsMore(d, g.uids, freed) {
 			return nil, overtaken
 		}
 		if common[d.Update.UID] {
@@ -350,10 +352,8 @@ func (f *Folder) current(d *capture.Draft, freed map[repl.UID]bool, parents ...m
 			return false
 		}
 	}
-	if d.Kind == capture.KindAdopt && d.Presence == repl.Absent {
-		return true // that it is not here takes no place
-	}
-	if !u.Present || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
+	absent := d.Kind == capture.KindAdopt && d.Presence == repl.Absent // which takes no place
+	if !u.Present || absent || d.Prior != nil && d.Prior.Present && dir == u.Parent && d.Prior.Parent == dir && d.Prior.Name == u.Name {
 		return true // the place is its own as long as its record stands
 	}
 	if d.Prior != nil && d.Prior.Type == repl.Directory &&

@@ -35,7 +35,6 @@ func (f *Folder) undo(drafts []capture.Draft) {
 	}
 	var changes []repl.Change
 	movers, made := 0, 0
-	met := make(map[repl.UID]bool, len(drafts)) // two looks may have seen one object move on
 	for i := range drafts {
 		d := &drafts[i]
 		if d.Update.Parent.IsZero() && f.phase == store.PhaseInitialSync {
@@ -49,11 +48,6 @@ func (f *Folder) undo(drafts []capture.Draft) {
 		if !ok {
 			return
 		}
-		if met[c.Update.UID] {
-			f.lookAgain(drafts[i:i+1], undoRetry)
-			continue
-		}
-		met[c.Update.UID] = true
 		switch undoRank(&c) {
 		case undoMove:
 			movers++
@@ -82,6 +76,15 @@ func (f *Folder) refuse(drafts []capture.Draft) {
 	for i := range drafts {
 		if d := &drafts[i]; d.Prior != nil && len(f.refused) < maxRefused {
 			f.refused[d.Prior.UID] = *d
+		}
+	}
+}
+
+// refuse notes drafts that are undone: two looks may have seen one object move on.
+func (g *gathered) refuse(drafts []capture.Draft) {
+	for i := range drafts {
+		if p := drafts[i].Prior; p != nil {
+			g.refused = with(g.refused, p.UID, true)
 		}
 	}
 }
