@@ -51,6 +51,8 @@ type spot struct {
 	path  string   // where it is, whatever its records say
 	dir   volume.Dir
 	moved bool // its records do not lead there yet
+	// filled: its mtime is not the one on record, since what it holds changed.
+	filled bool
 }
 
 func (s *spot) pathOf(name string) string {
@@ -116,7 +118,7 @@ func (l *look) run() error {
 		return nil
 	}
 	l.here = s
-	if s.moved {
+	if s.moved || s.filled && l.work.All { // perhaps before there was a record to report it of
 		if err := l.sawAt(s.path); err != nil {
 			return err
 		}
@@ -203,7 +205,8 @@ func (l *look) openAt(uid repl.UID, path string, rec *repl.Record) (s *spot, mis
 		var st volume.Stat
 		if st, err = dir.Stat(); err == nil {
 			if rec == nil || sameIdentity(rec.Identity, st.Identity) {
-				return &spot{uid: uid, path: path, dir: dir}, false, nil
+				filled := rec != nil && rec.Print.Mtime != st.Print.Mtime
+				return &spot{uid: uid, path: path, dir: dir, filled: filled}, false, nil
 			}
 			err = volume.ErrNotExist
 		}

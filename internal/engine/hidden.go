@@ -12,7 +12,6 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
-	"opendfs/internal/volume"
 	"opendfs/internal/wire"
 )
 
@@ -263,7 +262,7 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 			return true
 		})
 		for i := 0; i < len(unsure) && len(ev.missing) < showMost; i++ {
-			if !ctx.liesThere(&unsure[i]) {
+			if !(lone{ctx.Env, a.cfg}).lookDecides(&unsure[i]) {
 				ev.missing = append(ev.missing, unsure[i])
 			} else if there, ok, err := ctx.Store.At(dir, unsure[i].Name); err == nil && ok && there.UID != unsure[i].UID && unsure[i].Presence == repl.Obscured {
 				ev.taken = append(ev.taken, dir)
@@ -273,18 +272,6 @@ func (a *Show) Run(ctx Context, post func(Event)) {
 	}
 	ev.err = errors.Join(ev.err, ctx.Err())
 	post(ev)
-}
-
-// liesThere reports whether something lies at a record's place, or may, because
-// nobody can say: then a look at it decides.
-func (e *Env) liesThere(rec *repl.Record) bool {
-	d, err := openPlace(e, repl.Place{Dir: rec.Parent, Name: rec.Name})
-	if err != nil {
-		return ignoreMissing(err) != nil
-	}
-	defer func() { _ = d.Close() }() // it was only read
-	_, err = d.Lookup(rec.Name)
-	return !errors.Is(err, volume.ErrNotExist)
 }
 
 // showed tells what was looked for.

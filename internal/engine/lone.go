@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"path"
 
@@ -84,4 +85,16 @@ func (s lone) second(d volume.Dir, dir repl.UID, c *repl.Change, st *volume.Stat
 	own, err := d.Lookup(rec.Name)
 	// Where the record's object is not there, a user may have respelt it.
 	return gone(rec.UID) || err == nil && own.Identity == rec.Identity, nil
+}
+
+// lookDecides reports whether what replicates lies at a record's place, or may,
+// because nobody can say.
+func (s lone) lookDecides(rec *repl.Record) bool {
+	d, err := openPlace(s.env, repl.Place{Dir: rec.Parent, Name: rec.Name})
+	if err != nil {
+		return ignoreMissing(err) != nil
+	}
+	defer func() { _ = d.Close() }() // it was only read
+	st, err := d.Lookup(rec.Name)
+	return !errors.Is(err, volume.ErrNotExist) && (err != nil || !s.keptOut(rec.Name, st.Type))
 }

@@ -212,13 +212,24 @@ func (s *settler) arrived(in *store.Intent, st *volume.Stat) (bool, error) {
 		return false, nil
 	case !in.Identity.IsZero():
 		return st.Identity == in.Identity && st.Print.SameData(in.Print), nil
-	case in.From.IsZero() && st.Type == repl.Directory: // nobody else's has a record
-		known, err := s.env.Store.ByHandle(st.Identity.Handle)
-		return len(known) == 0, err
+	case in.From.IsZero() && st.Type == repl.Directory:
+		return s.nobodys(in.UID, st.Identity)
 	case in.From.IsZero(), in.Verdict == repl.VerdictEdit && st.Type == repl.Symlink:
 		return s.leadsTo(in)
 	}
 	return st.Identity == in.Displaced, nil
+}
+
+// nobodys reports whether a directory may be one that an intent was to make: it has
+// no record, and is none that another intent made and a user has moved since.
+func (s *settler) nobodys(uid repl.UID, id repl.Identity) (bool, error) {
+	for other, made := range s.placed {
+		if other != uid && made == id {
+			return false, nil
+		}
+	}
+	known, err := s.env.Store.ByHandle(id.Handle)
+	return len(known) == 0, err
 }
 
 // leadsTo reports whether the link at an intent's place is the one to be.

@@ -105,8 +105,8 @@ func (s *settler) unmake(u *unsettled) error {
 	case err != nil:
 		err = ignoreMissing(err)
 	case st.Type == repl.Directory && u.Update.Type == repl.Directory:
-		known, kerr := s.env.Store.ByHandle(st.Identity.Handle)
-		if err = kerr; err == nil && len(known) == 0 {
+		ours, nerr := s.nobodys(u.UID, st.Identity)
+		if err = nerr; err == nil && ours {
 			if err = ignoreMissing(d.Rmdir(u.Place.Name)); errors.Is(err, volume.ErrNotEmpty) {
 				err = nil // a user has put something into it
 			}

@@ -226,13 +226,14 @@ func (b *Batch) step(i int) {
 	}
 }
 
-// vacant reports as an error what lies at a place.
+// vacant reports as an error what lies at a place and would replicate.
 func (b *Batch) vacant(p repl.Place) error {
 	d, err := b.dir(p.Dir)
 	if err != nil {
 		return err
 	}
-	if _, err = d.Lookup(p.Name); err == nil {
+	st, err := d.Lookup(p.Name)
+	if err == nil && b.Replicates(p.Dir, volume.Entry{Name: p.Name, Type: st.Type}) {
 		return fmt.Errorf("%w: %q is taken", ErrMoved, p.Name)
 	}
 	if errors.Is(err, volume.ErrNotExist) {
