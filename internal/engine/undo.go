@@ -99,7 +99,11 @@ func (f *Folder) putElsewhere(uid repl.UID) bool {
 // undoesLater tells how long it takes until what a draft tells is tried to be undone
 // again, if that was tried lately in vain.
 func (f *Folder) undoesLater(d *capture.Draft) time.Duration {
-	return time.Duration(max(0, f.undoAfter[repl.Place{Dir: d.Update.Parent, Name: d.Update.Name}]-f.now()))
+	at, ok := f.placeOf(&d.Update)
+	if !ok {
+		return 0
+	}
+	return time.Duration(max(0, f.undoAfter[at]-f.now()))
 }
 
 // spare puts off names of which it is known what users did there, until that is
