@@ -41,7 +41,7 @@ func (e installed) tangles(f *Folder) {
 	b := e.batch
 	some := b.failures != f.failures
 	for i := range b.changes {
-		some = some || failed(i)
+		some = some || failed(i) || unshown(b.changes[i])
 	}
 	for again := e.err == nil && some; again; {
 		again = false
@@ -63,9 +63,27 @@ func (e installed) tangles(f *Folder) {
 	}
 }
 
-// tangled says why a directory can be neither where it was moved to nor merged.
+// unshown reports whether an object is brought of which nothing lies on this disk:
+// the disk does not tell what became of its directory meanwhile.
+func unshown(c *repl.Change) bool {
+	return c.From.IsZero() && c.To.IsZero() && c.Update.Present && !c.Update.Parent.IsZero()
+}
+
+// tangled says why a directory can be neither where it was moved to nor merged, and
+// an object that this disk does not show not where it is to be on record.
 func (f *Folder) tangled(c *repl.Change, w *will) (why string, err error) {
 	u := &c.Update
+	if unshown(c) {
+		dir, err := f.canonical(u.Parent, w)
+		if err != nil {
+			return "", err
+		}
+		if _, comes := w.parents[dir]; !comes && dir != repl.RootUID(f.cfg.Folder) {
+			if at, _, err := f.st.Get(dir); err != nil || !at.Present {
+				return "its directory has died", err
+			}
+		}
+	}
 	above := u.Parent
 	if !u.Heir.IsZero() {
 		above = u.Heir
