@@ -119,7 +119,7 @@ func (e LinkDown) apply(f *Folder) {
 
 // startAsking asks every partner that is up for what is missing here.
 func (f *Folder) startAsking() {
-	if f.phase != store.PhaseNormal && (f.phase != store.PhaseInitialSync || f.busyLocally()) || f.now() < f.calmUntil {
+	if f.phase != store.PhaseNormal && (f.phase != store.PhaseInitialSync || f.evacuating || f.busyLocally()) || f.now() < f.calmUntil {
 		return
 	}
 	for _, m := range f.cfg.Upstreams {
@@ -283,6 +283,10 @@ func (f *Folder) acceptPage(l *link, page *wire.DiffPage, asked version.Vector) 
 
 // decide makes the verdict on updates of a partner and starts what follows.
 func (f *Folder) decide(l *link, d *diff, updates []repl.Update, round int) {
+	if f.evacuating { // what is on record of this member alone is about to go: asked for again
+		f.missAll(d, updates)
+		return
+	}
 	free := updates[:0]
 	for i := range updates {
 		if uid := updates[i].UID; f.flight.holds(uid) {

@@ -322,7 +322,7 @@ func TestRollback(t *testing.T) {
 }
 
 func TestRollbackOfTwo(t *testing.T) {
-	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250, 6000526, 7100771, 11000094)
+	play(t, 60, Plan{Members: 2, Topology: Mesh, Steps: 1800, Faults: true, Rollback: true}, 200258, 400037, 410809, 6000250, 6000526, 7100771, 11000094, 72000871)
 }
 
 func TestRollbackInAChain(t *testing.T) {
