@@ -27,7 +27,9 @@ func TestSetfacl(t *testing.T) {
 	equalMetadata(t, c.members[0].root, c.members[1].root)
 }
 
-// TestBenchSetfacl is the row of an ACL on 100,000 files, beside rsync's of the same change.
+// TestBenchSetfacl is the row of an ACL on 100,000 files, beside rsync's of the same
+// change: how long after setfacl has ended all is there, and with setfacl itself,
+// which shares the two cores with both members while rsync has not begun.
 func TestBenchSetfacl(t *testing.T) {
 	benchmark(t, "setfacl")
 	needRoot(t, "rsync", "losetup", "ip", "setfacl")
@@ -40,7 +42,7 @@ func TestBenchSetfacl(t *testing.T) {
 	}
 	c.converged()
 	equalMetadata(t, c.members[0].root, c.members[1].root)
-	theirs := rsyncSetfacl(t, files)
+	alone, theirs := rsyncSetfacl(t, files)
 	column := func(of func(setfaclRun) float64) []float64 {
 		var out []float64
 		for _, r := range runs {
@@ -52,9 +54,12 @@ func TestBenchSetfacl(t *testing.T) {
 	wire := column(func(r setfaclRun) float64 { return r.wire / r.metadata })
 	reads := column(func(r setfaclRun) float64 { return float64(r.reads) + float64(r.content) })
 	read := column(func(r setfaclRun) float64 { return r.read / 1e6 })
-	s, w := median(seconds), median(wire)
-	figures.add(t, figure{Row: "setfacl", What: fmt.Sprintf("%d files, setfacl included", files), Unit: "s", Ours: s, Runs: seconds}.
-		beside("setfacl; rsync -aAX; sync", median(theirs)).bar("faster", s < median(theirs)))
+	lag := column(func(r setfaclRun) float64 { return r.seconds - r.change })
+	l, w := median(lag), median(wire)
+	figures.add(t, figure{Row: "setfacl", What: fmt.Sprintf("%d files, after setfacl ended", files), Unit: "s", Ours: l, Runs: lag}.
+		beside("rsync -aAX; sync", median(alone)).bar("faster", l < median(alone)))
+	figures.add(t, figure{Row: "setfacl", What: "the same, setfacl included", Unit: "s", Ours: median(seconds), Runs: seconds}.
+		beside("setfacl; rsync -aAX; sync", median(theirs)))
 	figures.add(t, figure{Row: "setfacl", What: "sent, per byte of encoded metadata", Unit: "x", Ours: w, Runs: wire}.bar("at most 1.3", w <= 1.3))
 	figures.add(t, figure{Row: "setfacl", What: "reads of files and bytes of content", Unit: "", Ours: median(reads), Runs: reads}.bar("0", median(reads) == 0))
 	figures.add(t, figure{Row: "setfacl", What: "read by both daemons (rchar): sockets and database", Unit: "MB", Ours: median(read), Runs: read})
@@ -121,23 +126,23 @@ func giveACL(t testing.TB, root string, user int) {
 	must(t, "sh", "-c", fmt.Sprintf(`find "$1" -path "$1/.dfsr" -prune -o -type f -print0 | xargs -0 setfacl -m u:%d:rw,g:%d:r`, 1000+user, 2000+user), "sh", root)
 }
 
-// rsyncSetfacl is the peer: the same change, carried over by rsync.
-func rsyncSetfacl(t *testing.T, files int) (seconds []float64) {
+// rsyncSetfacl is the peer: the same change, carried over by rsync; how long that
+// takes alone, and with setfacl.
+func rsyncSetfacl(t *testing.T, files int) (alone, both []float64) {
 	p := newPair(t, benchImage)
 	fill{files: files, perDir: 500, bytes: 1000, seed: 2}.make(t, p.a.point)
 	p.rsyncDaemon()
 	p.rsync("-AX")
 	for user := range benchRuns {
 		must(t, "sync")
-		began := time.Now()
-		giveACL(t, p.a.point, user+1)
-		p.rsync("-AX")
-		seconds = append(seconds, time.Since(began).Seconds())
+		change := timed(func() { giveACL(t, p.a.point, user+1) })
+		carry := p.rsync("-AX")
+		alone, both = append(alone, carry), append(both, change+carry)
 	}
 	if said, err := try("rsync", "-naAX", "-i", "--exclude=/lost+found", p.a.point+"/", p.b.point+"/"); err != nil || said != "" {
 		t.Errorf("rsync left a difference: %s, error %v", shorten(said, 5), err)
 	}
-	return seconds
+	return alone, both
 }
 
 // rchar is how many bytes the daemon has read, sockets included.
