@@ -112,7 +112,8 @@ func (s *settler) unmake(u *unsettled) error {
 			}
 		}
 	case s.brought(u, &st, d, u.Place.Name):
-		if err = ignoreMissing(d.Rename(u.Place.Name, s.area, u.Temp)); err == nil {
+		err = ignoreMissing(d.Rename(u.Place.Name, s.area, u.Temp))
+		if err == nil || errors.Is(err, volume.ErrExist) { // ours has not left installing/: a user made the same link there
 			err = s.discard(u, u.Temp)
 		}
 	}

@@ -157,7 +157,7 @@ func TestTwoMembersWithFaults(t *testing.T) {
 }
 
 func TestMeshOfThree(t *testing.T) {
-	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true})
+	play(t, 80, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true}, 83000044)
 }
 
 func TestChainOfThree(t *testing.T) {
