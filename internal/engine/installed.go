@@ -14,7 +14,6 @@ import (
 	"opendfs/internal/store"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
-	"opendfs/internal/wire"
 )
 
 // installed tells what became of a batch; its moves are durable.
@@ -304,7 +303,7 @@ func (f *Folder) failed(b *batch, i int, o *install.Outcome, err error) {
 	f.noteLacking(b, i)
 	c := b.changes[i]
 	if c.Verdict == repl.VerdictUndone {
-		f.undoFailed(c, err, b.staged[i].Status == wire.StatusAbsent)
+		f.undoFailed(c, err, b.lacking(i))
 	}
 	if d, ok := f.refused[c.Update.UID]; ok && c.Verdict != repl.VerdictUndone { // it may be elsewhere by now, or where it belongs
 		delete(f.refused, c.Update.UID)

@@ -270,9 +270,7 @@ func (s *Served) version(uid repl.UID, gvsn version.GVSN) (*Content, wire.Status
 	switch {
 	case err != nil:
 		return nil, wire.StatusError
-	case !ok && s.phaseNow() == wire.PhaseInitialSync: // it may wait for whoever asks
-		return nil, wire.StatusAbsent
-	case !ok || rec.GVSN != gvsn || !rec.Present: // one without a record was known before this member started anew
+	case !ok || rec.GVSN != gvsn || !rec.Present: // without a record it was known before this member started anew, perhaps to nobody else
 		return nil, wire.StatusChanged
 	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
 		return nil, wire.StatusAbsent

@@ -13,6 +13,7 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
+	"opendfs/internal/wire"
 )
 
 // undoRetry is when a read-only member tries again to undo what its users did.
@@ -139,6 +140,13 @@ func (f *Folder) undoFailed(c *repl.Change, why error, lacking bool) {
 	for _, p := range []repl.Place{c.From, c.To} {
 		f.undoAfter[p] = f.now() + repl.Time(after)
 	}
+}
+
+// lacking reports whether the partner has not the content that an undo needs. One in
+// its initial sync may have no record of it either, and may wait for this member.
+func (b *batch) lacking(i int) bool {
+	status := b.staged[i].Status
+	return status == wire.StatusAbsent || status == wire.StatusChanged && b.link.unready
 }
 
 // maxRefused bounds the changes of users that are remembered until they are
