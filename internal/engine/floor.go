@@ -30,7 +30,7 @@ func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 	f.find.Clear(finding.PartnerStale, object)
 	switch {
 	case floor.Covers(page.Floor):
-	case len(floor) > 0 || f.phase != store.PhaseInitialSync:
+	case len(floor) > 0 || f.phase != store.PhaseInitialSync || f.begun():
 		f.endDiff(l, false)
 		f.stale(l, forgotten)
 		return false
@@ -39,6 +39,28 @@ func (f *Folder) aboveFloors(l *link, page *wire.DiffPage) bool {
 	}
 	l.stale = false
 	return true
+}
+
+// begun reports whether anything that others made is here or on its way, but for the
+// root and for what closes an originator. The partner that sends its floor cannot tell:
+// it was told what this member knew when it asked, and makes out of that only what it
+// knows itself. Something of another partner may be of what was collected under the floor.
+func (f *Folder) begun() bool {
+	if len(f.flight.aloft) > 0 {
+		return true
+	}
+	for _, l := range f.links {
+		if l.diff != nil {
+			return true
+		}
+	}
+	own := f.st.State().Originator
+	for o, spans := range f.st.Vector() {
+		if o != own && o != f.root().Originator && spans[0].High < closing {
+			return true
+		}
+	}
+	return false
 }
 
 // forgotten is why records are too old for a diff with a partner.

@@ -161,7 +161,7 @@ func (s *Served) floorFor(token string, snap *servedSnap, req *wire.DiffRequest)
 }
 
 // fresh reports whether a partner knows nothing that this member knows, but the
-// root.
+// root. What it has of others, or is getting, it looks at itself (Folder.begun).
 func (s *Served) fresh(own, partner version.Vector) bool {
 	for o, both := range partner.Minus(partner.Minus(own)) {
 		if o != s.root.Originator && both[0].High < closing { // that a database was given up is no knowledge of objects
