@@ -204,7 +204,7 @@ func (f *Folder) prepare(group []capture.Draft, g *gathered) ([]store.Write, rea
 	for i := range group {
 		d := &group[i]
 		if d.Rival != nil {
-			if !f.cfg.ReadOnly || f.phase != store.PhaseNormal { // else what was made there is undone
+			if may = may && (!f.cfg.ReadOnly || d.Rival.Provisional); may { // else what was made there is undone
 				gone, ok := f.fade(d.Rival, g)
 				if !ok {
 					return nil, overtaken

@@ -219,7 +219,7 @@ func (f *Folder) undone(d *capture.Draft) (c repl.Change, ok bool) {
 	}
 	c = repl.Change{Verdict: repl.VerdictUndone, Meta: true}
 	shown := d.Prior != nil && (d.Prior.Presence == repl.OnDisk || repl.SameContent(&d.Update, &d.Prior.Update))
-	if !shown { // nobody else knows it: it is kept, and has no record
+	if !shown || d.Prior.Provisional && d.Data { // nobody else knows it: it is kept, and has no record
 		c.Update = repl.Update{Parent: d.Update.Parent, Name: d.Update.Name, Type: d.Update.Type}
 		c.Update.GVSN = f.st.Next()
 		c.Update.UID = repl.UID(c.Update.GVSN)
