@@ -243,8 +243,8 @@ func (s *settler) leadsTo(in *store.Intent) (bool, error) {
 }
 
 // tie lets a group be done only as a whole, nothing be done in a directory that
-// was to be made and is taken back, and no directory be removed in which
-// something stays.
+// was to be made, or to come to be by taking another one over, and is taken back,
+// and no directory be removed in which something stays.
 func (s *settler) tie(work []unsettled) error {
 	for again := true; again; {
 		again = false
@@ -255,7 +255,8 @@ func (s *settler) tie(work []unsettled) error {
 				done[u.UID] = true
 			} else {
 				broken[u.Group] = u.Group != 0
-				unmade[u.UID] = (u.From.IsZero() || !u.had) && u.Update.Type == repl.Directory
+				stands := u.had && u.old.Presence == repl.OnDisk && !u.From.IsZero()
+				unmade[u.UID] = u.Update.Type == repl.Directory && !stands
 			}
 		}
 		for i := range work {
