@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests use besides Go. Tests skip, and say so, where one is missing.
-need="rsync iproute2 e2fsprogs xfsprogs btrfs-progs acl attr samba samba-vfs-modules smbclient python3-samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind libnss-winbind etcd-server gcc libc6-dev"
+need="rsync iproute2 e2fsprogs xfsprogs btrfs-progs acl attr samba samba-vfs-modules smbclient python3-samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind libnss-winbind etcd-server etcd-client gcc libc6-dev"
 
 command -v dpkg-query >/dev/null || {
 	echo "deps: not a Debian system; the tests use: $need"

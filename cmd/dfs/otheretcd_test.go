@@ -14,7 +14,10 @@ func otherEtcd(t *testing.T) (url, ca string, stop func()) {
 	t.Helper()
 	program, err := exec.LookPath("etcd")
 	if err != nil {
-		t.Skip("SKIPPED: no etcd here; apt install etcd-server etcd-client")
+		t.Skip("SKIPPED: no etcd here; apt install etcd-server")
+	}
+	if _, err := exec.LookPath("etcdctl"); err != nil {
+		t.Skip("SKIPPED: no etcdctl here; apt install etcd-client")
 	}
 	dir := t.TempDir()
 	var at [2]string
