@@ -9,7 +9,6 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/version"
 	"opendfs/internal/volume"
-	"opendfs/internal/wire"
 )
 
 // The bounds of a batch: what is made durable and stored at once.
@@ -219,7 +218,8 @@ func (e staged) apply(f *Folder) {
 	e.batch.staged, e.batch.state = e.staged, batchStaged
 	e.batch.lacks = make(map[int]bool)
 	for i := range e.staged {
-		if e.batch.unhad(i) && f.nobodyHas(e.batch.link, e.batch.changes[i].Update.GVSN) {
+		f.denied(e.batch, i)
+		if e.batch.unhad(i) && f.nobodyHas(e.batch.changes[i].Update.GVSN) {
 			e.batch.lacks[i], e.staged[i].Err = true, nil
 		}
 		if d := &e.staged[i].Delta; d.Broken != nil {
@@ -348,33 +348,4 @@ func (b *batch) items() []install.Item {
 		items[i] = install.Item{Change: b.changes[i], Temp: b.staged[i].Temp, TempStat: b.staged[i].Stat, Lacks: b.staged[i].Lacks, Absent: b.lacks[i]}
 	}
 	return items
-}
-
-// unhad reports whether a new file cannot be brought because the partner has its
-// record and not its content, as of what a filter hides there.
-func (b *batch) unhad(i int) bool {
-	c := b.changes[i]
-	had := c.Was.Present && c.Was.Presence != repl.Absent
-	return b.staged[i].Status == wire.StatusAbsent && c.From.IsZero() && c.Update.Present && !had && c.Was.GVSN != c.Update.GVSN
-}
-
-// nobodyHas notes that a partner has not the content of a version, and reports
-// whether none has that can be asked and knows the version. Then the record is
-// kept, like there; the content is asked for from time to time. Else it is left
-// to the others. That is remembered until the version is stored: of several that are
-// stored together each may be with another partner, or with none.
-func (f *Folder) nobodyHas(l *link, g version.GVSN) bool {
-	if len(f.unhad) >= mostLacking {
-		clear(f.unhad)
-	}
-	if f.unhad[g] == nil {
-		f.unhad[g] = make(map[repl.MemberID]bool)
-	}
-	f.unhad[g][l.member] = true
-	for _, m := range f.cfg.Upstreams {
-		if other := f.links[m]; other.up && other.known.Contains(g) && !f.unhad[g][m] {
-			return false
-		}
-	}
-	return true
 }

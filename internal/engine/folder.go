@@ -141,9 +141,9 @@ type Folder struct {
 	looking map[repl.UID]uint64 // directories that an action looks at, by sequence
 	looks   int                 // how many there may be
 	gone    []goneMark
-	raised  map[spot]capture.Raised                 // by names that were looked at
-	long    map[repl.UID]string                     // findings of names that this disk cannot hold
-	unhad   map[version.GVSN]map[repl.MemberID]bool // partners that have not a content
+	raised  map[spot]capture.Raised // by names that were looked at
+	long    map[repl.UID]string     // findings of names that this disk cannot hold
+	unhad   map[version.GVSN]*unhad // contents that partners have not
 	// raisedOf counts them by code.
 	raisedOf map[finding.Code]int
 	moves    bool         // directories have moved since their findings were last retitled
@@ -226,7 +226,7 @@ func New(cfg Config, st *store.Folder, now func() repl.Time, find Findings) *Fol
 		cfg: &cfg, st: st, now: now, mint: now, find: find,
 		looking: make(map[repl.UID]uint64), looks: maxLooks,
 		later:  make(map[spot]laterName),
-		raised: make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]map[repl.MemberID]bool),
+		raised: make(map[spot]capture.Raised), raisedOf: make(map[finding.Code]int), long: make(map[repl.UID]string), unhad: make(map[version.GVSN]*unhad),
 		opened:  make(map[spot]int),
 		refused: make(map[repl.UID]capture.Draft), undoAfter: make(map[repl.Place]repl.Time),
 		links:   make(map[repl.MemberID]*link),

@@ -130,14 +130,16 @@ func (f *Folder) heldBy(u *repl.Update) bool {
 }
 
 // admit leaves of updates those that may be decided. What is held is kept out of
-// what the diff joins; what was rejected is answered by updates of ours.
+// what the diff joins; what was rejected, and what is nowhere any more, is answered by
+// updates of ours.
 func (f *Folder) admit(l *link, d *diff, updates []repl.Update) []repl.Update {
 	f.weigh(l, updates)
-	if len(f.holds) == 0 {
+	if len(f.holds) == 0 && len(f.unhad) == 0 {
 		return updates
 	}
 	free := updates[:0]
 	var counters []store.Write
+	var rejected uint64
 	for i := range updates {
 		u := &updates[i]
 		if f.heldBy(u) {
@@ -149,12 +151,17 @@ func (f *Folder) admit(l *link, d *diff, updates []repl.Update) []repl.Update {
 		}
 		if w, ok := f.counter(u); ok {
 			counters = append(counters, w)
+			rejected++
+			continue
+		}
+		if w, ok := f.outlives(u); ok {
+			counters = append(counters, w)
 			continue
 		}
 		free = append(free, *u)
 	}
 	if len(counters) > 0 && !f.storeFailed(f.st.Put(&store.Batch{Writes: counters})) {
-		f.stats.Rejected += uint64(len(counters))
+		f.stats.Rejected += rejected
 		f.stats.captured(counters, f.now())
 		f.notify = true
 	}
@@ -181,10 +188,7 @@ func (f *Folder) counter(u *repl.Update) (w store.Write, ok bool) {
 	if repl.Compare(u, &rec.Update) <= 0 || u.Present && repl.SameContent(u, &rec.Update) {
 		return w, false
 	}
-	base, now := rec.GVSN, f.mint()
-	rec.Fence = max(repl.Fence(now), u.Fence)
-	rec.Update = repl.Mint(f.next(), max(now, u.Clock+1), &rec.Update, rec.Update)
-	return store.Write{Record: rec, Base: base}, true
+	return f.above(rec, u, max(repl.Fence(f.mint()), u.Fence)), true
 }
 
 // holdVersions keeps all that is held of a vector out of what its diff joins.

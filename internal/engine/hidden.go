@@ -12,7 +12,6 @@ import (
 	"opendfs/internal/repl"
 	"opendfs/internal/store"
 	"opendfs/internal/version"
-	"opendfs/internal/wire"
 )
 
 // away is the presence of an object that is not brought to this disk: a dead
@@ -343,7 +342,7 @@ const mostLacking = 4096
 // only this member's initial build knows.
 func (f *Folder) noteLacking(b *batch, i int) {
 	c := b.changes[i]
-	if f.phase != store.PhaseInitialSync || b.staged[i].Status != wire.StatusAbsent || c.Object.UID == c.Update.UID {
+	if f.phase != store.PhaseInitialSync || !without(b.staged[i].Status) || c.Object.UID == c.Update.UID {
 		return
 	}
 	if len(f.lacks) >= mostLacking {

@@ -146,7 +146,7 @@ func (f *Folder) undoFailed(c *repl.Change, why error, lacking bool) {
 // its initial sync may have no record of it either, and may wait for this member.
 func (b *batch) lacking(i int) bool {
 	status := b.staged[i].Status
-	return status == wire.StatusAbsent || status == wire.StatusChanged && b.link.unready
+	return without(status) || status == wire.StatusChanged && b.link.unready
 }
 
 // maxRefused bounds the changes of users that are remembered until they are

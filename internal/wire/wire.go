@@ -170,12 +170,13 @@ const (
 	StatusAbsent                // the upstream does not have it
 	StatusBusy                  // not now; ask later
 	StatusError                 // it cannot be read there
+	StatusHidden                // a filter, or its disk, keeps the object out there; others may have it
 	statuses
 )
 
 // String returns the status in a word.
 func (s Status) String() string {
-	return [...]string{"ok", "changed", "absent", "busy", "error", "?"}[min(s, statuses)]
+	return [...]string{"ok", "changed", "absent", "busy", "error", "hidden", "?"}[min(s, statuses)]
 }
 
 // Code says why a request or a connection ended without an answer.
