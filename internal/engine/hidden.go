@@ -135,55 +135,97 @@ func (r *rewriting) flush() error {
 	return r.err
 }
 
-// hide says of an installed object whether the filter hides it here, where
-// members go by different filters for a while. Of a directory that changes in
-// this, what is below it is to follow.
-func (f *Folder) hide(rec *repl.Record, was repl.Presence, hidden map[repl.UID]bool) {
-	if f.cfg.Filter.Empty() {
-		return
+// hide says of the objects that were installed whether the filter hides them here,
+// where members go by different filters for a while: by the records as they are about
+// to be, since plans under way may fail. was is how they were on this disk before. It
+// returns the directories that change in this, which what is below is to follow, and
+// whether something is to be on this disk and is not.
+func hide(cfg *Config, st *store.Folder, put *store.Batch, was map[repl.UID]repl.Presence) (follow []hiding, missing bool, err error) {
+	if cfg.Filter.Empty() {
+		return nil, false, nil
 	}
-	if !rec.Heir.IsZero() { // what was in it is in its heir now
-		heir, err := f.flight.Canonical(rec.Heir)
-		if f.storeFailed(err) {
-			return
+	now := make(map[repl.UID]*repl.Record, len(put.Writes))
+	for i := range put.Writes {
+		now[put.Writes[i].Record.UID] = &put.Writes[i].Record
+	}
+	hidden := make(map[repl.UID]bool) // by directories
+	for i := range put.Writes {
+		rec := &put.Writes[i].Record
+		dir := rec.Parent
+		if !rec.Heir.IsZero() { // what was in it is in its heir now
+			dir = rec.Heir
 		}
-		f.rehides = append(f.rehides, hiding{dir: heir, hidden: f.keptOut(heir)})
-		return
+		if dir.IsZero() || !rec.Present && rec.Heir.IsZero() {
+			continue
+		}
+		above, known := hidden[dir]
+		if !known {
+			if above, err = keptOut(cfg, st, dir, now); err != nil {
+				return nil, false, err
+			}
+			hidden[dir] = above
+		}
+		if !rec.Heir.IsZero() {
+			follow = append(follow, hiding{dir: rec.Heir, hidden: above})
+			continue
+		}
+		switch {
+		case above || cfg.Filter.Match(rec.Name, rec.Type == repl.Directory):
+			rec.Presence = repl.Hidden
+		case rec.Presence == repl.Hidden: // the plan by which it would have been has failed
+			rec.Presence, missing = repl.Absent, true
+		}
+		if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was[rec.UID] == repl.Hidden) {
+			follow = append(follow, hiding{dir: rec.UID, hidden: rec.Presence == repl.Hidden, absent: rec.Presence == repl.Absent})
+		}
 	}
-	if rec.Parent.IsZero() || !rec.Present {
-		return
-	}
-	above, known := hidden[rec.Parent]
-	if !known {
-		above = f.keptOut(rec.Parent)
-		hidden[rec.Parent] = above
-	}
-	if above || f.cfg.Filter.Match(rec.Name, rec.Type == repl.Directory) {
-		rec.Presence = repl.Hidden
-	}
-	if rec.Type == repl.Directory && (rec.Presence == repl.Hidden) != (was == repl.Hidden) {
-		f.rehides = append(f.rehides, hiding{dir: rec.UID, hidden: rec.Presence == repl.Hidden})
-	}
+	return follow, missing, nil
 }
 
-// keptOut reports whether the filter keeps out a directory, or one above it, as
-// plans under way will make them: what they put on disk may be hidden all the same.
-func (f *Folder) keptOut(dir repl.UID) bool {
+// keptOut reports whether the filter keeps out a directory, or one above it, by the
+// records of the database and those that are about to be stored.
+func keptOut(cfg *Config, st *store.Folder, dir repl.UID, now map[repl.UID]*repl.Record) (bool, error) {
 	for range maxDepth {
-		at, err := f.flight.Canonical(dir)
-		if f.storeFailed(err) || at == f.root() {
-			return false
+		rec := now[dir]
+		if rec == nil {
+			stored, known, err := st.Get(dir)
+			if err != nil || !known {
+				return false, err
+			}
+			rec = &stored
 		}
-		up, known, err := f.flight.Get(at)
-		if f.storeFailed(err) || !known {
-			return false
+		switch {
+		case !rec.Heir.IsZero():
+			dir = rec.Heir
+		case rec.Parent.IsZero():
+			return false, nil
+		case cfg.Filter.Match(rec.Name, true):
+			return true, nil
+		default:
+			dir = rec.Parent
 		}
-		if f.cfg.Filter.Match(up.Name, true) {
-			return true
-		}
-		dir = up.Parent
 	}
-	return false
+	return false, nil
+}
+
+// hideInstalled is hide of what a batch of changes is about to store, and says that the
+// records of some say nothing of the filter before rehideBelow.
+func (f *Folder) hideInstalled(put *store.Batch, changes []*repl.Change) bool {
+	was := make(map[repl.UID]repl.Presence, len(changes))
+	for _, c := range changes {
+		was[c.Update.UID] = c.Was.Presence
+	}
+	follow, missing, err := hide(f.cfg, f.st, put, was)
+	if f.storeFailed(err) {
+		return false
+	}
+	if missing {
+		f.missSome()
+	}
+	if f.rehides = follow; len(follow) > 0 {
+		put.State = unfiltered(f.st)
+	}
+	return true
 }
 
 // rehideBelow lets what is in directories follow them, whose records were stored
@@ -193,6 +235,11 @@ func (f *Folder) rehideBelow() {
 		return
 	}
 	for _, at := range f.rehides {
+		dir, err := f.st.Canonical(at.dir)
+		if f.storeFailed(err) {
+			return
+		}
+		at.dir = dir
 		shown, err := rehide(f.cfg, f.st, at)
 		if f.storeFailed(err) {
 			return

@@ -51,20 +51,17 @@ func (e installed) apply(f *Folder) {
 	b := e.batch
 	e.goneWithin()
 	e.tangles(f)
-	put, hidden := store.Batch{Join: make(version.Vector), Writes: make([]store.Write, 0, len(b.changes))}, make(map[repl.UID]bool)
+	put := store.Batch{Join: make(version.Vector), Writes: make([]store.Write, 0, len(b.changes))}
 	for i := range b.changes {
-		e.settle(f, i, &put, hidden)
+		e.settle(f, i, &put)
 	}
 	f.touchedWrites(&put, b, e.touched)
 	for i := range b.changes {
 		f.flight.remove(b.changes[i])
 	}
 	b.diff.outstanding -= len(b.changes)
-	if len(f.rehides) > 0 {
-		put.State = unfiltered(f.st)
-	}
 	put.NoSync = f.followed(e)
-	if f.storeFailed(f.st.Put(&put)) {
+	if !f.hideInstalled(&put, b.changes) || f.storeFailed(f.st.Put(&put)) {
 		return
 	}
 	f.strangersKnown(&put)
@@ -94,9 +91,8 @@ func (f *Folder) followed(e installed) bool {
 	return e.err == nil && e.dispose == nil && e.batch.metaAlone() && len(f.fifo) > 0 && f.fifo[0].state == batchStaged && f.fifo[0].metaAlone()
 }
 
-// settle adds to what is to be stored what became of one change. hidden remembers
-// which directories are.
-func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UID]bool) {
+// settle adds to what is to be stored what became of one change.
+func (e installed) settle(f *Folder, i int, put *store.Batch) {
 	b := e.batch
 	c := b.changes[i]
 	err := errors.Join(e.err, e.outcomes[i].Err)
@@ -135,7 +131,6 @@ func (e installed) settle(f *Folder, i int, put *store.Batch, hidden map[repl.UI
 		return
 	}
 	rec := f.result(c, &e.outcomes[i], e.touched)
-	f.hide(&rec, c.Was.Presence, hidden)
 	f.tellLong(&rec.Update)
 	put.Writes = append(put.Writes, store.Write{Record: rec, Base: c.Base()})
 	for _, g := range b.settles[i] { // what this member made of them is to tell who made them that they were

@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config, env *Env, find Findings, random io.Re
 	if err := settle(ctx, &cfg, env); err != nil {
 		return nil, err
 	}
-	st.Filter = env.Store.State().Filter // settling may have hidden something
+	st.Filter, st.Missing = env.Store.State().Filter, env.Store.State().Missing // settling may have hidden something
 	if err := followCase(&cfg, env.Store, find); err != nil {
 		return nil, err
 	}

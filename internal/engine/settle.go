@@ -362,8 +362,10 @@ func (s *settler) mendRoot(u *unsettled) error {
 
 // commit stores what is done. A record that went on before the crash stays.
 func (s *settler) commit(work []unsettled) error {
+	was := make(map[repl.UID]repl.Presence, len(work))
 	for i := range work {
 		u := &work[i]
+		was[u.UID] = u.old.Presence
 		s.put.ClearIntents = append(s.put.ClearIntents, u.UID)
 		switch {
 		case !u.done: // if it was minted, its originator was given up
@@ -371,12 +373,17 @@ func (s *settler) commit(work []unsettled) error {
 			s.put.Drop = append(s.put.Drop, u.UID)
 		default:
 			s.put.Writes = append(s.put.Writes, store.Write{Record: u.rec, Base: u.Base})
-			if u.rec.Presence == repl.Hidden && u.had && u.old.Presence != repl.Hidden && u.Update.Type == repl.Directory {
-				s.put.State = unfiltered(s.env.Store) // it left this disk with all that is in it
-			}
 		}
 	}
-	err := s.env.Store.Put(&s.put)
+	follow, missing, err := hide(s.cfg, s.env.Store, &s.put, was)
+	if err != nil {
+		return err
+	}
+	if len(follow) > 0 || missing {
+		s.put.State = unfiltered(s.env.Store)
+		s.put.State.Missing = s.put.State.Missing || missing
+	}
+	err = s.env.Store.Put(&s.put)
 	var moved *store.MovedError
 	if errors.As(err, &moved) {
 		s.put.Writes = slices.DeleteFunc(s.put.Writes, func(w store.Write) bool { return slices.Contains(moved.UIDs, w.Record.UID) })

@@ -216,7 +216,7 @@ func TestSpellings(t *testing.T) {
 }
 
 func TestFiltersThatChange(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008, 1760, 1550, 812, 50001120, 81000181, 75000091)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1800, Faults: true, Filters: true}, 410008, 1760, 1550, 812, 50001120, 81000181, 75000091, 76002573, 75001500)
 }
 
 func TestNarrowDisk(t *testing.T) {
