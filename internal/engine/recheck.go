@@ -41,7 +41,7 @@ func (e installed) tangles(f *Folder) {
 	b := e.batch
 	some := b.failures != f.failures
 	for i := range b.changes {
-		some = some || failed(i) || unshown(b.changes[i])
+		some = some || failed(i) || unshown(b.changes[i]) || f.joinsLiving(b.changes[i])
 	}
 	for again := e.err == nil && some; again; {
 		again = false
@@ -67,6 +67,20 @@ func (e installed) tangles(f *Folder) {
 // the disk does not tell what became of its directory meanwhile.
 func unshown(c *repl.Change) bool {
 	return c.From.IsZero() && c.To.IsZero() && c.Update.Present && !c.Update.Parent.IsZero()
+}
+
+// joinsLiving reports whether a directory is merged into one that lives: where neither
+// lies on this disk, it does not tell whether one lies in the other.
+func (f *Folder) joinsLiving(c *repl.Change) bool {
+	if c.Update.Heir.IsZero() {
+		return false
+	}
+	heir, err := f.st.Canonical(c.Update.Heir)
+	if f.storeFailed(err) {
+		return false
+	}
+	rec, _, err := f.st.Get(heir)
+	return !f.storeFailed(err) && rec.Present
 }
 
 // tangled says why a directory can be neither where it was moved to nor merged, and
