@@ -1,6 +1,10 @@
 package merge
 
-import "opendfs/internal/repl"
+import (
+	"iter"
+
+	"opendfs/internal/repl"
+)
 
 // rank is the order of changes that do not wait for one another.
 type rank uint8
@@ -229,7 +233,7 @@ func leaves(c *repl.Change) bool {
 // follow joins what is not to be on this disk with the directory above it that
 // leaves it: if that stays, so does this.
 func (a *arranger) follow(i int, leave map[repl.UID]int) {
-	for up := a.d.canon(a.changes[i].Update.Parent); up.live() && up.uid != a.d.root; up = a.d.canon(up.now.Parent) {
+	for up := range a.upward(a.d.canon(a.changes[i].Update.Parent)) {
 		if p, ok := leave[up.uid]; ok {
 			a.join(i, p)
 			return
@@ -294,10 +298,23 @@ func inside(c *repl.Change) bool { return c.Drop && c.From.IsZero() && c.To.IsZe
 // waitAbove lets a directory wait for the nearest one above it that moves: it
 // may lie in what is moved now, and nothing can be moved into itself.
 func (a *arranger) waitAbove(i int, dirs map[repl.UID]int) {
-	for up := a.d.load(a.changes[i].To.Dir); up.live() && up.uid != a.d.root; up = a.d.canon(up.now.Parent) {
+	for up := range a.upward(a.d.load(a.changes[i].To.Dir)) {
 		if p, ok := dirs[up.uid]; ok {
 			a.wait(i, p, false)
 			return
+		}
+	}
+}
+
+// upward goes through a directory and those above it that live, below the root, each
+// once: what is under way may make a ring of them that will not come about.
+func (a *arranger) upward(from *entry) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		met := make(map[repl.UID]bool)
+		for up := from; up.live() && up.uid != a.d.root && !met[up.uid]; up = a.d.canon(up.now.Parent) {
+			if met[up.uid] = true; !yield(up) {
+				return
+			}
 		}
 	}
 }
