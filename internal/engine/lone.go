@@ -79,12 +79,12 @@ func (s lone) second(d volume.Dir, dir repl.UID, c *repl.Change, st *volume.Stat
 	if rec.UID == c.Object.UID { // of a read-only member its users may have made another of it
 		rec.Identity = c.Object.Identity
 	}
-	if err != nil || !is || st.Identity == rec.Identity {
-		return false, err
+	if err != nil || !is || gone(rec.UID) { // what was taken may have been a user's, in the place of the one that he respelt
+		return is, err
 	}
 	own, err := d.Lookup(rec.Name)
 	// Where the record's object is not there, a user may have respelt it.
-	return gone(rec.UID) || err == nil && own.Identity == rec.Identity, nil
+	return st.Identity != rec.Identity && err == nil && own.Identity == rec.Identity, nil
 }
 
 // lookDecides reports whether what replicates lies at a record's place, or may,
