@@ -39,7 +39,7 @@ func (d *decider) plan() repl.Plan {
 			changes = append(changes, d.change(e))
 		}
 	}
-	changes = d.carryAlong(changes)
+	changes = d.bringAlong(d.carryAlong(changes))
 	plan.Changes = d.arrange(changes)
 	return plan
 }
@@ -301,6 +301,30 @@ func (d *decider) carryAlong(changes []repl.Change) []repl.Change {
 				d.carried[rec.UID] = e.uid
 				changes = append(changes, c)
 			}
+		}
+	}
+	return changes
+}
+
+// bringAlong adds the directories whose records stay, which are not on this disk, and
+// into which something is to come there: what kept them off it ends with this plan, and
+// what takes their parent's place may be what is to come into them.
+func (d *decider) bringAlong(changes []repl.Change) []repl.Change {
+	if d.opts.Filter.Empty() {
+		return changes
+	}
+	met := make(map[repl.UID]bool)
+	for i := range changes {
+		if changes[i].To.IsZero() {
+			continue
+		}
+		for e := d.load(changes[i].To.Dir); e.live() && e.uid != d.root && !e.touched() && e.was.Presence == repl.Hidden && !met[e.uid]; {
+			met[e.uid] = true
+			up := d.canon(e.now.Parent)
+			changes = append(changes, repl.Change{
+				Verdict: repl.VerdictCreate, Update: e.was.Update, Was: e.was, To: repl.Place{Dir: up.uid, Name: e.now.Name}, Meta: true,
+			})
+			e = up
 		}
 	}
 	return changes

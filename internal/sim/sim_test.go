@@ -220,7 +220,7 @@ func TestFiltersThatChange(t *testing.T) {
 }
 
 func TestNarrowDisk(t *testing.T) {
-	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557, 60000981, 57000125, 77000042)
+	play(t, 60, Plan{Members: 3, Topology: Mesh, Steps: 1200, Faults: true, Narrow: true}, 2000557, 60000981, 57000125, 77000042, 76001623)
 }
 
 func TestMorphedDirectories(t *testing.T) {
