@@ -133,6 +133,9 @@ func (b *batch) will(fails func(i int) bool) will {
 			w.heirs[u.UID] = u.Heir
 			w.parents[u.UID] = u.Heir // what lies in it lies in its heir
 		}
+		if u.Present {
+			w.live = append(w.live, u)
+		}
 		if u.Present && u.Type == repl.Directory {
 			w.parents[u.UID] = u.Parent
 		}
@@ -144,6 +147,7 @@ func (b *batch) will(fails func(i int) bool) will {
 type will struct {
 	leaves         map[repl.UID]bool     // the objects that it changes
 	parents, heirs map[repl.UID]repl.UID // of directories; of a merged one the heir is both
+	live           []*repl.Update        // what it leaves or brings alive
 }
 
 // asMade is the records as a batch makes the heirs of directories.
@@ -234,13 +238,24 @@ func (f *Folder) outdated(c *repl.Change, w *will) (why string, err error) {
 
 // meets says why what lies in a directory that is merged cannot lie in its heir.
 func (f *Folder) meets(c *repl.Change, heir repl.UID, w *will) (why string, err error) {
+	come := make(map[repl.Place]bool)
+	for _, u := range w.live {
+		dir, err := f.canonical(u.Parent, w)
+		if err != nil {
+			return "", err
+		}
+		if dir == heir {
+			come[f.flight.folded(repl.Place{Dir: heir, Name: u.Name})] = true
+		}
+	}
 	var failed error
 	err = f.st.Children(c.Update.UID, "", func(child *repl.Record) bool {
 		if w.leaves[child.UID] {
 			return true
 		}
 		there, taken, err := f.st.At(heir, child.Name)
-		if failed = err; taken && there.UID != child.UID && !w.leaves[there.UID] {
+		taken = taken && there.UID != child.UID && !w.leaves[there.UID]
+		if failed = err; taken || come[f.flight.folded(repl.Place{Dir: heir, Name: child.Name})] {
 			why = "what lies in it would meet another"
 		}
 		return failed == nil && why == ""
