@@ -158,8 +158,8 @@ const maxRefused = 1 << 16
 func (f *Folder) yield(changes []repl.Change) {
 	for i := range changes {
 		c := &changes[i]
-		d, ok := f.refused[c.Update.UID]
-		if !ok || d.Prior.GVSN != c.Was.GVSN || c.Update.Parent.IsZero() || c.Object.UID != c.Was.UID {
+		d, ok := f.refused[c.Object.UID] // of what is taken over, if something is
+		if !ok || d.Prior.GVSN != c.Object.GVSN || c.Object.Parent.IsZero() {
 			continue
 		}
 		if !d.Update.Present {
@@ -171,7 +171,10 @@ func (f *Folder) yield(changes []repl.Change) {
 		if !ok {
 			return
 		}
-		c.From, c.Object.Identity, c.Object.Print = at, d.Identity, d.Print
+		if c.From != at { // there it may be in the way of what is in its plan for another place
+			c.From, c.ViaPrivate = at, at != c.To && !c.To.IsZero()
+		}
+		c.Object.Identity, c.Object.Print = d.Identity, d.Print
 		if c.Meta = true; c.Update.Type != repl.Directory {
 			c.Content = !c.To.IsZero() && !repl.SameContent(&d.Update, &c.Update)
 			c.Keep = repl.KeepConflict
