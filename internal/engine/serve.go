@@ -272,10 +272,10 @@ func (s *Served) version(uid repl.UID, gvsn version.GVSN) (*Content, wire.Status
 		return nil, wire.StatusError
 	case !ok || rec.GVSN != gvsn || !rec.Present: // without a record it was known before this member started anew, perhaps to nobody else
 		return nil, wire.StatusChanged
-	case rec.Presence == repl.Hidden:
-		return nil, wire.StatusHidden
-	case rec.Presence != repl.OnDisk || rec.Type != repl.File:
+	case rec.Presence == repl.Absent || rec.Type != repl.File:
 		return nil, wire.StatusAbsent
+	case rec.Presence != repl.OnDisk: // it may be there, under a mount or a filter
+		return nil, wire.StatusHidden
 	}
 	var why error
 	for _, cached := range []bool{true, false} {

@@ -68,9 +68,10 @@ func (f *Folder) nobodyHas(g version.GVSN) bool {
 }
 
 // nowhere reports whether every other member of the folder has said that it has not
-// the content of a version, or does not know the version. A member that keeps the object
-// out, by its filter or its disk, is no proof, as it does not ask others; nor is one that
-// is away, is no partner of this one, or compares itself with another for the first time.
+// the content of a version, or does not know the version. A member that does not see the
+// object is no proof, for a filter, its disk or a mount: it may have it, and does not ask
+// others; nor is one that is away, is no partner of this one, or compares itself with
+// another for the first time.
 func (f *Folder) nowhere(g version.GVSN) bool {
 	lacks := func(m repl.MemberID) bool {
 		l, status := f.links[m], f.unhad[g].by[m]

@@ -170,7 +170,7 @@ const (
 	StatusAbsent                // the upstream does not have it
 	StatusBusy                  // not now; ask later
 	StatusError                 // it cannot be read there
-	StatusHidden                // a filter, or its disk, keeps the object out there; others may have it
+	StatusHidden                // a filter, its disk or a mount keeps the object out of its sight; it or others may have it
 	statuses
 )
 
